@@ -1,0 +1,18 @@
+"""The data sets that come with scikit-learn: no download."""
+
+import numpy as np
+from sklearn.datasets import load_breast_cancer, load_digits
+
+from shine_exp.data.dataset import Dataset, Scaling
+
+
+def breast_cancer(scaling: Scaling) -> Dataset:
+    """Wisconsin breast cancer, 569 × 30, dense: malignant −1, benign +1."""
+    x, target = load_breast_cancer(return_X_y=True)
+    return Dataset(x, np.where(target == 0, -1.0, 1.0), "breast_cancer", scaling)
+
+
+def digits(scaling: Scaling) -> Dataset:
+    """Handwritten digits of 8 × 8 pixels, 1797 × 64, dense: even −1, odd +1."""
+    x, target = load_digits(return_X_y=True)
+    return Dataset(x, np.where(target % 2 == 0, -1.0, 1.0), "digits", scaling)

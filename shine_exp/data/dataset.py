@@ -1,0 +1,62 @@
+"""A binary classification data set, checked."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import scipy.sparse as sp
+
+from shine_exp.errors import DataError
+
+Matrix = np.ndarray | sp.csr_matrix
+Scaling = Literal["none", "variance", "standard"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows X (n × p), float64, dense or CSR, labels y (n,) ∈ {−1, +1}, and how `split` is to scale the features.
+
+    `scaling` is fitted on the training rows alone: "variance" divides each feature by its standard deviation,
+    "standard" also centres it. Raises `DataError` where the labels are not two classes, a feature is NaN or infinite,
+    or the scaling is unknown or would make a sparse matrix dense.
+    """
+
+    x: Matrix
+    y: np.ndarray
+    name: str
+    scaling: Scaling
+
+    def __post_init__(self) -> None:
+        classes = np.unique(self.y)
+        if not np.array_equal(classes, [-1.0, 1.0]):
+            raise DataError(f"{self.name}: labels must be −1 and +1, but are {_some(classes)}")
+        _require_finite(self.x, self.name)
+        if self.scaling not in get_args(Scaling):
+            known = ", ".join(get_args(Scaling))
+            raise DataError(f"{self.name}: data.scaling must be one of {known}, but is {self.scaling}")
+        if self.scaling == "standard" and sp.issparse(self.x):
+            raise DataError(f"{self.name}: centring would make sparse data dense; use data.scaling=variance or none")
+
+
+def two_classes(labels: np.ndarray, name: str) -> np.ndarray:
+    """Labels of any two values as −1 (the smaller) and +1. Raises `DataError` where they are not two."""
+    classes = np.unique(labels)
+    if not np.isfinite(classes).all():
+        raise DataError(f"{name}: a label is NaN or infinite; clean the data first")
+    if len(classes) != 2:
+        raise DataError(f"{name}: needs labels of two classes, but has {len(classes)}: {_some(classes)}")
+    return np.where(labels == classes[1], 1.0, -1.0)
+
+
+def _require_finite(x: Matrix, name: str) -> None:
+    values = x.data if sp.issparse(x) else x
+    if np.isfinite(values).all():
+        return
+    where = x.tocoo() if sp.issparse(x) else None
+    first = np.flatnonzero(~np.isfinite(np.ravel(values)))[0]
+    row, column = (where.row[first], where.col[first]) if where is not None else np.unravel_index(first, x.shape)
+    raise DataError(f"{name}: feature {column + 1} of row {row + 1} is NaN or infinite; clean the data first")
+
+
+def _some(values: np.ndarray, at_most: int = 6) -> str:
+    return ", ".join(f"{v:g}" for v in values[:at_most]) + (", …" if len(values) > at_most else "")

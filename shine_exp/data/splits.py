@@ -1,0 +1,43 @@
+"""The paper's split protocol."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from shine_exp.data.dataset import Dataset, Matrix
+from shine_exp.errors import DataError
+
+Rows = tuple[Matrix, np.ndarray]
+FEWEST_ROWS = 31  # the smallest n with ⌊⌈n/10⌉/2⌋ ≥ 2: a row of each class in the smallest set
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three disjoint sets of rows (X, y): `train` for G, `outer` for F, and `test`, held out and only measured."""
+
+    train: Rows
+    outer: Rows
+    test: Rows
+
+
+def split(data: Dataset, seed: int) -> Splits:
+    """90 % train; the rest halved, first half held out, second half outer (Pedregosa's protocol, `random_state=seed`).
+
+    Features are scaled as `data.scaling` says. Raises `DataError` where a set has one class only.
+    """
+    if len(data.y) < FEWEST_ROWS:
+        raise DataError(f"{data.name}: has {len(data.y)} rows; two rows in every set need at least {FEWEST_ROWS}")
+    x_train, x_rest, y_train, y_rest = train_test_split(data.x, data.y, test_size=0.1, random_state=seed)
+    x_test, x_outer, y_test, y_outer = train_test_split(x_rest, y_rest, test_size=0.5, random_state=seed)
+    for name, labels in (("training", y_train), ("outer", y_outer), ("held-out", y_test)):
+        if len(np.unique(labels)) < 2:
+            raise DataError(
+                f"{data.name}: the {name} set of seed {seed} ({len(labels)} rows) has one class only; "
+                "take another seed or more rows"
+            )
+    if data.scaling != "none":
+        scaler = StandardScaler(with_mean=data.scaling == "standard").fit(x_train)
+        x_train, x_outer, x_test = (scaler.transform(x) for x in (x_train, x_outer, x_test))
+    return Splits((x_train, y_train), (x_outer, y_outer), (x_test, y_test))

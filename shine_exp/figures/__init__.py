@@ -1,0 +1,1 @@
+"""Figures and the table, made from traces on disk alone."""

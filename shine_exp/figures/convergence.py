@@ -1,0 +1,129 @@
+"""fig1, figE1, figNLS, fig2-left and curves-…: how far the held-out loss is from the best, against what it cost."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shine_exp.figures.aggregate import Trace, aggregate
+from shine_exp.figures.drawing import Drawing, how_to_make
+from shine_exp.figures.runs import best_per_seed, by_label, count, is_finished, place, seeds_of, setting
+from shine_exp.figures.style import PROBLEMS, data_name, legends_below, limit_log_y, new_figure, styles
+from shine_exp.trace import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LOSS = "test_loss"
+X_LABELS = {
+    "time": "time (s)",
+    "products": "gradient evaluations + Hessian products\n(two passes over the data each)",
+    "steps": "outer steps",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A figure of the paper: which methods, on which data of one problem, with which quantiles as a band."""
+
+    name: str
+    methods: tuple[str, ...]
+    problem: str
+    data: tuple[str, ...]
+    band: tuple[float, float] = (0.1, 0.9)
+
+
+FIG1_METHODS = ("shine", "refine", "cg", "jf", "grid")
+COMPARISONS = (
+    Comparison("fig1", FIG1_METHODS, "logreg", ("20news", "real_sim")),
+    Comparison("fig2-left", ("cg", "shine", "opa"), "logreg", ("20news",), band=(0.25, 0.75)),
+    Comparison("figE1", (*FIG1_METHODS, "cg_limited", "random"), "logreg", ("20news", "real_sim")),
+    Comparison("figNLS", FIG1_METHODS, "nls", ("20news",)),
+)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The curves of one place, and all its runs: the best loss is the best of all, drawn here or not."""
+
+    title: str
+    curves: Mapping[str, Sequence[Run]]
+    everything: Sequence[Run]
+    unfinished: bool
+
+
+def draw_comparison(comparison: Comparison, runs: Sequence[Run], x: str) -> Drawing:
+    """A figure of the paper, from default runs; synthetic data stand in where the real ones have no runs."""
+    panels, notes = [], []
+    for data in comparison.data:
+        panel, lines = _panel(comparison, data, runs)
+        notes += lines
+        if panel is not None:
+            panels.append(panel)
+    return _draw(comparison.name, panels, notes, x, comparison.band)
+
+
+def draw_curves(where: str, runs: Sequence[Run], x: str) -> Drawing:
+    """Every method and variant at one place, unfinished runs too, so that a sweep can be watched."""
+    there = [run for run in runs if place(run) == where]
+    choices = there[0].info["choices"]
+    title = f"{PROBLEMS.get(choices['problem'], choices['problem'])}, {data_name(choices['data'])}"
+    return _draw(f"curves-{where}", [Panel(title, by_label(there), there, unfinished=True)], [], x, (0.1, 0.9))
+
+
+def trace_of(run: Run, x: str, best: float) -> Trace:
+    """Cost and suboptimality at each step where the held-out loss is finite."""
+    frame = run.trace[np.isfinite(run.trace[LOSS])]
+    cost = {"time": frame["time"], "products": frame["evals"] + frame["products"], "steps": frame["step"]}[x]
+    return cost.to_numpy(float), frame[LOSS].to_numpy(float) - best
+
+
+def _panel(comparison: Comparison, data: str, runs: Sequence[Run]) -> tuple[Panel | None, list[str]]:
+    name, real = comparison.name, f"{comparison.problem}-{data}"
+    for where in (real, f"{comparison.problem}-synthetic_{data}"):
+        there = [run for run in runs if place(run) == where]
+        groups = by_label(run for run in there if not run.info["differs"])
+        present = [method for method in comparison.methods if any(map(is_finished, groups.get(method, ())))]
+        found = {method: groups[method] for method in present}
+        if found:
+            break
+    else:
+        return None, [f"{name}: no finished runs on {real}; {how_to_make(name)}"]
+    notes = []
+    if where != real:
+        notes.append(f"{name}: no finished runs on {real}: drawn from {where} in its place; {how_to_make(name)}")
+    if lacking := [method for method in comparison.methods if method not in found]:
+        notes.append(f"{name}: no finished runs of method {', '.join(lacking)} on {where}; {how_to_make(name)}")
+    return Panel(data_name(there[0].info["choices"]["data"]), found, there, unfinished=False), notes
+
+
+def _draw(name: str, panels: Sequence[Panel], notes: Iterable[str], x: str, band: tuple[float, float]) -> Drawing:
+    name = name if x == "time" else f"{name}-{x}"
+    if not panels:
+        return Drawing(name, None, tuple(notes))
+    figure, axes = new_figure(1, len(panels))
+    for panel, ax in zip(panels, axes[0], strict=True):
+        _draw_panel(ax, panel, x, band)
+    axes[0][0].set_ylabel("held-out loss − best")
+    legends_below(figure, f"median and {100 * band[0]:.0f} – {100 * band[1]:.0f} % of seeds")
+    return Drawing(name, figure, tuple(notes))
+
+
+def _draw_panel(ax: "Axes", panel: Panel, x: str, band: tuple[float, float]) -> None:
+    seeds = seeds_of(run for runs in panel.curves.values() for run in runs)
+    best = best_per_seed(panel.everything, LOSS)
+    medians: list[float] = []
+    for index, (label, style) in enumerate(styles(list(panel.curves)).items()):
+        runs = panel.curves[label]
+        drawn = [run for run in runs if panel.unfinished or is_finished(run)]
+        traces = [trace_of(run, x, best[setting(run), run.info["seed"]]) for run in drawn]
+        curve = aggregate(traces, band, log=x != "steps")
+        counts = count(runs, seeds_of(runs) if panel.unfinished else seeds)
+        name = style.name if counts.done == len(seeds) else f"{style.name} ({counts})"
+        ax.plot(curve.x, curve.median, drawstyle="steps-post", markevery=(0.02 * index, 0.14), label=name, **style.line)
+        ax.fill_between(curve.x, curve.low, curve.high, step="post", color=style.color, alpha=0.15, linewidth=0)
+        medians += curve.median.tolist()
+    ax.set_xscale("linear" if x == "steps" else "log")
+    limit_log_y(ax, medians)
+    ax.set(xlabel=X_LABELS[x], title=f"{panel.title} ({len(seeds)} seed{'s' * (len(seeds) > 1)})")

@@ -1,0 +1,180 @@
+"""One look for every figure: each method its colour, marker and name; sizes; reproducible files."""
+
+import textwrap
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SETTINGS = {
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.labelsize": 13,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+    "legend.handlelength": 3.2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "lines.linewidth": 2.0,
+    "lines.markersize": 7,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 150,
+}
+
+Look = tuple[str, str, str]  # name, colour, marker
+
+# Colours of Okabe and Ito, then of Tol: those of one figure differ for colour-blind readers too, and so do the markers.
+METHODS: dict[str, Look] = {
+    "shine": ("SHINE", "#0072B2", "o"),
+    "refine": ("SHINE refine", "#56B4E9", "s"),
+    "opa": ("SHINE-OPA", "#882255", "D"),
+    "cg": ("HOAG", "#D55E00", "^"),
+    "cg_limited": ("HOAG, limited backward", "#E69F00", "v"),
+    "jf": ("Jacobian-Free", "#009E73", "P"),
+    "grid": ("Grid search", "#CC79A7", "X"),
+    "random": ("Random search", "#666666", "d"),
+    "bayes": ("Bayesian optimisation", "#999933", "*"),
+    "lbfgs": ("L-BFGS backward", "#44AA99", "<"),
+    "neumann": ("Neumann series", "#B8860B", ">"),
+    "full": ("Full inverse", "#000000", "h"),
+    "fallback": ("SHINE fallback", "#332288", "p"),
+    "unroll": ("Unrolled", "#AA4499", "H"),
+    "random directions": ("SHINE, random secant pairs", "#666666", "d"),
+}
+DIRECTIONS: dict[str, Look] = {
+    "prescribed": ("prescribed", "#0072B2", "o"),
+    "krylov": ("Krylov", "#D55E00", "^"),
+    "random": ("random", "#666666", "d"),
+}
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#882255")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+DATA = {"20news": "20newsgroups", "real_sim": "real-sim", "breast_cancer": "breast cancer"}
+PROBLEMS = {"logreg": "logistic regression", "nls": "non-linear least squares"}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one curve looks and what the legend calls it."""
+
+    name: str
+    color: str
+    marker: str
+    dashes: Any
+
+    @property
+    def line(self) -> dict[str, Any]:
+        return {"color": self.color, "marker": self.marker, "linestyle": self.dashes, "markeredgecolor": "white"}
+
+
+def styles(labels: Sequence[str], known: Mapping[str, Look] = METHODS) -> dict[str, Style]:
+    """A style for each label. Variants of a method share its marker and, ever lighter, its colour; dashes differ."""
+    bases = [label if label in known else label.split(" ")[0] for label in labels]
+    chosen: dict[str, Style] = {}
+    for index, (label, base) in enumerate(zip(labels, bases, strict=True)):
+        name, color, marker = known.get(base, (base, _any_color(base), "o"))
+        rank, variants = bases[:index].count(base), bases.count(base)
+        color = _lighten(color, 0.6 * rank / max(variants - 1, 3))
+        chosen[label] = Style(name + label.removeprefix(base), color, marker, DASHES[rank % len(DASHES)])
+    return chosen
+
+
+def data_name(data: str) -> str:
+    """The data's name in a title; synthetic data never look like the real."""
+    stands_for = data.removeprefix("synthetic_")
+    name = DATA.get(stands_for, stands_for)
+    return f"synthetic stand-in for {name}" if data != stands_for and stands_for in DATA else name
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw and save within it: our settings, and none of the user's own matplotlibrc."""
+    from matplotlib import style
+
+    with style.context(["default", SETTINGS]):
+        yield
+
+
+def new_figure(rows: int, columns: int, width: float = 5.6, height: float = 4.2) -> "tuple[Figure, list[list[Axes]]]":
+    """An empty figure of rows × columns panels, each `width` × `height` inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.grid(True, which="major")
+    return figure, [list(row) for row in axes]
+
+
+def legends_below(figure: "Figure", title: str, rows: int = 1) -> None:
+    """Give each panel a legend under its axis label, where it covers no data, and the figure the height for it."""
+    from matplotlib.transforms import ScaledTranslation
+
+    tallest = 0
+    for ax in figure.axes:
+        handles, names = ax.get_legend_handles_labels()
+        names = [textwrap.fill(name, 64) for name in names]
+        columns = 2 if max(map(len, names)) <= 25 else 1
+        lines = sum(name.count("\n") + 1 for name in names)
+        tallest = max(tallest, -(-lines // columns) + 1)
+        below = -0.55 - 0.2 * ax.get_xlabel().count("\n")
+        anchor = ax.transAxes + ScaledTranslation(0, below, figure.dpi_scale_trans)
+        legend = ax.legend(handles, names, title=title, ncols=columns, loc="upper center")
+        legend.set_bbox_to_anchor((0.5, 0), anchor)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.22 * tallest * rows)
+
+
+def legend_for_all(figure: "Figure", title: str) -> None:
+    """One legend under all panels, where they show the same curves."""
+    handles = {name: handle for ax in figure.axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), title=title, ncols=3, loc="outside lower center")
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.22 * (len(handles) // 3 + 2))
+
+
+def panel_title(*lines: str) -> str:
+    return "\n".join(textwrap.fill(line, 48) for line in lines)
+
+
+def limit_log_y(ax: "Axes", values: Sequence[float], decades: float = 5) -> None:
+    """Logarithmic y from the largest value down to the smallest positive one, at most so many decades below."""
+    shown = [value for value in values if 0 < value < np.inf] or [1.0]
+    ax.set_ylim(max(min(shown), max(shown) * 10.0**-decades) / 1.5, max(shown) * 1.5)
+    ax.set_yscale("log", nonpositive="clip")
+
+
+def plain_log_y(ax: "Axes") -> None:
+    """Ticks at 0.5, 1, 2, 5, 10 … for a logarithmic axis of few decades."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
+    """Write name.png and name.pdf: the same figure gives the same bytes, whenever and wherever it is drawn."""
+    paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
+    figure.savefig(paths[0], metadata={"Software": None})
+    figure.set_layout_engine("none")  # the PDF keeps the places found for the PNG: finding them is half of the work
+    figure.savefig(paths[1], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return paths
+
+
+def _any_color(method: str) -> str:
+    return PALETTE[zlib.crc32(method.encode()) % len(PALETTE)]
+
+
+def _lighten(color: str, share: float) -> str:
+    channels = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(c + (255 - c) * share):02X}" for c in channels)

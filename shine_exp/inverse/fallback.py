@@ -1,0 +1,26 @@
+"""SHINE where its answer is plausible, Jacobian-Free elsewhere."""
+
+from dataclasses import dataclass
+
+import torch
+
+from shine_exp.inverse.shine import Shine
+from shine_exp.types import Adjoint, AdjointSystem
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """u = Hᵀr, but u = r for each system of the batch where ‖Hᵀr‖ > ratio ‖r‖ (Ramzi et al. 2022, section 4.2).
+
+    Made for networks, whose J⁻¹ is close to I. The inverse Hessian of a weakly regularised regression is far larger,
+    so that there it falls back always.
+    """
+
+    ratio: float = 1.3
+
+    uses_forward_inverse = True
+
+    def __call__(self, system: AdjointSystem) -> Adjoint:
+        shine = Shine()(system)
+        too_long = shine.u.norm(dim=-1, keepdim=True) > self.ratio * system.r.norm(dim=-1, keepdim=True)
+        return Adjoint(torch.where(too_long, system.r, shine.u), shine.n_products, shine.status)

@@ -1,0 +1,37 @@
+"""The Neumann series of the inverse, cut after k terms."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shine_exp.types import Adjoint, AdjointSystem, Status
+
+
+@dataclass(frozen=True)
+class Neumann:
+    """u = η Σ_{j ≤ n_terms} (I − η Jᵀ)ʲ r (Lorraine et al. 2020, algorithm 3). Converges for 0 < η < 2/‖J‖, J ≻ 0.
+
+    `scale` is η; None takes 1/‖J‖, estimated by `n_power_steps` steps of the power method, which count as products.
+    DIVERGED where the terms grow without bound.
+    """
+
+    n_terms: int = 20
+    scale: float | None = None
+    n_power_steps: int = 10
+
+    def __call__(self, system: AdjointSystem) -> Adjoint:
+        scale = self.scale if self.scale is not None else 1.0 / self._norm(system)
+        term = total = scale * system.r
+        for _ in range(self.n_terms):
+            term = term - scale * system.vjp(term)
+            total = total + term
+        n_products = self.n_terms + (self.n_power_steps if self.scale is None else 0)
+        return Adjoint(total, n_products, Status.MAX_STEPS if torch.isfinite(total).all() else Status.DIVERGED)
+
+    def _norm(self, system: AdjointSystem) -> Tensor:
+        """Spectral radius of each Jᵀ in the batch (..., 1), from below."""
+        v = system.r
+        for _ in range(self.n_power_steps):
+            v = system.vjp(v / v.norm(dim=-1, keepdim=True))
+        return v.norm(dim=-1, keepdim=True)

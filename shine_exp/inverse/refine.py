@@ -1,0 +1,26 @@
+"""A cheap start, improved by a few steps of an iterative method."""
+
+from dataclasses import dataclass, replace
+
+from shine_exp.types import Adjoint, AdjointSystem, InverseMethod
+
+
+@dataclass(frozen=True)
+class Refine:
+    """`start`'s answer handed to the iterative method `steps` as its first iterate (Ramzi et al. 2022, "refine")."""
+
+    start: InverseMethod
+    steps: InverseMethod
+
+    @property
+    def uses_forward_inverse(self) -> bool:
+        return getattr(self.start, "uses_forward_inverse", False)
+
+    @property
+    def needs_symmetry(self) -> bool:
+        return getattr(self.steps, "needs_symmetry", False)
+
+    def __call__(self, system: AdjointSystem) -> Adjoint:
+        first = self.start(system)
+        refined = self.steps(replace(system, start=first.u))
+        return replace(refined, n_products=first.n_products + refined.n_products)

@@ -1,0 +1,59 @@
+"""A data matrix X (n × p), sparse or dense, multiplied from both sides."""
+
+import warnings
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+
+class DesignMatrix:
+    """X w and Xᵀ z, differentiable, over the last axis of float64 tensors.
+
+    A sparse X is kept twice, as CSR of X and of Xᵀ, with 32-bit indices: both products then read memory in order
+    (1.5 times faster than 64-bit indices on one core).
+    """
+
+    def __init__(self, x: np.ndarray | sp.csr_matrix, device: str = "cpu") -> None:
+        self.shape = x.shape
+        if sp.issparse(x):
+            self._rows, self._columns = _csr(x.tocsr(), device), _csr(x.T.tocsr(), device)
+        else:
+            self._rows = torch.as_tensor(np.ascontiguousarray(x), dtype=torch.float64, device=device)
+            self._columns = self._rows.T
+
+    def matvec(self, w: Tensor) -> Tensor:
+        """X w, (..., p) → (..., n)."""
+        return _Product.apply(w, self._rows, self._columns)
+
+    def rmatvec(self, z: Tensor) -> Tensor:
+        """Xᵀ z, (..., n) → (..., p)."""
+        return _Product.apply(z, self._columns, self._rows)
+
+
+class _Product(torch.autograd.Function):
+    """A v over the last axis, with its derivative Aᵀ v, which PyTorch would convert from CSR at each call."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, v: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
+        ctx.matrix, ctx.transpose = matrix, transpose
+        return matrix @ v if v.ndim == 1 else (matrix @ v.reshape(-1, v.shape[-1]).T).T.reshape(*v.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Product.apply(gradient, ctx.transpose, ctx.matrix), None, None
+
+
+def _csr(x: sp.csr_matrix, device: str) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(x.indptr.astype(np.int32)),
+            torch.from_numpy(x.indices.astype(np.int32)),
+            torch.from_numpy(x.data.astype(np.float64)),
+            x.shape,
+            device=device,
+            check_invariants=True,
+        )

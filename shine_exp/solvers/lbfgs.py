@@ -1,0 +1,122 @@
+"""(L-)BFGS with a strong Wolfe line search, a memory that can be warm-started, and outer-problem awareness."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from shine_exp.errors import UnsupportedSolver
+from shine_exp.solvers.inverse_hessian import InverseHessian, Projection
+from shine_exp.solvers.line_search import StrongWolfe
+from shine_exp.solvers.objective import Objective, Point
+from shine_exp.types import Awareness, LinearInverse, Solution, Status
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Minimise G from z₀ to ‖∇G(z)‖ ≤ tol: z ← z − t H∇G(z), with H from the last `memory` secant pairs.
+
+    `memory=None` keeps all pairs: BFGS. `initial` sets H₀ = γI, "scaled" by γ = sᵀy / yᵀy or the "identity". With
+    awareness every k-th step adds the pair (e, ∇G(z + e) − ∇G(z)), e ∝ H·direction(z), ‖e‖ = ‖last s‖ (Ramzi et al.
+    2022, section 3, "OPA"). One gradient evaluation per accepted step, one more per extra pair; trials of the line
+    search are not counted, since a linear model does not pay for them. Solves one system: z is (d,).
+
+    The inverse given for a warm start is updated in place. Raises `UnsupportedSolver` where it is of another type.
+    """
+
+    memory: int | None = 30
+    initial: Literal["scaled", "identity"] = "scaled"
+    max_steps: int = 1000
+    line_search: StrongWolfe = field(default_factory=StrongWolfe)
+
+    def __call__(
+        self,
+        g: Objective,
+        z0: Tensor,
+        tol: float,
+        *,
+        awareness: Awareness | None = None,
+        inverse: LinearInverse | None = None,
+    ) -> Solution:
+        if inverse is None:
+            inverse = InverseHessian(self.memory, self.initial)
+        elif not isinstance(inverse, InverseHessian):
+            raise UnsupportedSolver("L-BFGS starts from its own estimate only: pass an InverseHessian")
+        return _Run(self, g(z0), inverse).to(tol, awareness)
+
+
+class _Run:
+    """One minimisation: the current point, the estimate, and the projection of the gradient on the estimate's pairs."""
+
+    def __init__(self, settings: LBFGS, start: Point, inverse: InverseHessian) -> None:
+        self.settings = settings
+        self.point = start
+        self.inverse = inverse
+        self.projection = inverse.project(start.gradient)
+        self.n_evals = 1
+        self.last_step = torch.zeros_like(start.z)
+
+    def to(self, tol: float, awareness: Awareness | None) -> Solution:
+        status, n_steps = Status.MAX_STEPS, 0
+        while True:
+            residual = self.point.gradient.norm()
+            if not math.isfinite(residual) or not math.isfinite(self.point.value):
+                status = Status.DIVERGED
+            elif residual <= tol:
+                status = Status.CONVERGED
+            elif n_steps < self.settings.max_steps:
+                if self._step():
+                    n_steps += 1
+                    if awareness is not None and n_steps % awareness.every == 0:
+                        self._add_aware_pair(awareness)
+                    continue
+                status = Status.STALLED
+            return Solution(self.point.z, self.inverse, residual, n_steps, self.n_evals, status)
+
+    def _step(self) -> bool:
+        """Move along −H∇G, or along −∇G with the memory cleared where that fails; False where both do."""
+        if len(self.inverse) > 0:
+            if self._move(-self.inverse.matvec(self.point.gradient, self.projection), 1.0):
+                return True
+            self.inverse = InverseHessian(self.settings.memory, self.settings.initial)
+            self.projection = self.inverse.project(self.point.gradient)
+        return self._move(-self.point.gradient, 1.0 / float(self.point.gradient.norm()))
+
+    def _move(self, d: Tensor, first_trial: float) -> bool:
+        slope = float(self.point.gradient @ d)
+        if not slope < 0:
+            return False
+        ray = self.point.ray(d)
+        t = self.settings.line_search(ray, self.point.value, slope, first_trial)
+        if t is None:
+            return False
+        start, self.point = self.point, ray.end(t)
+        self.n_evals += 1
+        self.last_step = d.mul_(t)
+        self._learn(self.last_step, self.point.gradient - start.gradient)
+        return True
+
+    def _learn(self, s: Tensor, y: Tensor) -> None:
+        """Append a pair between the last gradient and this one: the projection of y is a difference, not a pass."""
+        now = self.inverse.project(self.point.gradient)
+        known = Projection(now.s - self.projection.s, now.y - self.projection.y)
+        self.projection = now
+        self._append(s, y, known)
+
+    def _add_aware_pair(self, awareness: Awareness) -> None:
+        e = self.inverse.matvec(awareness.direction(self.point.z))
+        e = e * (self.last_step.norm() / e.norm())
+        self._append(e, self.point.ray(e).end(1.0).gradient - self.point.gradient, None)
+        self.n_evals += 1
+
+    def _append(self, s: Tensor, y: Tensor, known: Projection | None) -> None:
+        full = len(self.inverse) == self.settings.memory
+        if not self.inverse.append(s, y, known):
+            return
+        gradient, kept = self.point.gradient, slice(1 if full else 0, None)
+        self.projection = Projection(
+            torch.cat([self.projection.s[kept], (s @ gradient)[None]]),
+            torch.cat([self.projection.y[kept], (y @ gradient)[None]]),
+        )

@@ -1,0 +1,87 @@
+"""Strong Wolfe line search by bracketing and cubic interpolation (Nocedal & Wright 2006, algorithms 3.5 and 3.6)."""
+
+import math
+from dataclasses import dataclass
+
+from shine_exp.solvers.objective import Ray
+
+# Decrease that is lost in the rounding of φ: there the slope alone decides (Hager & Zhang 2005, "approximate Wolfe").
+ROUNDING = 1e-14
+
+
+@dataclass(frozen=True)
+class _Trial:
+    t: float
+    value: float
+    slope: float
+
+
+@dataclass(frozen=True)
+class StrongWolfe:
+    """A step t with φ(t) ≤ φ(0) + c₁ t φ'(0) and |φ'(t)| ≤ c₂ |φ'(0)|.
+
+    Near the minimum, where φ(0) − φ(t) drowns in rounding, the first condition reads φ'(t) ≤ (2c₁ − 1) φ'(0) instead.
+    """
+
+    c1: float = 1e-4
+    c2: float = 0.9
+    max_trials: int = 25
+
+    def __call__(self, ray: Ray, value: float, slope: float, t: float = 1.0) -> float | None:
+        """The step, or None where none was found. `value` and `slope` are φ(0) and φ'(0) < 0, `t` the first trial."""
+        zero = _Trial(0.0, value, slope)
+        low, high = zero, None
+        for _ in range(self.max_trials):
+            trial = _Trial(t, *ray(t))
+            if not self._decreases(zero, trial) or (low.t > 0 and trial.value > low.value + self._noise(zero)):
+                high = trial
+            elif abs(trial.slope) <= -self.c2 * slope:
+                return t
+            else:
+                if high is None and trial.slope < 0:
+                    low, t = trial, self._extrapolate(low, trial)
+                    continue
+                if trial.slope * ((high.t if high else math.inf) - low.t) >= 0:
+                    high = low
+                low = trial
+            t = self._interpolate(low, high)
+            if abs(high.t - low.t) <= 1e-12 * max(low.t, high.t):
+                break
+        return low.t if low.t > 0 and low.value < value else None
+
+    def _noise(self, zero: _Trial) -> float:
+        return ROUNDING * abs(zero.value)
+
+    def _decreases(self, zero: _Trial, trial: _Trial) -> bool:
+        if not (math.isfinite(trial.value) and math.isfinite(trial.slope)):
+            return False
+        if trial.value <= zero.value + self.c1 * trial.t * zero.slope:
+            return True
+        return trial.value <= zero.value + self._noise(zero) and trial.slope <= (2 * self.c1 - 1) * zero.slope
+
+    @staticmethod
+    def _extrapolate(low: _Trial, trial: _Trial) -> float:
+        return min(max(_cubic_minimum(low, trial), trial.t + 1.0 * (trial.t - low.t)), 10 * trial.t)
+
+    @staticmethod
+    def _interpolate(low: _Trial, high: _Trial) -> float:
+        """The cubic's minimum, kept a tenth of the interval away from either end; the middle where it has none."""
+        left, right = sorted((low.t, high.t))
+        t = _cubic_minimum(low, high) if math.isfinite(high.value) and math.isfinite(high.slope) else math.nan
+        if not math.isfinite(t):
+            return 0.5 * (left + right)
+        margin = 0.1 * (right - left)
+        return min(max(t, left + margin), right - margin)
+
+
+def _cubic_minimum(a: _Trial, b: _Trial) -> float:
+    """Minimiser of the cubic through both values and slopes (Nocedal & Wright 2006, eq. 3.59)."""
+    d1 = a.slope + b.slope - 3 * (a.value - b.value) / (a.t - b.t)
+    square = d1 * d1 - a.slope * b.slope
+    if square < 0:
+        return math.nan
+    d2 = math.copysign(math.sqrt(square), b.t - a.t)
+    denominator = b.slope - a.slope + 2 * d2
+    if denominator == 0:
+        return math.nan
+    return b.t - (b.t - a.t) * (b.slope + d2 - d1) / denominator

@@ -1,0 +1,95 @@
+"""The vocabulary of the project: what a solver leaves behind and what an inverse method makes of it.
+
+Tensors everywhere. The last axis is the variable (length d); leading axes are a batch of independent systems.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from torch import Tensor
+
+G = TypeVar("G", contravariant=True)
+
+
+class Status(StrEnum):
+    """How an iteration ended. Failure is a value: whoever asked decides what it means."""
+
+    CONVERGED = "converged"
+    MAX_STEPS = "max_steps"
+    STALLED = "stalled"  # no further decrease that floating point can see
+    DIVERGED = "diverged"
+
+
+class LinearInverse(Protocol):
+    """H ≈ J⁻¹, applied and never formed."""
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """H v, shapes (..., d) → (..., d)."""
+        ...
+
+    def rmatvec(self, v: Tensor) -> Tensor:
+        """Hᵀ v, shapes (..., d) → (..., d)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver hands on: the last iterate z (..., d) with ‖g(z)‖ = residual (...), and H ≈ J⁻¹ if it has one."""
+
+    z: Tensor
+    inverse: LinearInverse | None
+    residual: Tensor
+    n_steps: int
+    n_evals: int
+    status: Status
+
+
+@dataclass(frozen=True)
+class AdjointSystem:
+    """Find u with Jᵀu = r to ‖Jᵀu − r‖ ≤ tol ‖r‖, where J = ∂g/∂z at the solution of the inner problem.
+
+    `inverse` is the forward solver's estimate of J⁻¹ and `start` an earlier u, for the methods that use them.
+    """
+
+    vjp: Callable[[Tensor], Tensor]
+    r: Tensor
+    tol: float
+    inverse: LinearInverse | None = None
+    start: Tensor | None = None
+    symmetric: bool = False
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """The answer u ≈ J⁻ᵀr (..., d) of an inverse method, and the number of products with J that it cost."""
+
+    u: Tensor
+    n_products: int
+    status: Status
+
+
+class InverseMethod(Protocol):
+    """A way to u ≈ J⁻ᵀr."""
+
+    def __call__(self, system: AdjointSystem) -> Adjoint: ...
+
+
+@dataclass(frozen=True)
+class Awareness:
+    """Outer-problem awareness (OPA): every `every`-th step the solver adds a secant pair along H·direction(z)."""
+
+    direction: Callable[[Tensor], Tensor]
+    every: int
+
+
+class Solver(Protocol[G]):
+    """A way to z* with g(z*) = 0, ‖g(z)‖ ≤ tol (absolute).
+
+    `inverse` is an estimate to start from, of the type that this solver leaves behind.
+    """
+
+    def __call__(
+        self, g: G, z0: Tensor, tol: float, *, awareness: Awareness | None = None, inverse: LinearInverse | None = None
+    ) -> Solution: ...

@@ -1,0 +1,56 @@
+"""Every file of conf/data is composed, fits its function, and makes data where it needs no download."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_method, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from shine_exp.data.dataset import Dataset
+
+CONF = Path(__file__).parents[2] / "conf"
+NAMES = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(overrides=[f"+data={name}", *overrides]).data
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_gives_every_parameter_and_no_other(name: str) -> None:
+    config = composed(name)
+    function = get_method(config["_target_"])
+    assert {"_target_", *inspect.signature(function).parameters} == set(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("breast_cancer", (569, 30)), ("digits", (1797, 64)), ("synthetic_text", (2000, 5000)), ("gaussian", (500, 30))],
+)
+def test_offline_data_is_made(name: str, shape: tuple[int, int]) -> None:
+    data = instantiate(composed(name))
+    assert isinstance(data, Dataset)
+    assert data.x.shape == shape
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("20news", (18846, 130107, 154)), ("real_sim", (72309, 20958, 51))])
+def test_synthetic_presets_have_the_shapes_of_the_real_data(name: str, sizes: tuple[int, int, int]) -> None:
+    config = composed(f"synthetic_{name}")
+    assert (config.n, config.p, config.nnz_per_row) == sizes
+
+
+def test_libsvm_takes_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("0 1:1\n1 2:1\n")
+    assert OmegaConf.is_missing(composed("libsvm"), "path")
+    assert instantiate(composed("libsvm", f"data.path={path}")).x.shape == (2, 2)
+
+
+def test_real_sim_cache_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHINE_EXP_CACHE", raising=False)
+    assert composed("real_sim").cache == "~/.cache/shine_exp"
+    monkeypatch.setenv("SHINE_EXP_CACHE", "/elsewhere")
+    assert composed("real_sim").cache == "/elsewhere"

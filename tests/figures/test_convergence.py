@@ -1,0 +1,156 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shine_exp.figures.convergence import COMPARISONS, draw_comparison, draw_curves
+from shine_exp.figures.drawing import Drawing
+from shine_exp.figures.read import read_runs
+
+FIGURES = {comparison.name: comparison for comparison in COMPARISONS}
+Draw = Callable[..., Drawing]
+
+
+@pytest.fixture
+def draw(results: Path) -> Draw:
+    return lambda name, x="time": draw_comparison(FIGURES[name], read_runs(results), x)
+
+
+def curves(drawing: Drawing) -> dict[str, tuple[list[float], list[float]]]:
+    assert drawing.figure is not None
+    points = {str(line.get_label()): np.round(line.get_xydata(), 9).T for line in drawing.figure.axes[0].get_lines()}
+    return {label: (x.tolist(), y.tolist()) for label, (x, y) in points.items()}
+
+
+def test_loss_above_the_best_of_the_seed(add_run, draw: Draw) -> None:
+    add_run("shine", 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
+    add_run("shine", 1, [(1, 4, 1, 0.7), (2, 8, 1, 0.3)])
+    add_run("cg", 0, [(3, 9, 1, 0.8), (4, 12, 1, 0.4)])
+    add_run("cg", 1, [(3, 9, 1, 0.7), (4, 12, 1, 0.6)])
+    # A variant is not drawn, but its loss counts: 0.2 is the best of seed 1, 0.4 (by cg) of seed 0.
+    add_run("cg", 1, [(1, 1, 1, 0.2)], differs={"solver.memory": 5}, suffix="-v")
+    assert curves(draw("fig1")) == {
+        "SHINE": ([1, 2], [0.5, 0.1]),
+        "HOAG": ([3, 4], [0.45, 0.2]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("x", "costs", "scale", "label"),
+    [
+        ("time", [1, 2], "log", "time (s)"),
+        ("products", [4, 8], "log", "gradient evaluations + Hessian products\n(two passes over the data each)"),
+        ("steps", [0, 1], "linear", "outer steps"),
+    ],
+)
+def test_x_axes(add_run, draw: Draw, x: str, costs: list[float], scale: str, label: str) -> None:
+    add_run("shine", 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
+    drawing = draw("fig1", x)
+    assert drawing.figure is not None
+    ax = drawing.figure.axes[0]
+    assert (ax.get_xscale(), ax.get_xlabel(), ax.get_yscale()) == (scale, label, "log")
+    assert drawing.name == ("fig1" if x == "time" else f"fig1-{x}")
+    assert curves(drawing)["SHINE"][0] == costs
+
+
+def test_missing_methods_are_named_with_the_command(add_run, draw: Draw) -> None:
+    add_run("cg", 0, [(1, 4, 1, 0.9)])
+    add_run("shine", 0, [(1, 4, 1, 0.9)], differs={"solver.memory": 5})
+    assert draw("fig2-left").notes == (
+        "fig2-left: no finished runs of method shine, opa on logreg-20news; "
+        "make them with: shine-run -m experiment=fig2-left",
+    )
+
+
+def test_nothing_there(add_run, draw: Draw) -> None:
+    add_run("cg", 0, [(1, 4, 1, 0.9)], status="running")
+    add_run("opa", 0, [(1, 4, 1, 0.9)])
+    drawing = draw("fig1")
+    assert drawing.figure is None
+    how = "make them with: shine-run -m experiment=fig1"
+    assert drawing.notes == tuple(f"fig1: no finished runs on logreg-{d}; {how}" for d in ("20news", "real_sim"))
+
+
+def test_a_stand_in_is_labelled_and_the_real_data_go_first(add_run, draw: Draw) -> None:
+    methods = FIGURES["figNLS"].methods
+    for method in methods:
+        add_run(method, 0, [(1, 4, 1, 0.9)], where=("nls", "synthetic_20news"))
+    drawing = draw("figNLS")
+    assert drawing.figure is not None
+    assert drawing.figure.axes[0].get_title() == "synthetic stand-in for 20newsgroups (1 seed)"
+    (note,) = drawing.notes
+    assert "no finished runs on nls-20news: drawn from nls-synthetic_20news in its place" in note
+    for method in methods:
+        add_run(method, 0, [(1, 4, 1, 0.9)], where=("nls", "20news"))
+    drawing = draw("figNLS")
+    assert drawing.figure is not None
+    assert drawing.figure.axes[0].get_title() == "20newsgroups (1 seed)"
+    assert drawing.notes == ()
+
+
+def test_diverged_runs_are_counted_and_drawn_as_far_as_finite(add_run, draw: Draw) -> None:
+    add_run("shine", 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5), (3, 9, 1, float("nan"))], status="diverged")
+    add_run("shine", 1, [(1, 4, 1, 0.9), (2, 8, 1, 0.7)])
+    add_run("shine", 2, [(1, 4, 1, 0.9), (2, 8, 1, 0.1)], status="interrupted")
+    add_run("jf", 0, [(1, 4, 1, float("inf"))], status="diverged")
+    for seed in range(4):
+        add_run("cg", seed, [(1, 4, 1, 0.4)])
+    # The interrupted run is not drawn, but 0.1 is the best of seed 2: cg is 0, 0, 0.3, 0 above the best.
+    assert curves(draw("fig1")) == {
+        "SHINE (1 of 4 seeds; 1 diverged, 1 unfinished, 1 missing)": ([1, 2], [0.5, 0.2]),
+        "HOAG": ([1], [0.0]),
+        "Jacobian-Free (0 of 4 seeds; 1 diverged, 3 missing)": ([], []),
+    }
+
+
+def test_every_variant_is_in_curves_unfinished_ones_too(add_run, results: Path) -> None:
+    add_run("shine", 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
+    add_run("shine", 1, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
+    add_run("shine", 0, [(1, 4, 1, 0.6)], differs={"solver.memory": 5}, suffix="-v", status="running")
+    add_run("mine", 0, [(1, 4, 1, 0.8)], solver="bfgs")
+    add_run("shine", 0, [(1, 4, 1, 0.1)], where=("logreg", "digits"))
+    assert curves(draw_curves("logreg-20news", read_runs(results), "time")) == {
+        "mine (1 seed)": ([1], [0.3]),
+        "SHINE": ([1, 2], [0.4, 0.0]),
+        "SHINE (solver.memory=5) (0 of 1 seed; 1 unfinished)": ([1], [0.1]),
+    }
+
+
+def test_changed_data_have_their_own_best(add_run, results: Path) -> None:
+    add_run("shine", 0, [(1, 4, 1, 0.9)])
+    add_run("shine", 0, [(1, 4, 1, 0.3), (2, 4, 1, 0.2)], differs={"data.subset": 9}, suffix="-v")
+    drawn: dict[str, Any] = curves(draw_curves("logreg-20news", read_runs(results), "time"))
+    assert drawn == {"SHINE": ([1], [0]), "SHINE (data.subset=9)": ([1, 2], [0.1, 0])}
+
+
+def test_a_method_looks_the_same_in_each_figure(add_run, draw: Draw) -> None:
+    for method in ("shine", "cg", "opa", "grid", "random"):
+        add_run(method, 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
+    looks: dict[str, set[tuple[str, ...]]] = {}
+    for name in ("fig1", "fig2-left", "figE1"):
+        drawing = draw(name)
+        assert drawing.figure is not None
+        for line in drawing.figure.axes[0].get_lines():
+            look = str(line.get_color()), str(line.get_marker()), str(line.get_linestyle())
+            looks.setdefault(str(line.get_label()), set()).add(look)
+    assert len(looks["SHINE"]) == len(looks["HOAG"]) == 1
+    assert len(set.union(*looks.values())) == len(looks) == 5
+
+
+@pytest.mark.parametrize(("name", "quantiles"), [("fig1", (0.1, 0.9)), ("fig2-left", (0.25, 0.75))])
+def test_bands(add_run, draw: Draw, name: str, quantiles: tuple[float, float]) -> None:
+    for seed in range(11):
+        add_run("shine", seed, [(1, 4, 1, 0.1 * seed + 0.1), (2, 8, 1, 0.1 * seed + 0.1)])
+        add_run("cg", seed, [(1, 4, 1, 0.1)])
+    drawing = draw(name)
+    assert drawing.figure is not None
+    ax = drawing.figure.axes[0]
+    shine = [line.get_label() for line in ax.get_lines()].index("SHINE")
+    y = ax.collections[shine].get_paths()[0].vertices[:, 1]
+    assert (y.min(), y.max()) == pytest.approx(quantiles)
+    legend = ax.get_legend()
+    assert legend is not None
+    low, high = (f"{100 * quantile:.0f}" for quantile in quantiles)
+    assert legend.get_title().get_text() == f"median and {low} – {high} % of seeds"

@@ -1,0 +1,144 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shine_exp import plot
+
+ROWS = [(0.5, 4, 1.0, 0.9), (1.5, 8, 0.5, 0.4)]
+
+
+@pytest.fixture
+def shine_plot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs the command; returns exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["shine-plot", *map(str, arguments)])
+        code = 0
+        try:
+            plot.main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def add_everything(add_run) -> None:
+    for method in ("shine", "cg", "opa"):
+        add_run(method, 0, ROWS)
+    add_run("shine", 0, ROWS, where=("nls", "20news"))
+    row = {"step": 0, "time": 0.0, "tol": 0.1, "estimate": "shine", "relative_error": 0.2, "cosine": 0.9}
+    add_run("shine", 0, [row], outer="theorem", suffix="-t")
+    row = {"step": 0, "time": 0.0, "estimate": "shine", "direction": "random", "cosine": 0.9, "norm_ratio": 0.5}
+    add_run("shine", 0, [row], outer="inversion_quality", suffix="-i")
+
+
+PAPER = ("fig1", "fig2-left", "figE1", "figNLS", "fig2-right", "fig-theorem")
+NAMES = (*PAPER, "curves-logreg-20news", "curves-nls-20news")
+
+
+def test_every_figure_is_written_twice_and_again_byte_for_byte(add_run, results: Path, shine_plot) -> None:
+    add_everything(add_run)
+    code, out, err = shine_plot(results)
+    assert (code, err) == (0, "")
+    files = {path.name: path.read_bytes() for path in (results / "figures").iterdir()}
+    assert set(files) == {*(f"{name}.{kind}" for name in NAMES for kind in ("pdf", "png")), "table.csv", "table.md"}
+    assert files["fig1.png"].startswith(b"\x89PNG")
+    assert files["fig1.pdf"].startswith(b"%PDF")
+    for name in files:
+        assert name.startswith("table") or f"wrote {results / 'figures' / name}" in out
+    command = [sys.executable, "-m", "shine_exp.plot", str(results), "--out", str(results / "again")]
+    elsewhere = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    subprocess.run([*command, "--figure", "fig1", "--figure", "fig2-right"], env=elsewhere, check=True)
+    again = {path.name: path.read_bytes() for path in (results / "again").iterdir()}
+    assert len(again) == 6
+    assert again == {name: files[name] for name in again}
+
+
+def test_table_unfinished_and_missing_are_printed(add_run, results: Path, shine_plot) -> None:
+    add_run("shine", 0, ROWS)
+    add_run("cg", 4, ROWS, status="interrupted")
+    code, out, _ = shine_plot(results, "--figure", "fig1")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].startswith("problem-data")
+    assert lines[3].split() == [
+        "logreg-20news",
+        "shine",
+        "1",
+        "%",
+        "1",
+        "of",
+        "2",
+        "1.5",
+        "[1.5,",
+        "1.5]",
+        "8",
+        "[8,",
+        "8]",
+        "0.4",
+        "[0.4,",
+        "0.4]",
+        "0",
+        "0",
+        "1",
+    ]
+    assert "not finished, so not in the table and the paper's figures: logreg-20news, cg: seed 4 interrupted" in lines
+    how = "make them with: shine-run -m experiment=fig1"
+    assert f"fig1: no finished runs of method refine, cg, jf, grid on logreg-20news; {how}" in lines
+    assert [line.split("/")[-1] for line in lines if line.startswith("wrote")] == ["fig1.png", "fig1.pdf"]
+
+
+def test_options(add_run, results: Path, shine_plot) -> None:
+    add_everything(add_run)
+    out = results / "deep" / "er"
+    assert shine_plot(results, "--figure", "fig2-left", "--figure", "curves", "--x", "steps", "--out", out)[0] == 0
+    names = {path.stem for path in out.glob("*.png")}
+    assert names == {"fig2-left-steps", "curves-logreg-20news-steps", "curves-nls-20news-steps"}
+
+
+def test_refusals_are_one_line(add_run, results: Path, shine_plot) -> None:
+    folder = add_run("shine", 0, ROWS)
+    file = results / "file"
+    file.touch()
+    known = ", ".join([*PAPER, "curves-logreg-20news", "curves"])
+    refused = {
+        (results / "nowhere",): f"no such results folder: {results / 'nowhere'}",
+        (file,): f"no such results folder: {file}",
+        (results, "--figure", "fig7"): f"no such figure: fig7; there are: {known}",
+        (results, "--out", file): f"cannot write into {file}: File exists; choose another folder: --out DIR",
+        (
+            results,
+            "--out",
+            file / "x",
+        ): f"cannot write into {file / 'x'}: Not a directory; choose another folder: --out DIR",
+        (results, "--fig", "fig1", "--y", "loss"): "unrecognized arguments: --y loss; see shine-plot --help",
+        (): "the following arguments are required: results; see shine-plot --help",
+    }
+    for arguments, message in refused.items():
+        assert shine_plot(*arguments) == (2, "", f"shine-plot: {message}\n")
+    assert not (results / "figures").exists()
+    (folder / "run.json").write_text("{")
+    code, out, err = shine_plot(results)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert str(folder / "run.json") in err
+
+
+HELP = """
+import sys
+from shine_exp import plot
+sys.argv[1:] = ["--help"]
+try:
+    plot.main()
+except SystemExit:
+    assert not {"torch", "matplotlib"} & set(sys.modules)
+"""
+
+
+def test_help_is_quick_and_teaches() -> None:
+    text = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout
+    for word in ("fig-theorem", "--x {time,products,steps}", "shine-run -m experiment=fig1", "curves-PROBLEM-DATA"):
+        assert word in text

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from shine_exp.errors import UserError
+from shine_exp.figures.read import is_search, read_runs
+from shine_exp.figures.runs import best_per_seed, by_label, by_setting, count, setting, unfinished_lines
+
+ROWS = [(1, 10, 0.5, 0.6), (2, 20, 0.3, 0.4)]
+
+
+def test_labels_are_grouped_and_sorted_by_the_numbers_in_them(add_run, results: Path) -> None:
+    for memory in (10, 5, 30):
+        add_run("shine", 0, ROWS, differs={"solver.memory": memory}, suffix=f"-{memory}")
+    add_run("shine", 1, ROWS)
+    assert list(by_label(read_runs(results))) == ["shine", *(f"shine (solver.memory={m})" for m in (5, 10, 30))]
+
+
+def test_another_solver_is_another_label_and_the_folder_without_hash_the_usual(add_run, results: Path) -> None:
+    add_run("shine", 0, ROWS, solver="lbfgs")
+    add_run("shine", 0, ROWS, solver="bfgs", suffix="-a")
+    add_run("shine", 1, ROWS, solver="bfgs", suffix="-b")
+    groups = by_label(read_runs(results))
+    assert {label: [run.info["seed"] for run in runs] for label, runs in groups.items()} == {
+        "shine": [0],
+        "shine [solver=bfgs]": [0, 1],
+    }
+
+
+def test_the_most_frequent_solver_is_the_usual_where_all_folders_have_a_hash(add_run, results: Path) -> None:
+    for seed, solver in enumerate(["bfgs", "lbfgs", "lbfgs"]):
+        add_run("shine", seed, ROWS, solver=solver, suffix="-h")
+    assert sorted(by_label(read_runs(results))) == ["shine", "shine [solver=bfgs]"]
+
+
+def test_a_seed_that_is_there_twice_is_refused(add_run, results: Path) -> None:
+    first, second = add_run("shine", 0, ROWS), add_run("shine", 0, ROWS, suffix="-copy")
+    with pytest.raises(UserError, match="shine has seed 0 twice") as error:
+        by_label(read_runs(results))
+    assert str(first) in str(error.value)
+    assert str(second) in str(error.value)
+
+
+def test_the_best_is_that_of_a_seed_over_all_methods_and_statuses(add_run, results: Path) -> None:
+    add_run("shine", 0, [(1, 1, 0.5, 0.6), (2, 2, 0.3, 0.45)])
+    add_run("cg", 0, [(1, 1, 0.5, 0.6), (2, 2, 0.2, 0.5)], status="interrupted")
+    add_run("jf", 0, [(1, 1, 0.4, 0.4), (2, 2, float("nan"), float("-inf"))], status="diverged")
+    add_run("shine", 1, [(1, 1, 0.9, 0.8)])
+    add_run("shine", 0, [(1, 1, 0.01, 0.01)], where=("logreg", "real_sim"))
+    add_run("shine", 0, [(1, 1, 0.02, 0.02)], differs={"data.subset": 100}, suffix="-s")
+    runs = read_runs(results)
+    outer, held_out = best_per_seed(runs, "outer_loss"), best_per_seed(runs, "test_loss")
+    here = ("logreg-20news",)
+    assert (outer[here, 0], outer[here, 1]) == (0.2, 0.9)
+    assert (held_out[here, 0], held_out[here, 1]) == (0.4, 0.8)
+    assert outer[("logreg-20news", "data.subset=100"), 0] == 0.02
+
+
+def test_only_a_change_of_problem_or_data_makes_another_setting(add_run, results: Path) -> None:
+    add_run("shine", 0, ROWS, differs={"solver.memory": 5, "problem.groups": 3})
+    assert setting(read_runs(results)[0]) == ("logreg-20news", "problem.groups=3")
+
+
+def test_counts(add_run, results: Path) -> None:
+    for seed, status in enumerate(["done", "done", "diverged", "running", "interrupted"]):
+        add_run("cg", seed, ROWS, status=status)
+    runs = read_runs(results)
+    assert str(count(runs, range(7))) == "2 of 7 seeds; 1 diverged, 2 unfinished, 2 missing"
+    assert str(count(runs[:2], range(2))) == "2 seeds"
+    assert str(count(runs[:1], range(1))) == "1 seed"
+    (line,) = unfinished_lines(runs)
+    assert line.endswith("logreg-20news, cg: seed 3 running, seed 4 interrupted")
+
+
+def test_a_study_is_grouped_by_all_but_the_seed_and_titled_by_what_varies(add_run, results: Path) -> None:
+    row = {"step": 0, "time": 0.0, "tol": 1.0, "estimate": "jf", "relative_error": 1.0, "cosine": 0.0}
+    for seed, memory in [(0, 5), (0, 60), (1, 60)]:
+        differs = {"solver.memory": memory, "solver.tol": 1e-6}
+        add_run(
+            "shine", seed, [row], where=("logreg", "breast_cancer"), outer="theorem", differs=differs, suffix=memory
+        )
+    runs = read_runs(results)
+    assert not any(map(is_search, runs))
+    title = "logistic regression, breast cancer"
+    assert {name: len(members) for name, members in by_setting(runs).items()} == {
+        f"{title}, solver.memory=5": 1,
+        f"{title}, solver.memory=60": 2,
+    }

@@ -1,0 +1,75 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from shine_exp.figures.read import read_runs
+from shine_exp.figures.table import Entry, as_markdown, as_text, make_table, write_csv
+
+
+@pytest.fixture
+def entries(add_run, results: Path) -> list[Entry]:
+    """Best outer losses: 1.0 for seed 0 (by cg), 2.0 for seed 1 (by shine); limits 1.01, 1.001 and 2.02, 2.002."""
+    add_run("shine", 0, [(1, 10, 5, 7), (2, 20, 1.01, 6), (3, 30, 1.005, 5)])
+    add_run("shine", 1, [(1, 10, 5, 7), (4, 50, 2.01, 6.5), (9, 90, 2.0, 6.25)])
+    add_run("shine", 2, [(1, 10, 3, 4), (2, 20, float("nan"), float("nan"))], status="diverged")
+    add_run("cg", 0, [(5, 100, 4, 7), (10, 200, 1.0, 5.5)])
+    add_run("cg", 1, [(5, 100, 4, 7), (10, 200, 2.5, 5.5)])
+    add_run("cg", 3, [(5, 100, 4, 7)], status="running")
+    add_run("jf", 0, [(1, 1, 8, 9)], where=("nls", "20news"))
+    return make_table(read_runs(results))
+
+
+def test_first_arrival_within_each_share_by_hand(entries: list[Entry]) -> None:
+    arrivals = {(e.where, e.label, e.share): e.arrivals.to_numpy().tolist() for e in entries}
+    assert arrivals == {
+        ("logreg-20news", "cg", 0.01): [[10, 200, 5.5]],
+        ("logreg-20news", "cg", 0.001): [[10, 200, 5.5]],
+        ("logreg-20news", "shine", 0.01): [[2, 20, 6], [4, 50, 6.5], [1, 10, 4]],
+        ("logreg-20news", "shine", 0.001): [[9, 90, 6.25], [1, 10, 4]],
+        ("nls-20news", "jf", 0.01): [[1, 1, 9]],
+        ("nls-20news", "jf", 0.001): [[1, 1, 9]],
+    }
+
+
+def test_text_has_median_range_and_counts(entries: list[Entry]) -> None:
+    cells = [line.split("  ") for line in as_text(entries).splitlines()]
+    rows = [[cell.strip() for cell in line if cell.strip()] for line in cells]
+    header = "problem-data", "method", "within", "reached", "time (s)", "products", "held-out loss"
+    assert rows[0] == [*header, "diverged", "unfinished", "missing"]
+    # Of the four seeds 0 to 3, cg has no run of seed 2, and seed 3 is still running.
+    cg = ["10 [10, 10]", "200 [200, 200]", "5.5 [5.5, 5.5]", "0", "1", "1"]
+    assert rows[1] == ["logreg-20news", "cg", "1 %", "1 of 4", *cg]
+    shine = ["2 [1, 4]", "20 [10, 50]", "6 [4, 6.5]", "1", "0", "1"]
+    assert rows[3] == ["logreg-20news", "shine", "1 %", "3 of 4", *shine]
+
+
+def test_markdown_says_the_same(entries: list[Entry]) -> None:
+    lines = as_markdown(entries).splitlines()
+    assert lines[1] == "|" + " --- |" * 10
+    assert lines[4].startswith("| logreg-20news | shine | 1 % | 3 of 4 | 2 [1, 4] | 20 [10, 50] |")
+    assert len(lines) == 2 + 6 + 2
+
+
+def test_nobody_arrived(add_run, results: Path) -> None:
+    add_run("cg", 0, [(1, 1, 1.0, 1.0)])
+    add_run("jf", 0, [(1, 1, 1.5, 1.0)])
+    entries = make_table(read_runs(results))
+    assert "jf      1 %     0 of 1   –" in as_text(entries)
+    write_csv(entries, results / "table.csv")
+    row = list(csv.DictReader((results / "table.csv").read_text().splitlines()))[2]
+    assert (row["method"], row["reached"], row["time_median"]) == ("jf", "0", "")
+
+
+def test_csv_has_a_number_in_each_cell(entries: list[Entry], results: Path) -> None:
+    write_csv(entries, results / "table.csv")
+    rows = list(csv.DictReader((results / "table.csv").read_text().splitlines()))
+    assert len(rows) == 6
+    row = rows[2]
+    assert (row["problem_data"], row["method"]) == ("logreg-20news", "shine")
+    numbers = {key: float(value) for key, value in row.items() if key not in ("problem_data", "method")}
+    expected = {"within": 0.01, "reached": 3, "seeds": 4, "diverged": 1, "unfinished": 0, "missing": 1}
+    expected |= {"time_median": 2, "time_min": 1, "time_max": 4}
+    expected |= {"products_median": 20, "products_min": 10, "products_max": 50}
+    expected |= {"held_out_median": 6, "held_out_min": 4, "held_out_max": 6.5}
+    assert numbers == expected
