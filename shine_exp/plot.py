@@ -104,9 +104,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = _Parser("shine-plot", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter)
     parser.add_argument("results", type=Path, help="the folder that shine-run wrote, searched at any depth")
-    parser.add_argument(
-        "--figure", action="append", default=[], metavar="NAME", help="this one (repeatable; default: all)"
-    )
+    parser.add_argument("--figure", action="append", default=[], metavar="NAME", help="draw this one only (repeatable)")
     parser.add_argument("--x", choices=list(X_LABELS), default="time", help="cost on the x axis (default: time)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RESULTS/figures)")
     return parser.parse_args(arguments)

@@ -13,6 +13,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from shine_exp.errors import UserError
+
 TRACE, INFO, CONFIG = "trace.csv", "run.json", "config.yaml"
 
 Row = Mapping[str, float | int | str]
@@ -66,6 +68,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=2) + "\n")
     os.replace(temporary, path)
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """run.json of a folder. Raises `UserError` where it is damaged."""
+    try:
+        info: dict[str, Any] = json.loads((folder / INFO).read_text())
+    except ValueError as error:
+        raise UserError(f"{folder / INFO}: damaged; delete the folder and run it again") from error
+    return info
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Tensors everywhere. The last axis is the variable (length d); leading axes are a
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -93,3 +93,10 @@ class Solver(Protocol[G]):
     def __call__(
         self, g: G, z0: Tensor, tol: float, *, awareness: Awareness | None = None, inverse: LinearInverse | None = None
     ) -> Solution: ...
+
+
+@runtime_checkable
+class QuasiNewton(Protocol):
+    """A solver whose inverse estimate is a function of its secant pairs, the rows of s and y (n, d), oldest first."""
+
+    def estimate(self, s: Tensor, y: Tensor) -> LinearInverse | None: ...

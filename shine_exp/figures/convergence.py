@@ -45,7 +45,10 @@ COMPARISONS = (
 
 @dataclass(frozen=True)
 class Panel:
-    """The curves of one place, and all its runs: the best loss is the best of all, drawn here or not."""
+    """The curves of one place, and all its runs: the best loss is the best of all, drawn here or not.
+
+    With `unfinished`, runs that have not ended are drawn as far as they go, and a label need not have all seeds.
+    """
 
     title: str
     curves: Mapping[str, Sequence[Run]]
@@ -83,7 +86,7 @@ def _panel(comparison: Comparison, data: str, runs: Sequence[Run]) -> tuple[Pane
     name, real = comparison.name, f"{comparison.problem}-{data}"
     for where in (real, f"{comparison.problem}-synthetic_{data}"):
         there = [run for run in runs if place(run) == where]
-        groups = by_label(run for run in there if not run.info["differs"])
+        groups = by_label(there)  # under a bare method name: the runs that change no default
         present = [method for method in comparison.methods if any(map(is_finished, groups.get(method, ())))]
         found = {method: groups[method] for method in present}
         if found:

@@ -17,4 +17,4 @@ class Drawing:
 
 
 def how_to_make(name: str) -> str:
-    return f"make them with: shine-run -m experiment={name}"
+    return f"make them with: shine-run -m experiment={name.replace('-', '_')}"

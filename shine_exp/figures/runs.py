@@ -31,31 +31,21 @@ def setting(run: Run) -> Setting:
 
 
 def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs of one place, grouped by label and sorted by it.
-
-    Solver and outer loop are no part of `Run.label`: where they vary within one label, all but the usual ones are named
-    in it. Raises `UserError` where a label has two runs of one seed, which would count that seed twice.
-    """
-    same_label: dict[str, list[Run]] = {}
-    for run in runs:
-        same_label.setdefault(run.label, []).append(run)
+    """Runs of one place, grouped by label and sorted by it. Raises `UserError` where a seed would count twice."""
     groups: dict[str, list[Run]] = {}
-    for label, members in same_label.items():
-        usual = _usual_loops(members)
-        for run in members:
-            unusual = ", ".join(sorted(_loops(run) - usual))
-            groups.setdefault(f"{label} [{unusual}]" if unusual else label, []).append(run)
+    for run in runs:
+        groups.setdefault(run.label, []).append(run)
     for label, members in groups.items():
         _refuse_twins(label, members)
     return dict(sorted(groups.items(), key=_natural))
 
 
 def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs of a study, grouped by everything but the seed; the key is a title, with the changes that not all share."""
+    """Runs of a study, grouped by everything but method and seed; the key is a title, with the changes that not all share."""
     groups: dict[Setting, list[Run]] = {}
     for run in runs:
         differs = (f"{key}={value}" for key, value in run.info["differs"].items())
-        groups.setdefault((place(run), f"solver={run.info['choices'].get('solver')}", *sorted(differs)), []).append(run)
+        groups.setdefault((place(run), *sorted(differs)), []).append(run)
     titled = {}
     for key, members in groups.items():
         shared = set.intersection(*(set(other) for other in groups if other[0] == key[0]))
@@ -122,20 +112,10 @@ def _natural(item: tuple[str, list[Run]]) -> list[tuple[float, str]]:
     return [(float(part), "") if part.isdigit() else (0.0, part) for part in parts]
 
 
-def _loops(run: Run) -> frozenset[str]:
-    return frozenset(f"{group}={run.info['choices'].get(group)}" for group in ("solver", "outer"))
-
-
-def _usual_loops(runs: Sequence[Run]) -> frozenset[str]:
-    """Those of the runs whose folder has no hash, the defaults; without such runs the most frequent."""
-    plain = [run for run in runs if run.folder.name == f"seed={run.info['seed']}"]
-    return Counter(map(_loops, plain or runs)).most_common(1)[0][0]
-
-
 def _refuse_twins(label: str, runs: Iterable[Run]) -> None:
-    seen: dict[int, Path] = {}
+    seen: dict[tuple[str, int], Path] = {}
     for run in runs:
-        seed = run.info["seed"]
-        if seed in seen:
-            raise UserError(f"{label} has seed {seed} twice: {seen[seed]} and {run.folder}; move one of them away")
-        seen[seed] = run.folder
+        key = (run.label, run.info["seed"])
+        if key in seen:
+            raise UserError(f"{label} has seed {key[1]} twice: {seen[key]} and {run.folder}; move one of them away")
+        seen[key] = run.folder

@@ -89,10 +89,9 @@ def styles(labels: Sequence[str], known: Mapping[str, Look] = METHODS) -> dict[s
 
 
 def data_name(data: str) -> str:
-    """The data's name in a title; synthetic data never look like the real."""
-    stands_for = data.removeprefix("synthetic_")
-    name = DATA.get(stands_for, stands_for)
-    return f"synthetic stand-in for {name}" if data != stands_for and stands_for in DATA else name
+    """The data's name in a title; a synthetic stand-in is called one."""
+    real = data.removeprefix("synthetic_")
+    return f"synthetic stand-in for {DATA[real]}" if data != real and real in DATA else DATA.get(data, data)
 
 
 @contextmanager

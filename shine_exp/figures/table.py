@@ -64,10 +64,8 @@ def as_text(entries: Iterable[Entry]) -> str:
 def as_markdown(entries: Iterable[Entry]) -> str:
     lines = [HEADER, tuple("---" for _ in HEADER), *map(_cells, entries)]
     note = "Median [lowest, highest] of the seeds that reached it; products: gradient evaluations + Hessian products."
-    return (
-        "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-        + f"\n\n{note}\n"
-    )
+    rows = ("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    return "\n".join([*rows, "", note, ""])
 
 
 def write_csv(entries: Iterable[Entry], path: Path) -> None:

@@ -31,6 +31,9 @@ class LBFGS:
     max_steps: int = 1000
     line_search: StrongWolfe = field(default_factory=StrongWolfe)
 
+    leaves_inverse = True
+    takes_awareness = True
+
     def __call__(
         self,
         g: Objective,
@@ -45,6 +48,10 @@ class LBFGS:
         elif not isinstance(inverse, InverseHessian):
             raise UnsupportedSolver("L-BFGS starts from its own estimate only: pass an InverseHessian")
         return _Run(self, g(z0), inverse).to(tol, awareness)
+
+    def estimate(self, s: Tensor, y: Tensor) -> InverseHessian:
+        """The estimate that secant pairs, rows of (n, d) and oldest first, give: for a warm start."""
+        return InverseHessian.from_pairs(s, y, self.memory, self.initial)
 
 
 class _Run:

@@ -30,7 +30,6 @@ def add_run(results: Path) -> AddRun:
         *,
         where: tuple[str, str] = ("logreg", "20news"),
         outer: str = "hoag",
-        solver: str = "lbfgs",
         status: str = "done",
         differs: Mapping[str, Any] | None = None,
         suffix: str = "",
@@ -43,7 +42,7 @@ def add_run(results: Path) -> AddRun:
             writer.append(row)
         writer.close()
         (folder / CONFIG).write_text(yaml.safe_dump({"seed": seed}))
-        choices = {"problem": where[0], "data": where[1], "solver": solver, "outer": outer, "method": method}
+        choices = {"problem": where[0], "data": where[1], "solver": "lbfgs", "outer": outer, "method": method}
         write_json(folder / INFO, {"status": status, "choices": choices, "seed": seed, "differs": dict(differs or {})})
         return folder
 

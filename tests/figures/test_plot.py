@@ -139,6 +139,6 @@ except SystemExit:
 
 
 def test_help_is_quick_and_teaches() -> None:
-    text = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout
+    text = subprocess.run([sys.executable, "-c", HELP], check=True, capture_output=True, text=True).stdout
     for word in ("fig-theorem", "--x {time,products,steps}", "shine-run -m experiment=fig1", "curves-PROBLEM-DATA"):
         assert word in text

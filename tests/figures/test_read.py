@@ -35,7 +35,7 @@ def test_a_garbled_file_is_named(add_run, results: Path, name: str, content: byt
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
         read_runs(results)
-    assert str(error.value).startswith(f"{path} cannot be used: ")
+    assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
 
 

@@ -16,23 +16,6 @@ def test_labels_are_grouped_and_sorted_by_the_numbers_in_them(add_run, results: 
     assert list(by_label(read_runs(results))) == ["shine", *(f"shine (solver.memory={m})" for m in (5, 10, 30))]
 
 
-def test_another_solver_is_another_label_and_the_folder_without_hash_the_usual(add_run, results: Path) -> None:
-    add_run("shine", 0, ROWS, solver="lbfgs")
-    add_run("shine", 0, ROWS, solver="bfgs", suffix="-a")
-    add_run("shine", 1, ROWS, solver="bfgs", suffix="-b")
-    groups = by_label(read_runs(results))
-    assert {label: [run.info["seed"] for run in runs] for label, runs in groups.items()} == {
-        "shine": [0],
-        "shine [solver=bfgs]": [0, 1],
-    }
-
-
-def test_the_most_frequent_solver_is_the_usual_where_all_folders_have_a_hash(add_run, results: Path) -> None:
-    for seed, solver in enumerate(["bfgs", "lbfgs", "lbfgs"]):
-        add_run("shine", seed, ROWS, solver=solver, suffix="-h")
-    assert sorted(by_label(read_runs(results))) == ["shine", "shine [solver=bfgs]"]
-
-
 def test_a_seed_that_is_there_twice_is_refused(add_run, results: Path) -> None:
     first, second = add_run("shine", 0, ROWS), add_run("shine", 0, ROWS, suffix="-copy")
     with pytest.raises(UserError, match="shine has seed 0 twice") as error:
@@ -79,10 +62,11 @@ def test_a_study_is_grouped_by_all_but_the_seed_and_titled_by_what_varies(add_ru
         add_run(
             "shine", seed, [row], where=("logreg", "breast_cancer"), outer="theorem", differs=differs, suffix=memory
         )
+    add_run("opa", 1, [row], where=where, outer="theorem", differs=differs, suffix="-opa")
     runs = read_runs(results)
     assert not any(map(is_search, runs))
     title = "logistic regression, breast cancer"
     assert {name: len(members) for name, members in by_setting(runs).items()} == {
         f"{title}, solver.memory=5": 1,
-        f"{title}, solver.memory=60": 2,
+        f"{title}, solver.memory=60": 3,
     }

@@ -5,7 +5,14 @@ import pytest
 
 from shine_exp.figures.inversion import draw_inversion
 from shine_exp.figures.read import read_runs
+from shine_exp.figures.style import data_name
 from shine_exp.figures.theorem import draw_theorem
+
+
+def test_names_of_data() -> None:
+    assert data_name("20news") == "20newsgroups"
+    assert data_name("synthetic_20news") == "synthetic stand-in for 20newsgroups"
+    assert data_name("synthetic_text") == "synthetic_text"
 
 
 def inversion_row(estimate: str, direction: str, cosine: float, ratio: float) -> dict[str, float | str]:
@@ -62,4 +69,4 @@ def test_a_study_without_runs(add_run, results: Path, draw, name: str) -> None:
     assert drawing.figure is None
     (note,) = drawing.notes
     assert note.startswith(f"{name}: no finished runs with outer=")
-    assert note.endswith(f"make them with: shine-run -m experiment={name}")
+    assert note.endswith(f"make them with: shine-run -m experiment={name.replace('-', '_')}")

@@ -11,7 +11,9 @@ from shine_exp.figures.table import Entry, as_markdown, as_text, make_table, wri
 def entries(add_run, results: Path) -> list[Entry]:
     """Best outer losses: 1.0 for seed 0 (by cg), 2.0 for seed 1 (by shine); limits 1.01, 1.001 and 2.02, 2.002."""
     add_run("shine", 0, [(1, 10, 5, 7), (2, 20, 1.01, 6), (3, 30, 1.005, 5)])
-    add_run("shine", 1, [(1, 10, 5, 7), (4, 50, 2.01, 6.5), (9, 90, 2.0, 6.25)])
+    add_run(
+        "shine", 1, [(1, 10, 5, 7), (3, 40, 2.03, 6.6), (4, 50, 2.01, 6.5), (8, 80, 2.003, 6.3), (9, 90, 2.0, 6.25)]
+    )
     add_run("shine", 2, [(1, 10, 3, 4), (2, 20, float("nan"), float("nan"))], status="diverged")
     add_run("cg", 0, [(5, 100, 4, 7), (10, 200, 1.0, 5.5)])
     add_run("cg", 1, [(5, 100, 4, 7), (10, 200, 2.5, 5.5)])

@@ -1,0 +1,1 @@
+"""Outer loops: ways to move the hyperparameters λ = e^α towards the minimum of the outer loss."""

@@ -1,0 +1,157 @@
+"""Descent along an approximate hypergradient, safeguarded against its errors."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from shine_exp.outer.loop import COLUMNS, State, loss_row, start_point
+from shine_exp.outer.schedule import Schedule
+from shine_exp.problems.linear_model import LinearModel
+from shine_exp.trace import Row
+
+
+@dataclass(frozen=True)
+class Inner:
+    """θ ≈ θ*(α) with the outer loss F(θ), and what the next solve or the hypergradient can use again (`carry`)."""
+
+    theta: Tensor
+    outer_value: float
+    n_steps: int
+    n_evals: int
+    carry: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Hypergradient:
+    """∇h(α) (k,) or an approximation, the products it cost, and what the next one can use again."""
+
+    value: Tensor
+    n_products: int
+    carry: dict[str, Tensor]
+
+
+class Oracle(Protocol):
+    """How the inner problem is solved, and how the solution is differentiated."""
+
+    def solve(self, problem: LinearModel, state: "DescentState", alpha: Tensor, tol: float, left: int) -> Inner:
+        """θ*(alpha) to ‖∇₂G‖ ≤ tol, warm-started from the state; `left` outer steps follow."""
+        ...
+
+    def hypergradient(self, problem: LinearModel, state: "DescentState") -> Hypergradient:
+        """∇h at the state's α."""
+        ...
+
+
+@dataclass(frozen=True)
+class DescentState(State):
+    """A state with the step control: curvature L, radius, and the last hypergradient with the α it was taken at."""
+
+    eps: float = math.nan
+    scale: float = math.nan
+    curvature: float = math.nan
+    radius: float = math.nan
+    rejected: tuple[float, float] | None = None  # outer loss and length of the step that was undone
+    last: tuple[Tensor, Tensor] | None = None  # α and ∇h(α)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """α ← α − clip(∇h / L, ± radius), clipped to ± bound: HOAG's outer loop (Pedregosa 2016, algorithm 1).
+
+    The inner tolerance is ε_t ‖∇₂G(α₀, θ₀)‖, and ε is halved further whenever the warm start meets it already: a step
+    without an inner step would compare nothing. Safeguards, since a hypergradient may have the wrong length or sign:
+
+    - L starts at ‖first hypergradient‖ / √k (1 if that is tiny) and falls to the secant curvature ⟨Δα, Δ∇h⟩ / ‖Δα‖²,
+      by a factor of two a step at most; it rises only after a step that failed, so that noise cannot inflate it.
+    - No coordinate moves further than the radius, at most `max_radius` (the published step can run away).
+    - A step that raises the outer loss by more than `slack` √ε is undone and the old α solved again, more accurately:
+      a loosely solved θ can look better than θ*. Only if the refused point is still worse, L doubles and the radius
+      becomes half of that step.
+    """
+
+    oracle: Oracle
+    schedule: Schedule
+    n_steps: int = 30
+    bound: float = 12.0
+    max_radius: float = 1.0
+    slack: float = 0.3
+
+    columns = COLUMNS
+
+    def begin(self, problem: LinearModel, seed: int) -> DescentState:
+        alpha, theta = start_point(problem, seed)
+        scale = float(problem.inner(alpha)(theta).gradient.norm())
+        return DescentState(0, alpha, theta, scale=scale, eps=math.inf, radius=self.max_radius)
+
+    def restore(self, saved: dict[str, Any]) -> DescentState:
+        return DescentState(**saved)
+
+    def measure(self, problem: LinearModel, state: State) -> list[Row]:
+        return [loss_row(problem, state)]
+
+    def advance(self, problem: LinearModel, state: State) -> DescentState:
+        assert isinstance(state, DescentState)
+        settle = state.step == 0 or state.rejected is not None
+        state = replace(state, step=state.step + 1, eps=min(state.eps, self.schedule(state.step + 1)))
+        if settle:
+            return self._settle(problem, state)
+        state = self._differentiate(problem, state)
+        assert state.last is not None
+        move = (state.last[1] / state.curvature).clamp(-state.radius, state.radius)
+        alpha = (state.alpha - move).clamp(-self.bound, self.bound)
+        inner, state = self._solve(problem, state, alpha)
+        if inner.outer_value > state.outer_value * (1 + self.slack * math.sqrt(state.eps)):
+            return replace(state, rejected=(inner.outer_value, float(move.abs().max())))
+        grown = min(1.2 * state.radius, self.max_radius)
+        return replace(
+            state, alpha=alpha, theta=inner.theta, outer_value=inner.outer_value, carry=inner.carry, radius=grown
+        )
+
+    def _settle(self, problem: LinearModel, state: DescentState) -> DescentState:
+        """Solve at the current α, for the first time or again after a step that was undone."""
+        inner, state = self._solve(problem, state, state.alpha)
+        if state.rejected is not None and state.rejected[0] > inner.outer_value:
+            radius = min(state.radius, 0.5 * state.rejected[1])
+            state = replace(state, radius=radius, curvature=2 * state.curvature)
+        return replace(state, theta=inner.theta, outer_value=inner.outer_value, carry=inner.carry, rejected=None)
+
+    def _solve(self, problem: LinearModel, state: DescentState, alpha: Tensor) -> tuple[Inner, DescentState]:
+        """The inner solution at alpha, and the state with its cost counted."""
+        while True:
+            tol = state.eps * state.scale
+            inner = self.oracle.solve(problem, state, alpha, tol, self.n_steps - state.step)
+            state = replace(
+                state,
+                tol=tol,
+                inner_steps=state.inner_steps + inner.n_steps,
+                evals=state.evals + inner.n_evals,
+            )
+            if inner.n_steps > 0 or state.eps < 1e-12:
+                return inner, state
+            state = replace(state, eps=state.eps / 2)
+
+    def _differentiate(self, problem: LinearModel, state: DescentState) -> DescentState:
+        hypergradient = self.oracle.hypergradient(problem, state)
+        g = hypergradient.value
+        return replace(
+            state,
+            curvature=self._curvature(state, g),
+            last=(state.alpha, g),
+            gradient_norm=float(g.norm()),
+            products=state.products + hypergradient.n_products,
+            carry=state.carry | hypergradient.carry,
+        )
+
+    @staticmethod
+    def _curvature(state: DescentState, g: Tensor) -> float:
+        if state.last is None:
+            first = float(g.norm()) / math.sqrt(len(g))
+            return first if first >= 1e-3 else 1.0
+        moved = state.alpha - state.last[0]
+        if not torch.any(moved != 0):
+            return state.curvature
+        secant = float(moved @ (g - state.last[1])) / float(moved @ moved)
+        return min(state.curvature, max(secant, 0.5 * state.curvature))

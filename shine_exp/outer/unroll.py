@@ -1,0 +1,37 @@
+"""Unrolled differentiation: the inner iteration itself is differentiated."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shine_exp.outer.descent import DescentState, Hypergradient, Inner
+from shine_exp.problems.linear_model import LinearModel
+from shine_exp.types import Solver
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """∇h ≈ d F(θ_T(α)) / dα through T steps θ ← θ − η ∇₂G(α, θ), η = 1/L, from the warm-started θ (Domke 2012).
+
+    The solver finds θ*; the graph of the T steps that follow it is what is differentiated, and its memory grows as T p.
+    L bounds ‖∇²₂₂G‖: ‖X‖² max|ℓ''| + max e^α, with |ℓ''| ≤ ¼. One forward and one backward pass are 2T products.
+    """
+
+    solver: Solver
+    n_unrolled: int
+
+    def solve(self, problem: LinearModel, state: DescentState, alpha: Tensor, tol: float, left: int) -> Inner:
+        solution = self.solver(problem.inner(alpha), state.theta, tol)
+        value, _ = problem.outer(solution.z)
+        return Inner(solution.z, value, solution.n_steps, solution.n_evals, {})
+
+    def hypergradient(self, problem: LinearModel, state: DescentState) -> Hypergradient:
+        alpha = state.alpha.clone().requires_grad_()
+        step = 1.0 / (0.25 * problem.train_norm + float(state.alpha.max().exp()))
+        theta = state.theta
+        for _ in range(self.n_unrolled):
+            theta = theta - step * problem.inner_gradient(alpha, theta)
+        _, r = problem.outer(theta.detach())
+        (value,) = torch.autograd.grad(theta, alpha, r)
+        return Hypergradient(value, 2 * self.n_unrolled, {})
