@@ -42,23 +42,25 @@ def identify(config: DictConfig, choices: dict[str, str]) -> Identity:
     if missing:
         key = min(missing)
         raise UserError(f"{key} has no value: add {key}=… to the command")
-    if not isinstance(config.seed, int) or config.seed < 0:
-        raise UserError(f"seed={config.seed}: take a whole number, 0 or larger")
+    if type(config.seed) is not int or not 0 <= config.seed < 2**32:
+        raise UserError(f"seed={config.seed}: take a whole number, 0 or larger and below 2³²")
     chosen = {group: choices[group] for group in GROUPS}
     resolved = _numbers(OmegaConf.to_container(config, resolve=True))
     return Identity(chosen, config.seed, resolved, _differences(config, chosen))
 
 
 def _differences(config: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
-    """Dotted key → value, for what is not the default of this problem, data set and method."""
+    """What is not the default: options of groups, by problem and method; then dotted keys → values, by the options."""
     default = _default([f"{group}={choices[group]}" for group in ("problem", "data", "method")])
     usual = default.hydra.runtime.choices
     changed: dict[str, Any] = {group: choices[group] for group in GROUPS if choices[group] != usual[group]}
+    if changed:
+        default = _default([f"{group}={option}" for group, option in choices.items()])
     plain = _flat(_numbers(OmegaConf.to_container(default, resolve=False)))
-    for key, value in _flat(_numbers(OmegaConf.to_container(config, resolve=False))).items():
-        group = key.split(".")[0]
-        if group not in changed and key != "seed" and plain.get(key, ...) != value:
-            changed[key] = value
+    actual = _flat(_numbers(OmegaConf.to_container(config, resolve=False)))
+    for key in actual | plain:
+        if key != "seed" and plain.get(key, ...) != actual.get(key, ...):
+            changed[key] = actual.get(key)
     return changed
 
 

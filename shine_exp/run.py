@@ -41,16 +41,20 @@ def main() -> None:
         fail(error)
 
 
-def user_error(error: BaseException | None) -> str | None:
-    """The message for the user, if the error or one of its causes has one."""
-    while error is not None:
-        if isinstance(error, MissingConfigException) and error.options:
-            return f"{str(error).splitlines()[0]}; there are: {', '.join(error.options)}"
-        if isinstance(error, UserError):
-            return str(error)
-        if isinstance(error, HydraException | OmegaConfBaseException) and error.__cause__ is None:
-            return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        error = error.__cause__
+def user_error(error: BaseException) -> str | None:
+    """One line for the user: the error's own message where it is a `UserError` or Hydra's, or was caused by one."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    for link in chain:
+        if isinstance(link, UserError):
+            return str(link)
+    for link in chain:
+        if isinstance(link, MissingConfigException) and link.options:
+            options = ", ".join(option for option in link.options if not option.startswith("_"))
+            return f"{str(link).splitlines()[0]}; there are: {options}"
+        if isinstance(link, HydraException | OmegaConfBaseException):
+            return " ".join(line.strip() for line in str(link).splitlines() if line.strip())
     return None
 
 

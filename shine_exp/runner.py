@@ -112,6 +112,7 @@ class _Session:
 
     def run(self) -> None:
         self.clock, self.state, keep = self._start()
+        self.recorded: tuple[State, float] | None = None if keep is None else (self.state, self.clock.elapsed)
         self.writer = TraceWriter(self.folder, ("step", "time", *self.loop.columns), keep)
         self._note("running")
         try:
@@ -148,6 +149,7 @@ class _Session:
         self.rows = self.loop.measure(self.problem, self.state)
         for row in self.rows:
             self.writer.append({"time": self.clock.elapsed, **row})
+        self.recorded = self.state, self.clock.elapsed
         measured = [row["outer_loss"] for row in self.rows if "outer_loss" in row]
         return all(abs(float(value)) < float("inf") for value in measured)
 
@@ -165,8 +167,12 @@ class _Session:
         return Stopwatch(saved["elapsed"]), state, state.step
 
     def _save(self) -> None:
+        """A checkpoint of the last step whose rows are all in the trace; a step that was cut short is repeated."""
+        if self.recorded is None:
+            return
+        state, elapsed = self.recorded
         temporary = self.folder / (CHECKPOINT + ".tmp")
-        torch.save({"elapsed": self.clock.elapsed, "state": self.state.as_dict()}, temporary)
+        torch.save({"elapsed": elapsed, "state": state.as_dict()}, temporary)
         os.replace(temporary, self.folder / CHECKPOINT)
 
     def _note(self, status: str) -> None:

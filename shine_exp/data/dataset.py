@@ -1,14 +1,14 @@
 """A binary classification data set, checked."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import scipy.sparse as sp
 
 from shine_exp.errors import DataError
 
-Matrix = np.ndarray | sp.csr_matrix
+Matrix: TypeAlias = Any  # np.ndarray or sp.csr_matrix, which has no type stubs
 Scaling = Literal["none", "variance", "standard"]
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-import pooch  # type: ignore[import-untyped]
+import pooch
 from filelock import FileLock
 
 from shine_exp.errors import DataError

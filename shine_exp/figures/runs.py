@@ -41,7 +41,7 @@ def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs of a study, grouped by everything but method and seed; the key is a title, with the changes that not all share."""
+    """Runs of a study, grouped by all but method and seed; the key is a title, with the changes not shared by all."""
     groups: dict[Setting, list[Run]] = {}
     for run in runs:
         differs = (f"{key}={value}" for key, value in run.info["differs"].items())

@@ -26,7 +26,8 @@ SETTINGS = {
     "axes.axisbelow": True,
     "grid.color": "0.9",
     "lines.linewidth": 2.0,
-    "lines.markersize": 7,
+    "lines.markersize": 7.5,
+    "lines.markeredgewidth": 0.7,
     "pdf.fonttype": 42,
     "savefig.dpi": 150,
 }

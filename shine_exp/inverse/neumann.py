@@ -31,7 +31,8 @@ class Neumann:
 
     def _norm(self, system: AdjointSystem) -> Tensor:
         """Spectral radius of each Jᵀ in the batch (..., 1), from below."""
-        v = system.r
+        v: Tensor = system.r
         for _ in range(self.n_power_steps):
             v = system.vjp(v / v.norm(dim=-1, keepdim=True))
-        return v.norm(dim=-1, keepdim=True)
+        norm: Tensor = v.norm(dim=-1, keepdim=True)
+        return norm

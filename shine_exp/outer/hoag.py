@@ -8,6 +8,7 @@ from torch import Tensor
 from shine_exp.outer.descent import DescentState, Hypergradient, Inner
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.solvers.inverse_hessian import InverseHessian
+from shine_exp.solvers.objective import Objective
 from shine_exp.types import AdjointSystem, Awareness, InverseMethod, LinearInverse, QuasiNewton, Solver
 
 
@@ -22,7 +23,7 @@ class Implicit:
     (Ramzi et al. 2022, appendix C).
     """
 
-    solver: Solver
+    solver: Solver[Objective]
     inverse: InverseMethod
     opa: int | Literal["countdown"] | None = None
 

@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from shine_exp.outer.loop import COLUMNS, State, loss_row, start_point
 from shine_exp.problems.linear_model import LinearModel
+from shine_exp.solvers.objective import Objective
 from shine_exp.trace import Row
 from shine_exp.types import Solver
 
@@ -36,7 +36,7 @@ class Search:
     """
 
     proposer: Proposer
-    solver: Solver
+    solver: Solver[Objective]
     n_steps: int
     tol: float
     bound: float = 12.0
@@ -76,11 +76,9 @@ class Search:
                 "losses": torch.cat([losses, torch.tensor([loss], dtype=torch.float64)]),
             },
         )
-        return replace(state, alpha=alpha, theta=solution.z, outer_value=loss) if _better(loss, state) else state
-
-
-def _better(loss: float, state: SearchState) -> bool:
-    return loss < state.outer_value
+        if loss < state.outer_value:
+            return replace(state, alpha=alpha, theta=solution.z, outer_value=loss)
+        return state
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,8 @@ class Grid:
     """n equally spaced points from −bound to bound, the same α for every group; from strong to weak regularisation."""
 
     def __call__(self, tried: np.ndarray, losses: np.ndarray, n: int, bound: float, seed: int) -> np.ndarray:
-        return np.full(tried.shape[1], np.linspace(bound, -bound, n)[len(tried)])
+        alpha = bound * (1 - 2 * len(tried) / max(n - 1, 1))
+        return np.array([alpha] * tried.shape[1])
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Random:
 class Bayesian:
     """Expected improvement under a Gaussian process (Optuna's `GPSampler`), after `n_random` uniform trials.
 
-    The sampler is made anew for each trial, from the seed and the trials before: a resumed run goes on as it would have.
+    The sampler is made anew for each trial, from seed and trials before: a resumed run goes on as it would have.
     """
 
     n_random: int

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from shine_exp.outer.descent import DescentState, Hypergradient, Inner
 from shine_exp.problems.linear_model import LinearModel
+from shine_exp.solvers.objective import Objective
 from shine_exp.types import Solver
 
 
@@ -18,7 +19,7 @@ class Unrolled:
     L bounds ‖∇²₂₂G‖: ‖X‖² max|ℓ''| + max e^α, with |ℓ''| ≤ ¼. One forward and one backward pass are 2T products.
     """
 
-    solver: Solver
+    solver: Solver[Objective]
     n_unrolled: int
 
     def solve(self, problem: LinearModel, state: DescentState, alpha: Tensor, tol: float, left: int) -> Inner:

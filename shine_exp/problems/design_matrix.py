@@ -1,12 +1,14 @@
 """A data matrix X (n × p), sparse or dense, multiplied from both sides."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+
+from shine_exp.data.dataset import Matrix
 
 
 class DesignMatrix:
@@ -16,7 +18,7 @@ class DesignMatrix:
     (1.5 times faster than 64-bit indices on one core).
     """
 
-    def __init__(self, x: np.ndarray | sp.csr_matrix, device: str = "cpu") -> None:
+    def __init__(self, x: Matrix, device: str = "cpu") -> None:
         self.shape = x.shape
         if sp.issparse(x):
             self._rows, self._columns = _csr(x.tocsr(), device), _csr(x.T.tocsr(), device)
@@ -26,24 +28,29 @@ class DesignMatrix:
 
     def matvec(self, w: Tensor) -> Tensor:
         """X w, (..., p) → (..., n)."""
-        return _Product.apply(w, self._rows, self._columns)
+        return _product(w, self._rows, self._columns)
 
     def rmatvec(self, z: Tensor) -> Tensor:
         """Xᵀ z, (..., n) → (..., p)."""
-        return _Product.apply(z, self._columns, self._rows)
+        return _product(z, self._columns, self._rows)
+
+
+def _product(v: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
+    product: Tensor = _Product.apply(v, matrix, transpose)  # type: ignore[no-untyped-call]
+    return product
 
 
 class _Product(torch.autograd.Function):
     """A v over the last axis, with its derivative Aᵀ v, which PyTorch would convert from CSR at each call."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, v: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
+    def forward(ctx: Any, v: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
         ctx.matrix, ctx.transpose = matrix, transpose
         return matrix @ v if v.ndim == 1 else (matrix @ v.reshape(-1, v.shape[-1]).T).T.reshape(*v.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Product.apply(gradient, ctx.transpose, ctx.matrix), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _product(gradient, ctx.transpose, ctx.matrix), None, None
 
 
 def _csr(x: sp.csr_matrix, device: str) -> Tensor:

@@ -128,7 +128,8 @@ class InverseHessian:
 
 def _solve(triangle: Tensor, rows: Tensor, upper: bool) -> Tensor:
     """x with triangle · x = rows, over the last axis."""
-    return torch.linalg.solve_triangular(triangle, rows.unsqueeze(-1), upper=upper).squeeze(-1)
+    solution: Tensor = torch.linalg.solve_triangular(triangle, rows.unsqueeze(-1), upper=upper)
+    return solution.squeeze(-1)
 
 
 def _bordered(matrix: Tensor, row: Tensor, column: Tensor, corner: Tensor) -> Tensor:

@@ -83,13 +83,19 @@ class _Run:
             return Solution(self.point.z, self.inverse, residual, n_steps, self.n_evals, status)
 
     def _step(self) -> bool:
-        """Move along −H∇G, or along −∇G with the memory cleared where that fails; False where both do."""
-        if len(self.inverse) > 0:
-            if self._move(-self.inverse.matvec(self.point.gradient, self.projection), 1.0):
-                return True
-            self.inverse = InverseHessian(self.settings.memory, self.settings.initial)
-            self.projection = self.inverse.project(self.point.gradient)
-        return self._move(-self.point.gradient, 1.0 / float(self.point.gradient.norm()))
+        """Move along −H∇G, or where that fails along −γ∇G with an empty memory; False, H unchanged, where both fail."""
+        gradient = self.point.gradient
+        if len(self.inverse) == 0:
+            return self._move(-gradient, 1.0 / float(gradient.norm()))
+        if self._move(-self.inverse.matvec(gradient, self.projection), 1.0):
+            return True
+        kept = self.inverse, self.projection
+        self.inverse = InverseHessian(self.settings.memory, self.settings.initial)
+        self.projection = self.inverse.project(gradient)
+        if self._move(-kept[0].gamma * gradient, 1.0):
+            return True
+        self.inverse, self.projection = kept
+        return False
 
     def _move(self, d: Tensor, first_trial: float) -> bool:
         slope = float(self.point.gradient @ d)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from shine_exp.solvers.objective import Ray
 
-# Decrease that is lost in the rounding of φ: there the slope alone decides (Hager & Zhang 2005, "approximate Wolfe").
-ROUNDING = 1e-14
+# Relative to φ(0), a change that rounding may have made: there the slope alone decides (Hager & Zhang 2005, "approximate Wolfe").
+ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class StrongWolfe:
                 if trial.slope * ((high.t if high else math.inf) - low.t) >= 0:
                     high = low
                 low = trial
+            assert high is not None
             t = self._interpolate(low, high)
             if abs(high.t - low.t) <= 1e-12 * max(low.t, high.t):
                 break
@@ -61,7 +62,10 @@ class StrongWolfe:
 
     @staticmethod
     def _extrapolate(low: _Trial, trial: _Trial) -> float:
-        return min(max(_cubic_minimum(low, trial), trial.t + 1.0 * (trial.t - low.t)), 10 * trial.t)
+        """The cubic's minimum, between twice the last advance and ten times the trial."""
+        t = _cubic_minimum(low, trial)
+        least = trial.t + (trial.t - low.t)
+        return min(max(t, least), 10 * trial.t) if math.isfinite(t) else least
 
     @staticmethod
     def _interpolate(low: _Trial, high: _Trial) -> float:

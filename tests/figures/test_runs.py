@@ -57,11 +57,10 @@ def test_counts(add_run, results: Path) -> None:
 
 def test_a_study_is_grouped_by_all_but_the_seed_and_titled_by_what_varies(add_run, results: Path) -> None:
     row = {"step": 0, "time": 0.0, "tol": 1.0, "estimate": "jf", "relative_error": 1.0, "cosine": 0.0}
+    where = ("logreg", "breast_cancer")
     for seed, memory in [(0, 5), (0, 60), (1, 60)]:
         differs = {"solver.memory": memory, "solver.tol": 1e-6}
-        add_run(
-            "shine", seed, [row], where=("logreg", "breast_cancer"), outer="theorem", differs=differs, suffix=memory
-        )
+        add_run("shine", seed, [row], where=where, outer="theorem", differs=differs, suffix=f"-{memory}")
     add_run("opa", 1, [row], where=where, outer="theorem", differs=differs, suffix="-opa")
     runs = read_runs(results)
     assert not any(map(is_search, runs))

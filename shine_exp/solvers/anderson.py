@@ -1,0 +1,72 @@
+"""Anderson acceleration of the fixed-point iteration for batches of root problems."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shine_exp.errors import UnsupportedSolver
+from shine_exp.solvers.iterates import Iterates, RootFunction
+from shine_exp.types import Awareness, LinearInverse, Solution
+
+
+@dataclass(frozen=True)
+class Anderson:
+    """Solve g(z) = f(z) − z = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d) from the last `memory` differences:
+
+        z ← z + β g − (ΔZ + β ΔG)ᵀ γ,    γ = argmin ‖g − ΔGᵀγ‖² + λ Σ_i γ_i² ‖Δg_i‖²
+
+    (Walker & Ni 2011, eq. 2.2, type II; the Tikhonov term is relative to each difference, so λ does not depend on the
+    scale of g). One evaluation per step. Each sample gets its best iterate, and no inverse estimate. Raises
+    `UnsupportedSolver` where one is to be used or made.
+    """
+
+    max_steps: int = 50
+    memory: int = 5
+    mixing: float = 1.0
+    regularization: float = 1e-6
+
+    def __call__(
+        self,
+        g: RootFunction,
+        z0: Tensor,
+        tol: float | Tensor,
+        *,
+        awareness: Awareness | None = None,
+        inverse: LinearInverse | None = None,
+    ) -> Solution:
+        if awareness is not None or inverse is not None:
+            raise UnsupportedSolver("Anderson acceleration has no inverse estimate: take broyden or adjoint_broyden")
+        iterates = Iterates(g, z0, tol, self.max_steps)
+        history = _Differences(self, iterates.z)
+        while iterates.running:
+            z, value = iterates.z, iterates.g
+            iterates.step(history.direction(value))
+            history.append(iterates.z - z, iterates.g - value, iterates.moved)
+        return iterates.solution(None)
+
+
+class _Differences:
+    """The last differences of the iterates as rows (batch, memory, d), scaled to |Δg| = 1; an unused row is zero."""
+
+    def __init__(self, settings: Anderson, z: Tensor) -> None:
+        self.settings = settings
+        self._next = 0
+        self._dg = z.new_zeros(len(z), settings.memory, z.shape[-1])
+        self._step = torch.zeros_like(self._dg)  # Δz + β Δg
+        self._tikhonov = settings.regularization * torch.eye(settings.memory, dtype=z.dtype, device=z.device)
+
+    def append(self, dz: Tensor, dg: Tensor, moved: Tensor) -> None:
+        """Put the difference in place of the oldest; a sample that did not move gets a row of zeros."""
+        length = dg.norm(dim=-1, keepdim=True)
+        usable = moved[:, None] & (length > 0)
+        self._dg[:, self._next] = torch.where(usable, dg / length, 0.0)
+        self._step[:, self._next] = torch.where(usable, (dz + self.settings.mixing * dg) / length, 0.0)
+        self._next = (self._next + 1) % self.settings.memory
+
+    def direction(self, g: Tensor) -> Tensor:
+        """The step (batch, d) from an iterate with the given g(z)."""
+        rows = self._dg.transpose(1, 2)
+        gram = torch.bmm(self._dg, rows) + self._tikhonov
+        gamma, _ = torch.linalg.solve_ex(gram, torch.bmm(g[:, None], rows).transpose(1, 2))
+        return self.settings.mixing * g - torch.bmm(gamma.transpose(1, 2), self._step)[:, 0]

@@ -1,0 +1,119 @@
+"""The inverse estimate of Broyden's good method, in the form that keeps the steps alone."""
+
+import torch
+from torch import Tensor
+
+from shine_exp.solvers.factor_count import FactorCount
+from shine_exp.solvers.iterates import Iterates
+from shine_exp.types import LinearInverse
+
+
+class BroydenInverse:
+    """H ≈ J⁻¹ from the directions p₀, p₁, … that the solver went along, z_{j+1} = z_j + t_j p_j with p_j = −H_j g_j.
+
+    Broyden's update H + (s − H Δg) sᵀH / (sᵀH Δg) by s_j = t_j p_j multiplies H_j by one factor of directions:
+
+        w = −H_j g_{j+1},   κ = p_jᵀw / |p_j|²,   τ_j = 1 − t_j,   p_{j+1} = (w − τ_j κ p_j) / (1 − κ),
+        H_{j+1} = (I + (p_{j+1} − τ_j p_j) p_jᵀ / |p_j|²) H_j
+
+    (H_j Δg = p_j − w and Sherman–Morrison; for unit steps Kelley 1995, section 7.3). With the rows p̂_j = p_j / |p_j| of
+    P and u_j = ρ_j p̂_{j+1} − τ_j p̂_j of U, ρ_j = |p_{j+1}| / |p_j|, the product over all j is
+
+        H = (I + Uᵀ L⁻¹ P) H₀,   Hᵀ = H₀ᵀ (I + Pᵀ L⁻ᵀ U),   L = I − tril(P Uᵀ, −1)
+
+    which takes two passes over the directions (batch, memory + 1, d) to apply. Where |1 − κ| ≤ √ε the update would
+    make H singular to working precision, and H is kept. Where the memory is full, running samples restart from H₀.
+    """
+
+    def __init__(self, initial: LinearInverse, iterates: Iterates, memory: int) -> None:
+        z = iterates.z
+        self.initial = initial
+        self._factors = FactorCount(len(z), memory, z.device)
+        self._directions = z.new_zeros(len(z), memory + 1, z.shape[-1])  # p̂_j
+        self._length = z.new_zeros(len(z), 1)  # |p_j| of the latest direction
+        self._rho = z.new_zeros(len(z), memory)
+        self._tau = z.new_zeros(len(z), memory)
+        self._triangle = z.new_zeros(len(z), memory, memory)  # L below its unit diagonal
+
+    @property
+    def count(self) -> Tensor:
+        """The number of secant pairs in the estimate of each sample (batch,)."""
+        return self._factors.count
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """H v, (..., d) → (..., d)."""
+        n = self._factors.extent
+        x = self.initial.matvec(v).reshape(len(self._rho), -1)
+        c = _row_product(x, self._directions[:, :n])
+        c = torch.linalg.solve_triangular(self._triangle[:, :n, :n], c[..., None], upper=False, unitriangular=True)
+        c = torch.where(self._factors.valid(), c[..., 0], 0.0)
+        weights = x.new_zeros(len(x), 1, n + 1)
+        weights[:, 0, 1:] += self._rho[:, :n] * c
+        weights[:, 0, :-1] -= self._tau[:, :n] * c
+        return torch.baddbmm(x[:, None], weights, self._directions[:, : n + 1]).reshape(v.shape)
+
+    def rmatvec(self, v: Tensor) -> Tensor:
+        """Hᵀ v, (..., d) → (..., d)."""
+        n = self._factors.extent
+        x = v.reshape(len(self._rho), -1)
+        c = self._along_updates(_row_product(x, self._directions[:, : n + 1]))
+        c = torch.where(self._factors.valid(), c, 0.0)[:, None]
+        c = torch.linalg.solve_triangular(self._triangle[:, :n, :n], c, upper=False, left=False, unitriangular=True)
+        y = torch.baddbmm(x[:, None], c, self._directions[:, :n]).reshape(v.shape)
+        return self.initial.rmatvec(y)
+
+    def start(self, iterates: Iterates) -> Tensor:
+        """Forget all pairs of the active samples; the answer is their direction −H₀ g (batch, d)."""
+        self._factors.restart(iterates.active)
+        p = -self.initial.matvec(iterates.g)
+        self._append_direction(0, p, iterates.active)
+        return p
+
+    def learn(self, iterates: Iterates, t: Tensor) -> Tensor:
+        """Take in the step t p (t: (batch, 1)) that the moved samples made; the answer is their next direction."""
+        n = self._factors.next
+        if self._factors.full:
+            p = self.start(iterates)
+        else:
+            last, length = self._directions[:, n], self._length
+            p = self.matvec(iterates.g).neg_()
+            kappa = torch.linalg.vecdot(last, p)[:, None] / length
+            regular = (1 - kappa).abs() > torch.finfo(p.dtype).eps ** 0.5
+            scale = torch.where(regular, 1 / (1 - kappa), 1.0)
+            p.mul_(scale).addcmul_(torch.where(regular, (t - 1) * kappa * length * scale, 0.0), last)
+            self._append_factor(n, p.norm(dim=-1, keepdim=True) / length, 1 - t, regular, iterates.moved)
+            self._append_direction(n + 1, p, iterates.moved)
+            self._factors.add(iterates.moved)
+        self._factors.mark_best(iterates.improved)
+        return p
+
+    def at_best(self) -> "BroydenInverse":
+        """The estimate as it was at the best iterate of each sample: later pairs are dropped."""
+        self._factors.roll_back()
+        return self
+
+    def _append_factor(self, n: int, rho: Tensor, tau: Tensor, regular: Tensor, learned: Tensor) -> None:
+        """Row n of L, which needs ρ and τ of the older factors only, and ρ_n and τ_n: 0 where H is kept."""
+        row = _row_product(self._directions[:, n], self._directions[:, : n + 1])
+        triangle = self._triangle[:, n, :n]
+        triangle.copy_(torch.where(learned[:, None], -self._along_updates(row), triangle))
+        usable = regular & rho.isfinite()
+        for column, value in ((self._rho[:, n], rho), (self._tau[:, n], tau)):
+            column.copy_(torch.where(learned, torch.where(usable, value, 0.0)[:, 0], column))
+
+    def _append_direction(self, n: int, p: Tensor, learned: Tensor) -> None:
+        self._length = p.norm(dim=-1, keepdim=True)
+        inverse_length = torch.where(self._length > 0, 1 / self._length, 0.0)
+        row = self._directions[:, n]
+        usable = learned[:, None] & self._length.isfinite()
+        torch.where(usable, inverse_length * p, row, out=row)
+
+    def _along_updates(self, along_directions: Tensor) -> Tensor:
+        """U v (batch, n) from P v (batch, n + 1)."""
+        n = along_directions.shape[-1] - 1
+        return self._rho[:, :n] * along_directions[:, 1:] - self._tau[:, :n] * along_directions[:, :-1]
+
+
+def _row_product(x: Tensor, rows: Tensor) -> Tensor:
+    """The inner products of x (batch, d) with rows (batch, n, d): (batch, n), in the orientation that is fast."""
+    return torch.bmm(x[:, None], rows.transpose(1, 2))[:, 0]

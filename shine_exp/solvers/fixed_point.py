@@ -1,0 +1,37 @@
+"""Fixed-point (Picard) iteration for batches of root problems."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from shine_exp.errors import UnsupportedSolver
+from shine_exp.solvers.iterates import Iterates, RootFunction
+from shine_exp.types import Awareness, LinearInverse, Solution
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Solve g(z) = f(z) − z = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d) by z ← z + β g(z).
+
+    β = 1 is the iteration z ← f(z), β < 1 damps it. One evaluation per step. Each sample gets its best iterate, and no
+    inverse estimate. Raises `UnsupportedSolver` where one is to be used or made.
+    """
+
+    max_steps: int = 50
+    mixing: float = 1.0
+
+    def __call__(
+        self,
+        g: RootFunction,
+        z0: Tensor,
+        tol: float | Tensor,
+        *,
+        awareness: Awareness | None = None,
+        inverse: LinearInverse | None = None,
+    ) -> Solution:
+        if awareness is not None or inverse is not None:
+            raise UnsupportedSolver("fixed-point iteration has no inverse estimate: take broyden or adjoint_broyden")
+        iterates = Iterates(g, z0, tol, self.max_steps)
+        while iterates.running:
+            iterates.step(self.mixing * iterates.g)
+        return iterates.solution(None)

@@ -1,0 +1,119 @@
+"""The iterates of a batch of root problems, each of which stops, fails and remembers its best on its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shine_exp.types import LinearInverse, Solution, Status
+
+RootFunction = Callable[[Tensor], Tensor]  # g: (..., d) → (..., d), independent over the leading axes
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """A point z, g(z) and ‖g(z)‖; `leaf` and `image` are the recorded graph from z to g(z), where one was asked for."""
+
+    z: Tensor
+    g: Tensor
+    residual: Tensor
+    leaf: Tensor
+    image: Tensor
+
+
+class Iterates:
+    """z and g(z), (batch, d) with the leading axes of z₀ flattened, of root problems that share nothing but the loop.
+
+    A sample is `active` until ‖g(z)‖ ≤ tol, g(z) is not finite, or `max_steps` are done. From then on its z stands
+    still, at the best iterate if it failed; g is still evaluated on the whole batch. `moved` are the samples that the
+    last step took to a finite g(z), `improved` those for which it is the lowest residual so far. With `record` each
+    evaluation keeps its graph until the next one, for `vjp`. One synchronisation with the device per step: `running`.
+    """
+
+    def __init__(
+        self, g: RootFunction, z0: Tensor, tol: float | Tensor, max_steps: int, *, record: bool = False
+    ) -> None:
+        self._g, self._shape, self._record = g, z0.shape, record
+        self._max_steps = max_steps
+        self.n_steps = self.n_evals = 0
+        self._best_z = z0.detach().reshape(-1, z0.shape[-1]).clone()
+        self.active = torch.ones(len(self._best_z), dtype=torch.bool, device=z0.device)
+        self._failed = ~self.active
+        self._best_residual = torch.full_like(self._best_z[:, 0], torch.inf)
+        tol = torch.as_tensor(tol, dtype=z0.dtype, device=z0.device)
+        self._tol = tol.expand(z0.shape[:-1]).reshape(-1)
+        self._arrive(self._visit(self._best_z.clone()))
+
+    @property
+    def z(self) -> Tensor:
+        return self._here.z
+
+    @property
+    def g(self) -> Tensor:
+        return self._here.g
+
+    @property
+    def running(self) -> bool:
+        return bool(self.active.any())
+
+    def step(self, p: Tensor, max_halvings: int = 0) -> Tensor:
+        """z ← z + t p for the active samples; the answer is t (batch, 1).
+
+        t = 1, halved at most `max_halvings` times for each sample on which ‖g‖ would not fall.
+        """
+        t = torch.ones_like(self._best_z[:, :1])
+        trial = self._visit_along(p, t)
+        for _ in range(max_halvings):
+            too_long = self.active & ~(trial.residual < self._here.residual)
+            if not too_long.any():
+                break
+            t = torch.where(too_long[:, None], t / 2, t)
+            trial = self._visit_along(p, t)
+        self.n_steps += 1
+        self._arrive(trial)
+        return t
+
+    def vjp(self, v: Tensor) -> Tensor:
+        """Jᵀv (batch, d) with J = ∂g/∂z at the current iterates. Costs about one evaluation and is counted as one."""
+        self.n_evals += 1
+        (product,) = torch.autograd.grad(self._here.image, self._here.leaf, v, retain_graph=True)
+        return product
+
+    def at_iterates(self, direction: Callable[[Tensor], Tensor]) -> Tensor:
+        """direction(z) (batch, d), for a function of z in the shape of z₀."""
+        return direction(self.z.reshape(self._shape)).detach().reshape(self.z.shape)
+
+    def solution(self, inverse: LinearInverse | None) -> Solution:
+        """The best iterate of each sample, in the shape of z₀; CONVERGED where every sample is.
+
+        The residual of a sample on which g was never finite is infinite.
+        """
+        status = Status.MAX_STEPS
+        if bool(self._failed.any()):
+            status = Status.DIVERGED
+        elif bool((self._best_residual <= self._tol).all()):
+            status = Status.CONVERGED
+        z, residual = self._best_z.reshape(self._shape), self._best_residual.reshape(self._shape[:-1])
+        return Solution(z, inverse, residual, self.n_steps, self.n_evals, status)
+
+    def _visit_along(self, p: Tensor, t: Tensor) -> _Visit:
+        return self._visit(torch.where(self.active[:, None], torch.addcmul(self.z, t, p), self._best_z))
+
+    def _visit(self, z: Tensor) -> _Visit:
+        self.n_evals += 1
+        leaf = z.detach().requires_grad_(self._record)
+        with torch.set_grad_enabled(self._record):
+            image = self._g(leaf.reshape(self._shape)).reshape(z.shape)
+        g = image.detach()
+        return _Visit(z, g, g.norm(dim=-1), leaf, image)
+
+    def _arrive(self, visit: _Visit) -> None:
+        finite = visit.residual.isfinite()
+        self.moved = self.active & finite
+        self.improved = self.moved & (visit.residual < self._best_residual)
+        self._failed = self._failed | (self.active & ~finite)
+        self._best_residual = torch.where(self.improved, visit.residual, self._best_residual)
+        torch.where(self.improved[:, None], visit.z, self._best_z, out=self._best_z)
+        self._here = visit
+        self.active = self.moved & (visit.residual > self._tol) & (self.n_steps < self._max_steps)

@@ -1,0 +1,1 @@
+"""Studies of the inverse estimates themselves: runs that measure and move no hyperparameter."""

@@ -1,0 +1,68 @@
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from shine_exp.run import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `shine-run` did: its exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def shine_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., Outcome]:
+    """The command, in this process and in an empty folder; results lie in tmp_path / "results"."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def run(*arguments: str) -> Outcome:
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["shine-run", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        finally:
+            GlobalHydra.instance().clear()
+        printed = capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Callable[[], list[Path]]:
+    """The folders of all runs so far."""
+    return lambda: sorted(path.parent for path in (tmp_path / "results").rglob("config.yaml"))
+
+
+def status(folder: Path) -> str:
+    return json.loads((folder / "run.json").read_text())["status"]
+
+
+def trace(folder: Path) -> pd.DataFrame:
+    """The trace as text, to the last digit."""
+    return pd.read_csv(folder / "trace.csv", dtype=str, keep_default_na=False)
+
+
+@pytest.fixture(name="status")
+def _status() -> Callable[[Path], str]:
+    return status
+
+
+@pytest.fixture(name="trace")
+def _trace() -> Callable[[Path], pd.DataFrame]:
+    return trace

@@ -1,0 +1,148 @@
+"""Inverse methods against dense algebra."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shine_exp.errors import UnsupportedSolver, UnsupportedSystem
+from shine_exp.inverse.conjugate_gradient import ConjugateGradient
+from shine_exp.inverse.fallback import Fallback
+from shine_exp.inverse.full import Full
+from shine_exp.inverse.jacobian_free import JacobianFree
+from shine_exp.inverse.lbfgs import LBFGSInverse
+from shine_exp.inverse.neumann import Neumann
+from shine_exp.inverse.refine import Refine
+from shine_exp.inverse.shine import Shine
+from shine_exp.solvers.inverse_hessian import InverseHessian
+from shine_exp.types import AdjointSystem, Status
+
+D = 12
+
+
+def matrix(seed: int, condition: float = 50.0) -> torch.Tensor:
+    q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((D, D)))
+    return torch.from_numpy(q * np.geomspace(1.0, condition, D) / condition @ q.T)
+
+
+def vector(seed: int, *batch: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed + 99).standard_normal((*batch, D)))
+
+
+def system(a: torch.Tensor, r: torch.Tensor, tol: float = 1e-10, **changes: object) -> AdjointSystem:
+    return AdjointSystem(**({"vjp": lambda v: v @ a, "r": r, "tol": tol, "symmetric": True} | changes))
+
+
+@pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse(), Full()])
+@given(seed=st.integers(0, 1000), warm=st.booleans(), exponent=st.integers(-10, -1))
+@settings(max_examples=25, deadline=None)
+def test_exact_methods_reach_the_tolerance(method, seed: int, warm: bool, exponent: int) -> None:
+    a, r = matrix(seed), vector(seed)
+    tol = 10.0**exponent
+    adjoint = method(system(a, r, tol, start=vector(seed + 1) if warm else None))
+    assert adjoint.status is Status.CONVERGED
+    assert (a @ adjoint.u - r).norm() <= tol * r.norm() * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse(), Full()])
+def test_what_needs_symmetry_refuses_other_systems(method) -> None:
+    with pytest.raises(UnsupportedSystem, match="symmetric"):
+        method(system(matrix(0), vector(0), symmetric=False))
+
+
+def test_cg_counts_its_products_and_respects_the_limit() -> None:
+    calls = []
+    a = matrix(1, 1e4)
+    counted = system(a, vector(1), vjp=lambda v: (calls.append(1), a @ v)[1])
+    adjoint = ConjugateGradient(max_steps=5)(counted)
+    assert (adjoint.status, adjoint.n_products, len(calls)) == (Status.MAX_STEPS, 5, 5)
+
+
+def test_the_limit_grows_as_the_tolerance_falls() -> None:
+    a, r = matrix(2, 1e6), vector(2)
+    growing = ConjugateGradient(max_steps=5, limit_grows=True)
+    assert growing(system(a, r, 1e-5)).n_products == 5
+    assert growing(system(a, r, 1e-6)).n_products == 10  # ⌊1 / (100 · 1e-3)⌋
+
+
+def test_cg_solves_a_batch_of_systems_at_their_own_pace() -> None:
+    a, r = matrix(3), vector(3, 4)
+    r[2] = a @ (10 * a[0] / a[0].norm())
+    r[1] = 0.0
+    adjoint = ConjugateGradient()(system(a, r))
+    torch.testing.assert_close(adjoint.u, torch.linalg.solve(a, r.T).T, rtol=1e-7, atol=1e-7)
+
+
+def test_cg_stops_in_a_direction_of_negative_curvature() -> None:
+    adjoint = ConjugateGradient()(system(-matrix(4), vector(4)))
+    assert adjoint.status is Status.STALLED
+    assert torch.equal(adjoint.u, torch.zeros(D, dtype=torch.float64))
+
+
+def test_jacobian_free_is_the_identity() -> None:
+    r = vector(5, 3)
+    assert torch.equal(JacobianFree()(system(matrix(5), r)).u, r)
+
+
+def test_shine_applies_the_transposed_estimate() -> None:
+    class Skew:
+        def matvec(self, v: torch.Tensor) -> torch.Tensor:
+            raise AssertionError("H where Hᵀ is meant")
+
+        def rmatvec(self, v: torch.Tensor) -> torch.Tensor:
+            return v.flip(-1)
+
+    r = vector(6)
+    assert torch.equal(Shine()(system(matrix(6), r, inverse=Skew())).u, r.flip(-1))
+
+
+@pytest.mark.parametrize("method", [Shine(), Fallback()])
+def test_shine_needs_an_estimate(method) -> None:
+    with pytest.raises(UnsupportedSolver, match="lbfgs"):
+        method(system(matrix(7), vector(7)))
+
+
+def test_neumann_is_the_truncated_series_and_converges() -> None:
+    a, r = matrix(8), vector(8)
+    eye = torch.eye(D, dtype=torch.float64)
+    series = 0.5 * sum(torch.linalg.matrix_power(eye - 0.5 * a, j) @ r for j in range(4))
+    torch.testing.assert_close(Neumann(n_terms=3, scale=0.5)(system(a, r)).u, series)
+    exact = torch.linalg.solve(a, r)
+    errors = [float((Neumann(n_terms=n)(system(a, r)).u - exact).norm()) for n in (10, 100, 1000)]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-5 * exact.norm()
+
+
+def test_neumann_reports_divergence() -> None:
+    adjoint = Neumann(n_terms=2000, scale=10.0)(system(matrix(9), vector(9)))
+    assert adjoint.status is Status.DIVERGED
+
+
+@given(seed=st.integers(0, 500), steps=st.integers(1, 6))
+@settings(max_examples=30, deadline=None)
+def test_refining_shine_lowers_the_energy_error(seed: int, steps: int) -> None:
+    """CG lowers ‖u − u*‖_A at every step, so the refined answer is closer in that norm than where it started."""
+    a, r = matrix(seed), vector(seed)
+    s = vector(seed + 2, 4)
+    estimate = InverseHessian.from_pairs(s, s @ a, None)
+    exact = torch.linalg.solve(a, r)
+
+    def error(u: torch.Tensor) -> float:
+        return float((u - exact) @ a @ (u - exact))
+
+    problem = system(a, r, inverse=estimate)
+    refined = Refine(Shine(), ConjugateGradient(max_steps=steps + 1))(problem)
+    assert error(refined.u) < error(Shine()(problem).u)
+    assert refined.n_products <= steps + 1
+
+
+def test_fallback_decides_per_system() -> None:
+    class Scaled:
+        def rmatvec(self, v: torch.Tensor) -> torch.Tensor:
+            return v * torch.tensor([[1.2], [1.4]])
+
+    r = vector(11, 2)
+    u = Fallback(ratio=1.3)(system(matrix(11), r, inverse=Scaled())).u
+    torch.testing.assert_close(u[0], 1.2 * r[0], rtol=1e-6, atol=0)
+    assert torch.equal(u[1], r[1])

@@ -1,0 +1,70 @@
+"""Batches of small equilibrium problems with a known Jacobian."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from shine_exp.types import LinearInverse
+
+
+@dataclass(frozen=True)
+class Cell:
+    """g(z) = tanh(W_i z + b_i) − z with ‖W_i‖₂ = gain_i: W (batch, d, d), b and z (batch, d)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @staticmethod
+    def draw(gains: Sequence[float], d: int, seed: int, dtype: torch.dtype = torch.float64) -> "Cell":
+        random = torch.Generator().manual_seed(seed)
+        weight = torch.randn(len(gains), d, d, generator=random, dtype=torch.float64)
+        weight *= (torch.tensor(gains, dtype=torch.float64) / torch.linalg.matrix_norm(weight, 2))[:, None, None]
+        bias = torch.randn(len(gains), d, generator=random, dtype=torch.float64)
+        return Cell(weight.to(dtype), bias.to(dtype))
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return torch.tanh(torch.einsum("bij,bj->bi", self.weight, z) + self.bias) - z
+
+    def sample(self, i: int) -> "Cell":
+        return Cell(self.weight[i : i + 1], self.bias[i : i + 1])
+
+    def jacobian(self, z: Tensor) -> Tensor:
+        slope = 1 - torch.tanh(torch.einsum("bij,bj->bi", self.weight, z) + self.bias) ** 2
+        return slope[..., None] * self.weight - torch.eye(z.shape[-1], dtype=z.dtype)
+
+    @property
+    def start(self) -> Tensor:
+        return torch.zeros_like(self.bias)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """g, and the points and values of every evaluation, oldest first."""
+
+    g: Callable[[Tensor], Tensor]
+    points: list[Tensor] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        value = self.g(z)
+        self.points.append(z.detach().clone())
+        self.values.append(value.detach().clone())
+        return value
+
+    def residuals(self) -> Tensor:
+        """‖g‖ (evaluations, batch)."""
+        return torch.stack(self.values).norm(dim=-1)
+
+
+def dense(inverse: LinearInverse, like: Tensor) -> Tensor:
+    """H (batch, d, d) column by column, from matvec."""
+    unit = torch.eye(like.shape[-1], dtype=like.dtype)
+    return torch.stack([inverse.matvec(e.expand_as(like)) for e in unit], dim=-1)
+
+
+def dense_transposed(inverse: LinearInverse, like: Tensor) -> Tensor:
+    """Hᵀ (batch, d, d) column by column, from rmatvec."""
+    unit = torch.eye(like.shape[-1], dtype=like.dtype)
+    return torch.stack([inverse.rmatvec(e.expand_as(like)) for e in unit], dim=-1)

@@ -1,0 +1,173 @@
+"""The adjoint Broyden estimate: its secant equation, the dense recursion, and what awareness buys."""
+
+import torch
+from equilibrium_cells import Cell, Recorded, dense, dense_transposed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from shine_exp.solvers.adjoint_broyden import AdjointBroyden
+from shine_exp.solvers.adjoint_broyden_inverse import AdjointBroydenInverse
+from shine_exp.solvers.broyden import Broyden
+from shine_exp.solvers.iterates import Iterates
+from shine_exp.solvers.linear_inverse import NegativeIdentity, Transposed
+from shine_exp.types import Awareness, Status
+
+GAINS = (0.2, 0.6, 0.95)
+seeds = st.integers(0, 10_000)
+
+
+def recursion(cell: Cell, z: Tensor, memory: int, direction: Tensor | None = None, every: int = 1) -> Tensor:
+    """H = B⁻¹ (d, d) at the last of the iterates z (n, d) of one sample, B ← B + σ(σᵀJ − σᵀB) / σᵀσ.
+
+    A full memory is dropped, except at the last iterate.
+    """
+    identity = torch.eye(z.shape[-1], dtype=z.dtype)
+    B, n_updates = -identity, 0
+    for n, point in enumerate(z[1:], start=1):
+        J = cell.jacobian(point[None])[0]
+        for extra in (False, True):
+            if extra and (direction is None or n % every != 0):
+                continue
+            sigma = torch.linalg.solve(B.T, direction) if extra else cell(point[None])[0]
+            if n_updates == memory:
+                if n == len(z) - 1:
+                    break
+                B, n_updates = -identity, 0
+            B, n_updates = B + torch.outer(sigma, sigma @ J - sigma @ B) / (sigma @ sigma), n_updates + 1
+    return torch.linalg.inv(B)
+
+
+def assert_same(inverse: AdjointBroydenInverse, expected: Tensor, tol: float) -> None:
+    like = expected[..., 0]
+    torch.testing.assert_close(dense(inverse, like), expected, rtol=tol, atol=tol)
+    torch.testing.assert_close(dense_transposed(inverse, like), expected.mT, rtol=tol, atol=tol)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, every=st.sampled_from((None, 1, 2)))
+def test_the_estimate_is_that_of_the_dense_recursion(seed, every):
+    g = Recorded(Cell.draw(GAINS, 10, seed))
+    r = torch.randn(3, 10, generator=torch.Generator().manual_seed(seed)).double()
+    awareness = None if every is None else Awareness(lambda z: r, every)
+    solution = AdjointBroyden()(g, g.g.start, 1e-4, awareness=awareness)
+    stops = [int((residual <= 1e-4).nonzero()[0]) for residual in g.residuals().T]
+    assert len(set(stops)) > 1, "the samples were to stop at different steps"
+    assert solution.inverse.count.tolist() == [stop + (stop // every if every else 0) for stop in stops]
+    z = torch.stack(g.points, 1)
+    expected = [
+        recursion(g.g.sample(i), z[i, : stops[i] + 1], 100, r[i] if every else None, every or 1) for i in range(3)
+    ]
+    assert_same(solution.inverse, torch.stack(expected), tol=1e-10)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, memory=st.integers(1, 5))
+def test_a_full_memory_restarts_the_running_samples_only(seed, memory):
+    """Extra updates count. The update that finds the memory full is the first of the next cycle, or, for a sample that
+    stops there, is left out.
+    """
+    g = Recorded(Cell.draw((0.05, 0.9), 10, seed))
+    r = torch.ones(2, 10, dtype=torch.float64)
+    solution = AdjointBroyden(memory=memory)(g, g.g.start, 1e-5, awareness=Awareness(lambda z: r, every=2))
+    assert solution.status is Status.CONVERGED
+    stops = [int((residual <= 1e-5).nonzero()[0]) for residual in g.residuals().T]
+    assert stops[1] > memory
+    z = torch.stack(g.points, 1)
+    expected = [recursion(g.g.sample(i), z[i, : stops[i] + 1], memory, r[i], every=2) for i in range(2)]
+    assert (solution.inverse.count <= memory).all()
+    assert_same(solution.inverse, torch.stack(expected), tol=1e-8)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, n_steps=st.integers(1, 8))
+def test_adjoint_secant_equation(seed, n_steps):
+    """σᵀJ H = σᵀ for σ = g(z), J at the same z, after every update."""
+    cell = Cell.draw((0.5, 0.9), 10, seed)
+    iterates = Iterates(cell, cell.start, 0.0, max_steps=20, record=True)
+    estimate = AdjointBroydenInverse(NegativeIdentity(), iterates, memory=20)
+    for _ in range(n_steps):
+        iterates.step(-estimate.matvec(iterates.g))
+        estimate.learn(iterates.g, iterates)
+    image = torch.einsum("bi,bij->bj", iterates.g, cell.jacobian(iterates.z))
+    torch.testing.assert_close(iterates.vjp(iterates.g), image, rtol=1e-10, atol=1e-15)
+    torch.testing.assert_close(estimate.rmatvec(image), iterates.g, rtol=1e-8, atol=1e-8 * float(iterates.g.norm()))
+
+
+def test_awareness_sharpens_the_prescribed_direction():
+    """u = Hᵀr: cosine ≥ 0.999 with J⁻ᵀr in every sample with an extra update at each step, and nearer than without."""
+    cell = Cell.draw((0.9,) * 16, 30, seed=0)
+    r = torch.randn(16, 30, generator=torch.Generator().manual_seed(1)).double()
+    cosine, error = {}, {}
+    for name, solver, awareness in (
+        ("broyden", Broyden(), None),
+        ("adjoint", AdjointBroyden(), None),
+        ("aware", AdjointBroyden(), Awareness(lambda z: r, every=1)),
+    ):
+        solution = solver(cell, cell.start, 1e-6, awareness=awareness)
+        assert solution.status is Status.CONVERGED
+        exact = torch.linalg.solve(cell.jacobian(solution.z).mT, r)
+        u = solution.inverse.rmatvec(r)
+        cosine[name] = torch.cosine_similarity(u, exact)
+        error[name] = (u - exact).norm(dim=-1) / exact.norm(dim=-1)
+    assert (cosine["aware"] >= 0.999).all()
+    assert (error["aware"] < error["broyden"]).all()
+    assert (error["aware"] < error["adjoint"]).all()
+
+
+def test_the_estimate_belongs_to_the_best_iterate():
+    g = Recorded(Cell.draw((0.5, 8.0), 10, seed=1))
+    solution = AdjointBroyden(max_steps=9)(g, g.g.start, 1e-4)
+    best = g.residuals().min(dim=0).indices.tolist()
+    assert 0 < best[1] < 9, "the best iterate was to lie in the middle"
+    z = torch.stack(g.points, 1)
+    expected = [recursion(g.g.sample(i), z[i, : best[i] + 1], 50) for i in range(2)]
+    assert_same(solution.inverse, torch.stack(expected), tol=1e-7)
+
+
+def test_a_singular_update_is_left_out():
+    """σ̂ᵀJ = 0 where g is flat: H stays −I there, whether the flat direction is met by a step or by awareness."""
+    flat = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    target = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    solution = AdjointBroyden(max_steps=4)(
+        lambda z: flat * target - (1 - flat) * z,
+        torch.zeros(1, 2).double(),
+        0.0,
+        awareness=Awareness(lambda z: flat, 1),
+    )
+    assert torch.equal(dense(solution.inverse, flat), -torch.eye(2).double()[None])
+
+
+def test_products_are_counted_as_evaluations():
+    cell = Cell.draw((0.9,), 10, seed=4)
+    awareness = Awareness(lambda z: torch.ones_like(z), every=2)
+    solution = AdjointBroyden(max_steps=6)(cell, cell.start, 0.0, awareness=awareness)
+    assert (solution.n_steps, solution.n_evals) == (6, 7 + 6 + 3)
+
+
+def test_direction_sees_the_shape_of_the_start():
+    cell = Cell.draw((0.5, 0.9), 10, seed=5)
+    shapes = []
+
+    def direction(z):
+        shapes.append(z.shape)
+        return torch.ones_like(z)
+
+    AdjointBroyden()(
+        lambda z: cell(z.reshape(2, 10)).reshape(2, 1, 10),
+        cell.start.reshape(2, 1, 10),
+        1e-6,
+        awareness=Awareness(direction, every=3),
+    )
+    assert set(shapes) == {(2, 1, 10)}
+
+
+def test_a_warm_start_is_used_and_left_alone():
+    cell = Cell.draw((0.9, 0.9), 10, seed=6)
+    cold = AdjointBroyden()(cell, cell.start, 1e-8)
+    before = dense(cold.inverse, cell.start)
+    moved = Cell(cell.weight, cell.bias + 1e-3)
+    warm = AdjointBroyden()(moved, cold.z, 1e-8, inverse=cold.inverse)
+    assert warm.n_steps < AdjointBroyden()(moved, cold.z, 1e-8).n_steps
+    assert torch.equal(dense(cold.inverse, cell.start), before)
+    assert torch.equal(dense(Transposed(cold.inverse), cell.start), dense_transposed(cold.inverse, cell.start))

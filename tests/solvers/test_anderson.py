@@ -1,0 +1,53 @@
+"""Anderson acceleration."""
+
+import torch
+from equilibrium_cells import Cell, Recorded
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shine_exp.solvers.anderson import Anderson
+from shine_exp.solvers.fixed_point import FixedPoint
+from shine_exp.types import Status
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), mixing=st.sampled_from((0.5, 1.0)))
+def test_a_linear_problem_is_solved_in_as_many_steps_as_it_has_dimensions(seed, mixing):
+    """With a memory of d it is GMRES: d + 1 steps, however little the map contracts (Walker & Ni 2011, theorem 2.2)."""
+    cell = Cell.draw((0.5, 0.99), 5, seed)
+    g = lambda z: torch.einsum("bij,bj->bi", cell.weight, z) + cell.bias - z  # noqa: E731
+    solution = Anderson(memory=5, mixing=mixing, regularization=1e-14)(g, cell.start, 1e-6)
+    assert solution.status is Status.CONVERGED
+    assert solution.n_steps <= 7
+    exact = torch.linalg.solve(torch.eye(5).double() - cell.weight, cell.bias)
+    torch.testing.assert_close(solution.z, exact, rtol=0, atol=1e-3)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), mixing=st.sampled_from((0.6, 1.0)), memory=st.integers(1, 3))
+def test_the_step_is_the_regularized_least_squares_solution(seed, mixing, memory):
+    """Against a dense least-squares solve with the Tikhonov rows appended, on the last `memory` differences only."""
+    lam = 1e-2
+    g = Recorded(Cell.draw((0.8,), 6, seed))
+    Anderson(max_steps=6, memory=memory, mixing=mixing, regularization=lam)(g, g.g.start, 0.0)
+    z, values = torch.cat(g.points), torch.cat(g.values)
+    dz, dg = z[:-1].diff(dim=0)[-memory:], values[:-1].diff(dim=0)[-memory:]
+    design = torch.cat([dg.T, lam**0.5 * torch.diag(dg.norm(dim=-1))])
+    gamma = torch.linalg.lstsq(design, torch.cat([values[-2], torch.zeros(memory).double()])[:, None]).solution[:, 0]
+    expected = z[-2] + mixing * values[-2] - (dz + mixing * dg).T @ gamma
+    torch.testing.assert_close(z[-1], expected, rtol=1e-8, atol=1e-10)
+
+
+def test_it_needs_fewer_steps_than_the_fixed_point_iteration():
+    cell = Cell.draw((1.0,) * 4, 20, seed=0)
+    cell = Cell(0.98 * cell.weight @ cell.weight.mT, 0.1 * cell.bias)  # slow for good: the largest eigenvalue is 0.98
+    plain, fast = FixedPoint(1000)(cell, cell.start, 1e-4), Anderson(1000)(cell, cell.start, 1e-4)
+    assert plain.status is fast.status is Status.CONVERGED
+    assert 2 * fast.n_steps < plain.n_steps
+
+
+def test_the_scale_of_the_problem_does_not_matter():
+    """The regularisation is relative: scaled by 1e-6, the same iterates."""
+    cell = Cell.draw((0.9,), 8, seed=1)
+    small = Anderson(8)(lambda z: 1e-6 * cell(1e6 * z), cell.start, 0.0)
+    torch.testing.assert_close(1e6 * small.z, Anderson(8)(cell, cell.start, 0.0).z, rtol=1e-9, atol=1e-12)

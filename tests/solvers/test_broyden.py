@@ -1,0 +1,188 @@
+"""Broyden's estimate against the dense recursion that it replaces."""
+
+import pytest
+import torch
+from equilibrium_cells import Cell, Recorded, dense, dense_transposed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from shine_exp.errors import UnsupportedSolver
+from shine_exp.solvers.broyden import Broyden
+from shine_exp.solvers.broyden_inverse import BroydenInverse
+from shine_exp.solvers.iterates import Iterates
+from shine_exp.solvers.linear_inverse import NegativeIdentity, Transposed
+from shine_exp.types import Awareness, Status
+
+GAINS = (0.2, 0.6, 0.95)
+seeds = st.integers(0, 10_000)
+
+
+def recursion(z: Tensor, g: Tensor, memory: int, initial: Tensor) -> list[Tensor]:
+    """H ← H + (Δz − HΔg) ΔzᵀH / (ΔzᵀHΔg) along the iterates z, g (n, d) of one sample: H (d, d) at each of them."""
+    estimates, n_pairs = [initial], 0
+    for dz, dg in zip(z.diff(dim=0), g.diff(dim=0), strict=True):
+        H = estimates[-1]
+        restart = n_pairs == memory
+        n_pairs = 0 if restart else n_pairs + 1
+        step = torch.outer(dz - H @ dg, dz @ H) / (dz @ H @ dg)
+        estimates.append(initial if restart else H + step)
+    return estimates
+
+
+def assert_same(inverse: BroydenInverse, expected: Tensor, tol: float = 1e-10) -> None:
+    like = expected[..., 0]
+    torch.testing.assert_close(dense(inverse, like), expected, rtol=tol, atol=tol)
+    torch.testing.assert_close(dense_transposed(inverse, like), expected.mT, rtol=tol, atol=tol)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_the_estimate_is_that_of_the_dense_recursion(seed):
+    g = Recorded(Cell.draw(GAINS, 10, seed))
+    solution = Broyden()(g, g.g.start, 1e-4)
+    z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
+    stops = [int((residual <= 1e-4).nonzero()[0]) for residual in g.residuals().T]
+    assert len(set(stops)) > 1, "the samples were to stop at different steps"
+    assert solution.inverse.count.tolist() == stops
+    expected = [recursion(z[i], values[i], 50, -torch.eye(10).double())[stops[i]] for i in range(3)]
+    assert_same(solution.inverse, torch.stack(expected))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds, lengths=st.lists(st.floats(0.1, 1.5), min_size=6, max_size=6))
+def test_any_step_lengths(seed, lengths):
+    """The product form holds for the step t p with any t, another one for each sample."""
+    g = Recorded(Cell.draw((0.5, 0.9), 10, seed))
+    iterates = Iterates(g, g.g.start, 0.0, max_steps=10)
+    estimate = BroydenInverse(NegativeIdentity(), iterates, memory=10)
+    p = estimate.start(iterates)
+    for length in lengths:
+        t = torch.tensor([[length], [1.0]], dtype=torch.float64)
+        iterates.step(t * p)
+        p = estimate.learn(iterates, t)
+    z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
+    expected = [recursion(z[i], values[i], 10, -torch.eye(10).double())[-1] for i in range(2)]
+    assert_same(estimate, torch.stack(expected), tol=1e-8)
+    torch.testing.assert_close(p, -estimate.matvec(iterates.g), rtol=1e-9, atol=1e-11)
+    dz, dg = z[:, -1] - z[:, -2], values[:, -1] - values[:, -2]
+    torch.testing.assert_close(estimate.matvec(dg), dz, rtol=1e-8, atol=1e-10)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, memory=st.integers(1, 5), gain=st.sampled_from((0.8, 0.9, 0.95)))
+def test_a_full_memory_restarts_the_running_samples_only(seed, memory, gain):
+    """The pairs of a sample are those of one cycle, from H₀; a sample that stops at a full memory keeps it."""
+    tol = 1e-5
+    g = Recorded(Cell.draw((0.05, gain), 10, seed))
+    solution = Broyden(max_steps=60, memory=memory)(g, g.g.start, tol)
+    assert solution.status is Status.CONVERGED
+    z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
+    expected, counts = [], []
+    for i, residual in enumerate(g.residuals().T):
+        stop = int((residual <= tol).nonzero()[0])
+        filled = stop % (memory + 1) == 0  # the last pair did not fit any more
+        last = stop - 1 if filled and stop > 0 else stop
+        expected.append(recursion(z[i], values[i], memory, -torch.eye(10).double())[last])
+        counts.append(last % (memory + 1))
+    assert solution.n_steps > memory
+    assert solution.inverse.count.tolist() == counts
+    assert_same(solution.inverse, torch.stack(expected), tol=1e-9)
+
+
+def test_the_estimate_belongs_to_the_best_iterate():
+    g = Recorded(Cell.draw((0.5, 6.0, 6.0), 10, seed=1))
+    solution = Broyden(max_steps=13)(g, g.g.start, 1e-4)
+    best = g.residuals().min(dim=0).indices.tolist()
+    assert 0 < best[1] < 13, "the best iterate was to lie in the middle"
+    z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
+    expected = [recursion(z[i], values[i], 50, -torch.eye(10).double())[: best[i] + 1][-1] for i in range(3)]
+    assert_same(solution.inverse, torch.stack(expected), tol=1e-8)
+
+
+def test_an_estimate_outlives_a_failure():
+    """A sample that meets a NaN keeps the pairs up to its best iterate."""
+    cell = Cell.draw((0.9, 0.9), 10, seed=2)
+    evaluations = 0
+
+    def failing(z):
+        nonlocal evaluations
+        evaluations += 1
+        return torch.where(torch.tensor([[False], [evaluations > 4]]), torch.nan, cell(z))
+
+    failed = Broyden()(failing, cell.start, 1e-6)
+    short = Broyden(max_steps=3)(cell, cell.start, 1e-6)
+    assert failed.status is Status.DIVERGED
+    assert short.inverse.count.tolist() == [3, 3]
+    assert torch.equal(failed.z[1], short.z[1])
+    torch.testing.assert_close(dense(failed.inverse, cell.start)[1], dense(short.inverse, cell.start)[1])
+
+
+def test_a_singular_update_is_left_out():
+    """Where g is constant, κ = 1 and sᵀHΔg = 0: H stays −I, and the other sample learns as if it were alone."""
+    cell = Cell.draw((0.5,), 10, seed=3)
+    constant = torch.ones(1, 10, dtype=torch.float64)
+    solution = Broyden(max_steps=8)(lambda z: torch.cat([constant, cell(z[1:])]), torch.zeros(2, 10).double(), 1e-6)
+    alone = Broyden(max_steps=8)(cell, cell.start, 1e-6)
+    estimate = dense(solution.inverse, torch.zeros(2, 10).double())
+    assert torch.equal(estimate[0], -torch.eye(10).double())
+    torch.testing.assert_close(estimate[1:], dense(alone.inverse, cell.start))
+
+
+def test_a_solved_start_leaves_the_initial_estimate():
+    solution = Broyden()(lambda z: -z, torch.zeros(2, 4), 0.0)
+    assert (solution.status, solution.n_steps) == (Status.CONVERGED, 0)
+    assert torch.equal(solution.inverse.matvec(torch.ones(2, 4)), -torch.ones(2, 4))
+    assert torch.equal(solution.inverse.rmatvec(torch.ones(2, 4)), -torch.ones(2, 4))
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=seeds)
+def test_the_adjoint_system_starts_from_the_transposed_estimate(seed):
+    """H₀ = Hᵀ of the forward pass: the recursion over it is exact, and the forward estimate does not change."""
+    cell = Cell.draw(GAINS, 10, seed)
+    forward = Broyden()(cell, cell.start, 1e-5)
+    before = dense(forward.inverse, cell.start)
+    J, r = cell.jacobian(forward.z), cell.bias
+
+    g = Recorded(lambda u: torch.einsum("bij,bi->bj", J, u) - r)
+    adjoint = Broyden(max_steps=4)(g, forward.inverse.rmatvec(r), 0.0, inverse=Transposed(forward.inverse))
+    best = g.residuals().min(dim=0).indices.tolist()
+    u, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
+    expected = [recursion(u[i], values[i], 50, before[i].T)[best[i]] for i in range(3)]
+    assert_same(adjoint.inverse, torch.stack(expected), tol=1e-7)
+    assert torch.equal(dense(forward.inverse, cell.start), before)
+
+
+def test_a_transposed_start_pays():
+    """Four steps on Jᵀu = r from (Hᵀr, Hᵀ) end nearer than from (Hᵀr, −I) and from (Hᵀr, H)."""
+    ends = {"transposed": [], "untransposed": [], "identity": []}
+    for seed in range(20):
+        cell = Cell.draw((0.9,), 20, seed)
+        forward = Broyden()(cell, cell.start, 1e-5)
+        J, r = cell.jacobian(forward.z), torch.randn(1, 20, generator=torch.Generator().manual_seed(seed)).double()
+        starts = {"transposed": Transposed(forward.inverse), "untransposed": forward.inverse, "identity": None}
+        for name, inverse in starts.items():
+            system = lambda u: torch.einsum("bij,bi->bj", J, u) - r  # noqa: B023, E731
+            ends[name].append(Broyden(4)(system, forward.inverse.rmatvec(r), 0.0, inverse=inverse).residual)
+    median = {name: torch.cat(residuals).median() for name, residuals in ends.items()}
+    assert median["transposed"] < median["identity"]
+    assert median["transposed"] < median["untransposed"]
+
+
+def test_halving_keeps_a_step_inside_the_domain():
+    """g = −5 log z from z = 4: the unit step leaves the domain."""
+    g = Recorded(lambda z: -5 * torch.log(z))
+    z0 = torch.tensor([[4.0], [1.1]], dtype=torch.float64)
+    assert Broyden()(g, z0, 1e-9).status is Status.DIVERGED
+    halved = Broyden(max_halvings=5)(g, z0, 1e-9)
+    assert halved.status is Status.CONVERGED
+    assert halved.n_evals > halved.n_steps + 1
+    torch.testing.assert_close(halved.z, torch.ones_like(z0))
+    slope = 5 / halved.z  # H ≈ −1/5, from steps of unequal length
+    torch.testing.assert_close(halved.inverse.matvec(slope), -torch.ones_like(z0), rtol=1e-4, atol=0)
+
+
+def test_outer_problem_awareness_is_refused():
+    with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
+        Broyden()(lambda z: -z, torch.ones(1, 2), 1e-6, awareness=Awareness(lambda z: z, every=1))

@@ -1,0 +1,175 @@
+"""What every solver of a batch of root problems promises, whatever its method."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from equilibrium_cells import Cell, Recorded
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shine_exp.errors import UnsupportedSolver, UserError
+from shine_exp.solvers.adjoint_broyden import AdjointBroyden
+from shine_exp.solvers.anderson import Anderson
+from shine_exp.solvers.broyden import Broyden
+from shine_exp.solvers.fixed_point import FixedPoint
+from shine_exp.solvers.linear_inverse import NegativeIdentity
+from shine_exp.types import Awareness, Status
+
+GAINS = (0.1, 0.5, 0.9)
+SOLVERS = [Broyden(200), Broyden(200, memory=4), AdjointBroyden(200), AdjointBroyden(200, memory=4)]
+SOLVERS += [Anderson(300), FixedPoint(600), FixedPoint(600, mixing=0.7), Broyden(200, max_halvings=3)]
+every_solver = pytest.mark.parametrize("solver", SOLVERS, ids=repr)
+
+
+@every_solver
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_converges_to_the_tolerance(solver, seed):
+    cell = Cell.draw(GAINS, 12, seed)
+    solution = solver(cell, cell.start, 1e-9)
+    assert solution.status is Status.CONVERGED
+    assert (solution.residual <= 1e-9).all()
+    torch.testing.assert_close(cell(solution.z).norm(dim=-1), solution.residual, rtol=1e-6, atol=1e-15)
+    assert solution.residual.shape == (3,)
+
+
+@every_solver
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_a_batch_is_solved_as_its_samples_are(solver, seed):
+    cell = Cell.draw(GAINS, 12, seed)
+    together = solver(cell, cell.start, 1e-6)
+    alone = [solver(cell.sample(i), cell.start[i : i + 1], 1e-6) for i in range(3)]
+    assert len({solution.n_steps for solution in alone}) > 1, "the samples were to stop at different steps"
+    torch.testing.assert_close(together.z, torch.cat([solution.z for solution in alone]), rtol=0, atol=1e-11)
+    assert together.n_steps == max(solution.n_steps for solution in alone)
+    if together.inverse is not None:
+        r = torch.randn(3, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        for product in ("matvec", "rmatvec"):
+            expected = torch.cat([getattr(s.inverse, product)(r[i : i + 1]) for i, s in enumerate(alone)])
+            torch.testing.assert_close(getattr(together.inverse, product)(r), expected, rtol=1e-6, atol=1e-8)
+
+
+@every_solver
+def test_a_converged_sample_stands_still(solver):
+    g = Recorded(Cell.draw(GAINS, 12, seed=3))
+    solution = solver(g, g.g.start, 1e-7)
+    stopped = int((g.residuals()[:, 0] <= 1e-7).nonzero()[0])
+    assert stopped < len(g.points) - 3
+    for z in g.points[stopped:]:
+        assert torch.equal(z[0], solution.z[0])
+
+
+@every_solver
+def test_each_sample_gets_its_best_iterate(solver):
+    g = Recorded(Cell.draw((0.5, 3.0, 6.0), 12, seed=4))
+    solution = replace(solver, max_steps=25)(g, g.g.start, torch.tensor([1e-8, 0.0, 0.0], dtype=torch.float64))
+    assert solution.status is Status.MAX_STEPS
+    best, when = g.residuals().min(dim=0)
+    assert (when < len(g.points) - 1).any(), "the last iterate was not to be everybody's best"
+    torch.testing.assert_close(solution.residual, best, rtol=1e-12, atol=0)
+    for i in range(3):
+        assert torch.equal(solution.z[i], g.points[int(when[i])][i])
+
+
+@every_solver
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf])
+def test_one_failure_does_not_disturb_the_others(solver, poison):
+    cell = Cell.draw(GAINS, 12, seed=5)
+    n_evals = 0
+
+    def failing(z):
+        nonlocal n_evals
+        n_evals += 1
+        broken = torch.tensor([False, n_evals > 2, False])
+        return torch.where(broken[:, None], poison, cell(z))
+
+    solution, sound = solver(failing, cell.start, 1e-7), solver(cell, cell.start, 1e-7)
+    assert solution.status is Status.DIVERGED
+    others = torch.tensor([0, 2])
+    torch.testing.assert_close(solution.z[others], sound.z[others], rtol=0, atol=1e-12)
+    assert solution.z.isfinite().all()
+    torch.testing.assert_close(solution.residual, cell(solution.z).norm(dim=-1), rtol=1e-6, atol=1e-15)
+    if solution.inverse is not None:
+        r = torch.ones_like(cell.start)
+        for product in ("matvec", "rmatvec"):
+            actual, expected = getattr(solution.inverse, product)(r), getattr(sound.inverse, product)(r)
+            assert actual.isfinite().all()
+            torch.testing.assert_close(actual[others], expected[others], rtol=1e-7, atol=1e-9)
+
+
+@every_solver
+def test_a_function_that_is_never_finite(solver):
+    z0 = torch.ones(2, 3, dtype=torch.float64)
+    solution = solver(lambda z: z * torch.nan, z0, 1e-8)
+    assert solution.status is Status.DIVERGED
+    assert torch.equal(solution.z, z0)
+    assert solution.residual.isinf().all()
+    assert (solution.n_steps, solution.n_evals) == (0, 1)
+
+
+@every_solver
+def test_single_precision(solver):
+    cell = Cell.draw(GAINS, 12, seed=6, dtype=torch.float32)
+    solution = solver(cell, cell.start, 1e-5)
+    assert solution.status is Status.CONVERGED
+    assert solution.z.dtype == solution.residual.dtype == torch.float32
+    if solution.inverse is not None:
+        assert solution.inverse.rmatvec(cell.bias).dtype == torch.float32
+
+
+@every_solver
+def test_leading_axes_are_a_batch(solver):
+    cell = Cell.draw((0.1, 0.3, 0.5, 0.7, 0.8, 0.9), 5, seed=7)
+    flat = solver(cell, cell.start, 1e-8)
+    folded = solver(lambda z: cell(z.reshape(6, 5)).reshape(2, 3, 5), cell.start.reshape(2, 3, 5), 1e-8)
+    assert torch.equal(folded.z, flat.z.reshape(2, 3, 5))
+    assert torch.equal(folded.residual, flat.residual.reshape(2, 3))
+    single = solver(lambda z: cell.sample(0)(z[None])[0], cell.start[0], 1e-8)
+    assert single.residual.shape == ()
+    torch.testing.assert_close(single.z, flat.z[0], rtol=0, atol=1e-12)
+    if flat.inverse is not None:
+        v = cell.bias.reshape(2, 3, 5)
+        assert torch.equal(folded.inverse.matvec(v), flat.inverse.matvec(cell.bias).reshape(2, 3, 5))
+        assert torch.equal(folded.inverse.rmatvec(v), flat.inverse.rmatvec(cell.bias).reshape(2, 3, 5))
+        assert single.inverse.matvec(cell.bias[0]).shape == (5,)
+
+
+@every_solver
+def test_evaluations_are_counted_and_bounded(solver):
+    g = Recorded(Cell.draw((0.9, 0.95), 12, seed=8))
+    short = type(solver)(max_steps=4)
+    solution = short(g, g.g.start, 0.0)
+    assert solution.status is Status.MAX_STEPS
+    assert solution.n_steps == 4
+    assert len(g.points) == 5
+    products = 4 if isinstance(solver, AdjointBroyden) else 0
+    assert solution.n_evals == 5 + products
+
+
+@every_solver
+def test_nothing_is_recorded_for_autograd(solver):
+    cell = Cell.draw(GAINS, 12, seed=9)
+    weight = cell.weight.clone().requires_grad_()
+    solution = solver(Cell(weight, cell.bias), cell.start, 1e-6)
+    assert not solution.z.requires_grad
+    assert not solution.residual.requires_grad
+    assert solution.inverse is None or not solution.inverse.rmatvec(cell.bias).requires_grad
+
+
+@pytest.mark.parametrize("solver", [FixedPoint(), Anderson()], ids=repr)
+def test_a_solver_without_an_estimate_refuses_to_use_one(solver):
+    cell = Cell.draw(GAINS, 4, seed=0)
+    with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
+        solver(cell, cell.start, 1e-6, inverse=NegativeIdentity())
+    with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
+        solver(cell, cell.start, 1e-6, awareness=Awareness(lambda z: z, every=5))
+    assert solver(cell, cell.start, 1e-6).inverse is None
+
+
+@pytest.mark.parametrize("solver", [Broyden(memory=0), AdjointBroyden(memory=0)], ids=repr)
+def test_a_memory_of_nothing_is_refused(solver):
+    cell = Cell.draw(GAINS, 4, seed=0)
+    with pytest.raises(UserError, match="at least one update"):
+        solver(cell, cell.start, 1e-6)

@@ -1,0 +1,55 @@
+"""SciPy's minimisers behind the project's interface."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from shine_exp.errors import UnsupportedSolver
+from shine_exp.solvers.objective import Smooth
+from shine_exp.solvers.scipy import ScipyMinimizer
+from shine_exp.types import Awareness, Status
+
+
+def function(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    scales = torch.arange(1.0, 11.0, dtype=torch.float64)
+    return (scales * z**2).sum() / 2 + (z**4).sum() - z.sum(), scales * z + 4 * z**3 - 1
+
+
+@pytest.mark.parametrize("method", ["L-BFGS-B", "CG"])
+def test_it_stops_at_the_tolerance_and_counts_its_evaluations(method: str) -> None:
+    calls = []
+    solution = ScipyMinimizer(method)(
+        Smooth(lambda z: (calls.append(1), function(z))[1]), torch.ones(10, dtype=torch.float64), 1e-6
+    )
+    assert solution.status is Status.CONVERGED
+    assert float(function(solution.z)[1].norm()) == pytest.approx(float(solution.residual))
+    assert solution.residual <= 1e-6
+    assert solution.n_evals == len(calls)
+
+
+def test_the_estimate_is_scipys_own() -> None:
+    z0 = np.ones(10)
+    solver = ScipyMinimizer("L-BFGS-B", memory=5, max_steps=7)
+    solution = solver(Smooth(function), torch.from_numpy(z0), 0.0)
+    options = {"maxcor": 5, "maxiter": 7, "ftol": 0.0, "gtol": 0.0}
+    reference = minimize(
+        lambda z: tuple(p.numpy() for p in function(torch.from_numpy(z))),
+        z0,
+        jac=True,
+        method="L-BFGS-B",
+        options=options,
+    ).hess_inv
+    v = np.random.default_rng(0).standard_normal(10)
+    np.testing.assert_allclose(solution.inverse.matvec(torch.from_numpy(v)), reference.matvec(v), rtol=1e-9)
+
+
+def test_cg_leaves_nothing() -> None:
+    solver = ScipyMinimizer("CG")
+    assert solver(Smooth(function), torch.ones(10, dtype=torch.float64), 1e-3).inverse is None
+    assert not solver.leaves_inverse
+
+
+def test_awareness_is_refused() -> None:
+    with pytest.raises(UnsupportedSolver, match="lbfgs"):
+        ScipyMinimizer("L-BFGS-B")(Smooth(function), torch.ones(10), 1.0, awareness=Awareness(lambda z: z, 1))

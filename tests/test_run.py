@@ -1,0 +1,165 @@
+"""The command: refusals in one line, and sweeps through Hydra's launchers."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from shine_exp.outer.descent import Descent
+
+
+@pytest.fixture
+def refuses(shine_run):
+    def check(*overrides: str, names: str) -> str:
+        outcome = shine_run(*overrides)
+        assert outcome.code == 2
+        assert outcome.err.startswith("shine-run: ")
+        assert outcome.err.count("\n") == 1
+        assert "Traceback" not in outcome.err + outcome.out
+        assert names in outcome.err
+        return outcome.err
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        ("solver=scipy_cg method=shine", "solver=lbfgs, bfgs or scipy"),
+        ("solver=scipy_cg method=fallback", "solver=lbfgs, bfgs or scipy"),
+        ("solver=scipy_cg method=refine", "solver=lbfgs, bfgs or scipy"),
+        ("solver=scipy method=opa", "method.opa"),
+        ("seed=-1", "seed=-1"),
+        ("seed=0.5", "seed=0.5"),
+        ("seed=5000000000", "seed=5000000000"),
+        ("seed=true", "seed=True"),
+        ("data=libsvm", "data.path"),
+        ("data=libsvm data.path=nowhere.txt", "nowhere.txt"),
+        ("method.foo=1", "method.foo"),
+        ("problem.groups=0", "problem.groups=0"),
+        ("problem.groups=100", "problem.groups=100"),
+        ("problem.groups=nowhere.txt", "nowhere.txt"),
+        ("data=nothing", "data/nothing"),
+        ("experiment=fig99", "experiment/fig99"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(refuses, folders, overrides: str, names: str) -> None:
+    refuses(*overrides.split(), names=names)
+    assert not [folder for folder in folders() if (folder / "run.json").exists()]
+
+
+def test_an_unknown_method_is_answered_with_those_that_exist(refuses) -> None:
+    line = refuses("method=foo", names="method/foo")
+    listed = line.split("there are: ")[1].strip().split(", ")
+    assert {"shine", "opa", "cg", "bayes"} <= set(listed)
+    assert not [name for name in listed if name.startswith("_")]
+
+
+def test_a_groups_file_must_have_one_line_per_feature(refuses, tmp_path: Path) -> None:
+    (tmp_path / "groups.txt").write_text("0\n1\n1\n")
+    line = refuses("problem.groups=groups.txt", names="groups.txt")
+    assert "3" in line
+    assert "30" in line
+
+
+def test_results_that_are_a_file(refuses, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    refuses("runtime.results=taken", names="taken")
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_folder_of_another_configuration(shine_run, refuses, folders) -> None:
+    shine_run("outer.n_steps=1")
+    (folder,) = folders()
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["outer"]["bound"] = 11.0
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    before = (folder / "trace.csv").read_bytes()
+    refuses("outer.n_steps=1", names=str(folder.relative_to(folder.parents[3])))
+    assert (folder / "trace.csv").read_bytes() == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_device_that_is_not_there(refuses) -> None:
+    refuses("runtime.device=cuda", names="runtime.device=cuda")
+
+
+@pytest.fixture
+def interrupted(shine_run, folders, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of `shine-run outer.n_steps=2`, interrupted in its second step."""
+
+    def advance(self, problem, state, inner=Descent.advance):
+        if state.step == 1:
+            raise KeyboardInterrupt
+        return inner(self, problem, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Descent, "advance", advance)
+        assert shine_run("outer.n_steps=2").code == 130
+    (folder,) = folders()
+    return folder
+
+
+def test_a_garbled_checkpoint(interrupted: Path, refuses) -> None:
+    (interrupted / "checkpoint.pt").write_bytes(b"\x00garbled")
+    refuses("outer.n_steps=2", names="checkpoint.pt")
+
+
+def test_a_checkpoint_that_lost_its_trace(interrupted: Path, refuses) -> None:
+    (interrupted / "trace.csv").unlink()
+    refuses("outer.n_steps=2", names="trace.csv")
+
+
+def test_a_sweep_with_a_bad_run_does_the_others_and_fails_at_its_end(shine_run, folders, status) -> None:
+    outcome = shine_run("-m", "problem.groups=1,100,2", "outer.n_steps=1")
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert "problem.groups=100" in outcome.err
+    done = [folder for folder in folders() if (folder / "run.json").exists()]
+    assert [status(folder) for folder in done] == ["done", "done"]
+
+
+def test_a_basic_sweep(shine_run, folders, status) -> None:
+    assert shine_run("-m", "method=shine,cg", "outer.n_steps=1").code == 0
+    assert [(folder.parent.name, status(folder)) for folder in folders()] == [("cg", "done"), ("shine", "done")]
+
+
+def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "shine_exp.run", *arguments]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        pytest.param(["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"], id="submitit_local"),
+    ],
+)
+def test_launchers(launcher: list[str], tmp_path: Path, folders, status) -> None:
+    result = command("-m", *launcher, "seed=0,1", "outer.n_steps=1", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    done = [(folder.name[:6], status(folder)) for folder in folders()]
+    assert done == [("seed=0", "done"), ("seed=1", "done")]
+
+
+def test_the_slurm_launcher_needs_its_name_only(shine_run) -> None:
+    outcome = shine_run("-m", "hydra/launcher=submitit_slurm", "--cfg", "hydra")
+    assert outcome.code == 0
+    launcher = yaml.safe_load(outcome.out)["hydra"]["launcher"]
+    assert launcher["_target_"].endswith("SlurmLauncher")
+
+
+def test_exit_code_and_stream_of_the_real_process(tmp_path: Path) -> None:
+    result = command("problem.groups=100", folder=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [result.stderr.rstrip("\n")]
+    assert "problem.groups=100" in result.stderr
+
+
+def test_the_installed_command_is_there() -> None:
+    assert shutil.which("shine-run", path=str(Path(sys.executable).parent))

@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from shine_exp.errors import UserError
+from shine_exp.trace import Stopwatch, TraceWriter, load_runs, read_info, write_json
+
+COLUMNS = ("step", "time", "alpha")
+
+
+def write(folder: Path, steps: range, keep: int | None = None) -> None:
+    writer = TraceWriter(folder, COLUMNS, keep)
+    for step in steps:
+        writer.append({"step": step, "time": step / 10, "alpha": -step / 3})
+    writer.close()
+
+
+def test_rows_are_on_disk_at_once(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path, COLUMNS)
+    writer.append({"step": 0, "alpha": 1 / 3})
+    assert (tmp_path / "trace.csv").read_text().splitlines() == ["step,time,alpha", "0,,0.3333333333"]
+    writer.close()
+
+
+def test_keep_drops_the_rows_beyond_and_goes_on(tmp_path: Path) -> None:
+    write(tmp_path, range(11))
+    before = (tmp_path / "trace.csv").read_text().splitlines()
+    write(tmp_path, range(3, 5), keep=2)
+    assert (tmp_path / "trace.csv").read_text().splitlines() == before[:6]
+
+
+def test_several_rows_of_a_step_are_kept_or_dropped_together(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 3))
+    write(tmp_path, range(1, 3), keep=2)
+    write(tmp_path, range(0), keep=1)
+    assert pd.read_csv(tmp_path / "trace.csv").step.tolist() == [1, 1]
+
+
+def test_without_keep_a_trace_begins_anew(tmp_path: Path) -> None:
+    write(tmp_path, range(5))
+    write(tmp_path, range(1))
+    assert pd.read_csv(tmp_path / "trace.csv").step.tolist() == [0]
+
+
+def test_a_column_that_the_trace_lacks(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path, COLUMNS)
+    with pytest.raises(ValueError, match="beta"):
+        writer.append({"step": 0, "beta": 1.0})
+    writer.close()
+
+
+def test_the_clock_stands_still_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("shine_exp.trace.time.perf_counter", lambda: now[0])
+    clock = Stopwatch(2.0)
+    now[0] = 100.0
+    with clock.running():
+        now[0] = 103.0
+    now[0] = 200.0
+    assert clock.elapsed == 5.0
+
+
+def a_run(folder: Path, rows: int) -> None:
+    folder.mkdir(parents=True)
+    write(folder, range(rows))
+    write_json(folder / "run.json", {"status": "done", "choices": {"method": "cg"}, "differs": {"outer.n_steps": 2}})
+    (folder / "config.yaml").write_text("seed: 3\n")
+
+
+def test_load_runs_finds_whole_runs_in_path_order(tmp_path: Path) -> None:
+    for name, rows in (("b/cg/seed=0", 2), ("a/cg/seed=0", 3), ("a/cg/empty", 0), ("no_trace", 1), ("no_config", 1)):
+        a_run(tmp_path / name, rows)
+    (tmp_path / "no_trace" / "trace.csv").unlink()
+    (tmp_path / "no_config" / "config.yaml").unlink()
+    runs = load_runs(tmp_path)
+    assert [run.folder.relative_to(tmp_path).parts[0] for run in runs] == ["a", "b"]
+    assert [len(run.trace) for run in runs] == [3, 2]
+    assert runs[0].config == {"seed": 3}
+    assert runs[0].label == "cg (outer.n_steps=2)"
+
+
+def test_json_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(tmp_path / "run.json", {"status": "old"})
+
+    def fail(source: Path, target: Path) -> None:
+        assert json.loads(Path(source).read_text()) == {"status": "new"}
+        raise OSError
+
+    monkeypatch.setattr("shine_exp.trace.os.replace", fail)
+    with pytest.raises(OSError):  # noqa: PT011
+        write_json(tmp_path / "run.json", {"status": "new"})
+    assert read_info(tmp_path) == {"status": "old"}
+
+
+def test_a_damaged_run_json(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"status": ')
+    with pytest.raises(UserError, match=r"run\.json"):
+        read_info(tmp_path)
