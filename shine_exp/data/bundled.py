@@ -9,7 +9,7 @@ from shine_exp.errors import DataError
 
 
 def breast_cancer(scaling: Scaling, fraction: float) -> Dataset:
-    """Wisconsin breast cancer, 569 × 30, dense: malignant −1, benign +1; or a fraction of its rows, 0 < fraction ≤ 1."""
+    """Wisconsin breast cancer, 569 × 30, dense: malignant −1, benign +1. A fraction < 1 draws that part of the rows."""
     x, target = load_breast_cancer(return_X_y=True)
     if not 0 < fraction <= 1:
         raise DataError(f"data.fraction={fraction}: take more than 0 and at most 1")

@@ -86,8 +86,7 @@ class Grid:
     """n equally spaced points from −bound to bound, the same α for every group; from strong to weak regularisation."""
 
     def __call__(self, tried: np.ndarray, losses: np.ndarray, n: int, bound: float, seed: int) -> np.ndarray:
-        alpha = bound * (1 - 2 * len(tried) / max(n - 1, 1))
-        return np.array([alpha] * tried.shape[1])
+        return np.full(tried.shape[1], bound * (1 - 2 * len(tried) / max(n - 1, 1)))
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Random:
     """Uniform in the box, every group by itself (Bergstra & Bengio 2012)."""
 
     def __call__(self, tried: np.ndarray, losses: np.ndarray, n: int, bound: float, seed: int) -> np.ndarray:
-        return np.random.default_rng([seed, len(tried)]).uniform(-bound, bound, tried.shape[1])
+        return np.random.default_rng([seed, len(tried)]).uniform(-bound, bound, size=(tried.shape[1],))
 
 
 @dataclass(frozen=True)

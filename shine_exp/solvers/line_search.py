@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from shine_exp.solvers.objective import Ray
 
-# Relative to φ(0), a change that rounding may have made: there the slope alone decides (Hager & Zhang 2005, "approximate Wolfe").
+# Relative to φ(0), a change that rounding may have made: there the slope alone decides ("approximate Wolfe",
+# Hager & Zhang 2005).
 ROUNDING = 1e-10
 
 
@@ -62,9 +63,9 @@ class StrongWolfe:
 
     @staticmethod
     def _extrapolate(low: _Trial, trial: _Trial) -> float:
-        """The cubic's minimum, between twice the last advance and ten times the trial."""
+        """The cubic's minimum, at least twice the last advance beyond the trial, at most at ten times it."""
         t = _cubic_minimum(low, trial)
-        least = trial.t + (trial.t - low.t)
+        least = trial.t + 2 * (trial.t - low.t)
         return min(max(t, least), 10 * trial.t) if math.isfinite(t) else least
 
     @staticmethod

@@ -19,8 +19,8 @@ from shine_exp.types import AdjointSystem, Awareness
 class InversionQuality:
     """From `n_steps` random starts, minimise G at α = 0 to ‖∇G‖ ≤ tol and apply the estimate H that is left.
 
-    Directions d: "prescribed", a random one that OPA is told of; "krylov", ∇²G times the last step; "random", unknown to
-    OPA. Estimates: "shine", and "opa" with an extra pair along H d every `opa` steps. a = H d, b = (∇²G)⁻¹ d.
+    Directions d: "prescribed", a random one that OPA is told of; "krylov", ∇²G times the last step; "random", unknown
+    to OPA. Estimates: "shine", and "opa" with an extra pair along H d every `opa` steps. a = H d, b = (∇²G)⁻¹ d.
     """
 
     solver: LBFGS
@@ -49,7 +49,7 @@ class InversionQuality:
             return []
         aware = Awareness(lambda theta: state.carry["prescribed"], self.opa)
         return [
-            {"step": state.step, "estimate": name} | row
+            {"step": state.step, "estimate": name, **row}
             for name, awareness in (("shine", None), ("opa", aware))
             for row in self._estimate(problem, state, awareness)
         ]
