@@ -130,8 +130,8 @@ class _Session:
 
     def _steps(self, fresh: bool) -> str:
         saved = time.monotonic()
-        if fresh:
-            self._record()
+        if fresh and not self._record():
+            return "diverged"
         label = f"{self.identity.folder}"
         for _ in tqdm(range(self.state.step, self.loop.n_steps), desc=label, disable=None, leave=False):
             with self.clock.running():

@@ -115,5 +115,7 @@ def load_runs(root: Path) -> list[Run]:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise UserError(f"{path}: missing, but the run has a checkpoint; delete the folder and run it again")
     with path.open(newline="") as file:
         return list(csv.DictReader(file))

@@ -36,8 +36,9 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, shine_run):
     def run(function: str, step: int, *arguments: str):
         with monkeypatch.context() as patch:
             for loop in (Descent, Search, InversionQuality):
+                original = getattr(loop, function)
 
-                def pressed(self, problem, state, inner=getattr(loop, function)):
+                def pressed(self, problem, state, inner=original):
                     result = inner(self, problem, state)
                     if state.step == step:
                         raise KeyboardInterrupt
@@ -146,7 +147,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
 def test_sigterm_interrupts(shine_run, folders, status, trace, tmp_path: Path) -> None:
-    command = ("method=random", "outer.n_steps=150")
+    command = ("method=random", "outer.n_steps=40")
     process = subprocess.Popen(
         [sys.executable, "-m", "shine_exp.run", *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
@@ -166,11 +167,11 @@ def test_sigterm_interrupts(shine_run, folders, status, trace, tmp_path: Path) -
     (folder,) = folders()
     assert status(folder) == "interrupted"
     rows = trace(folder)
-    assert 2 <= len(rows) <= 150
+    assert 2 <= len(rows) <= 40
     assert (rows.accuracy != "").all()
     shine_run(*command)
     shine_run(*command, "runtime.results=whole")
-    assert len(trace(folder)) == 151
+    assert len(trace(folder)) == 41
     same_numbers(trace(folder), trace(Path("whole") / folder.relative_to(folder.parents[2])))
 
 

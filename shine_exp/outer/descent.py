@@ -11,6 +11,7 @@ from shine_exp.outer.loop import COLUMNS, State, loss_row, start_point
 from shine_exp.outer.schedule import Schedule
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.trace import Row
+from shine_exp.types import Status
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Inner:
     outer_value: float
     n_steps: int
     n_evals: int
+    status: Status
     carry: dict[str, Tensor]
 
 
@@ -129,7 +131,7 @@ class Descent:
                 inner_steps=state.inner_steps + inner.n_steps,
                 evals=state.evals + inner.n_evals,
             )
-            if inner.n_steps > 0 or state.eps < 1e-12:
+            if inner.n_steps > 0 or inner.status is not Status.CONVERGED:
                 return inner, state
             state = replace(state, eps=state.eps / 2)
 

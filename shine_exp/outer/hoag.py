@@ -36,10 +36,10 @@ class Implicit:
             inverse=self._estimate(problem, state, alpha),
         )
         carry = {key: value for key, value in state.carry.items() if key == "adjoint"}
-        if isinstance(solution.inverse, InverseHessian) and len(solution.inverse):
+        if isinstance(solution.inverse, InverseHessian):
             carry["s"], carry["y"] = solution.inverse.pairs()
         value, _ = problem.outer(solution.z)
-        return Inner(solution.z, value, solution.n_steps, solution.n_evals, carry)
+        return Inner(solution.z, value, solution.n_steps, solution.n_evals, solution.status, carry)
 
     def hypergradient(self, problem: LinearModel, state: DescentState) -> Hypergradient:
         _, r = problem.outer(state.theta)
@@ -68,4 +68,4 @@ class Implicit:
             return None
         s, y = state.carry["s"], state.carry["y"]
         shift = problem.penalty(alpha) - problem.penalty(state.alpha)
-        return self.solver.estimate(s, y + shift * s if shift.any() else y)
+        return self.solver.estimate(s, y + shift * s if len(s) and shift.any() else y)

@@ -25,7 +25,7 @@ class Unrolled:
     def solve(self, problem: LinearModel, state: DescentState, alpha: Tensor, tol: float, left: int) -> Inner:
         solution = self.solver(problem.inner(alpha), state.theta, tol)
         value, _ = problem.outer(solution.z)
-        return Inner(solution.z, value, solution.n_steps, solution.n_evals, {})
+        return Inner(solution.z, value, solution.n_steps, solution.n_evals, solution.status, {})
 
     def hypergradient(self, problem: LinearModel, state: DescentState) -> Hypergradient:
         alpha = state.alpha.clone().requires_grad_()

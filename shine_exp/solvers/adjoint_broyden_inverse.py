@@ -46,8 +46,7 @@ class AdjointBroydenInverse:
         if self._factors.full:
             self._factors.restart(iterates.active)
         learned = self._factors.in_cycle(iterates.moved)
-        length = sigma.norm(dim=-1, keepdim=True)
-        sigma = torch.where(length > 0, sigma / length, 0.0)
+        sigma = torch.nn.functional.normalize(sigma, dim=-1, eps=torch.finfo(sigma.dtype).tiny)
         q = self.rmatvec(iterates.vjp(sigma))
         pivot = (q * sigma).sum(-1, keepdim=True)
         regular = pivot.abs() > torch.finfo(q.dtype).eps ** 0.5 * q.norm(dim=-1, keepdim=True)

@@ -95,18 +95,16 @@ class BroydenInverse:
     def _append_factor(self, n: int, rho: Tensor, tau: Tensor, regular: Tensor, learned: Tensor) -> None:
         """Row n of L, which needs ρ and τ of the older factors only, and ρ_n and τ_n: 0 where H is kept."""
         row = _row_product(self._directions[:, n], self._directions[:, : n + 1])
-        triangle = self._triangle[:, n, :n]
-        triangle.copy_(torch.where(learned[:, None], -self._along_updates(row), triangle))
+        self._triangle[:, n, :n] = -self._along_updates(row)
         usable = regular & rho.isfinite()
         for column, value in ((self._rho[:, n], rho), (self._tau[:, n], tau)):
             column.copy_(torch.where(learned, torch.where(usable, value, 0.0)[:, 0], column))
 
     def _append_direction(self, n: int, p: Tensor, learned: Tensor) -> None:
         self._length = p.norm(dim=-1, keepdim=True)
-        inverse_length = torch.where(self._length > 0, 1 / self._length, 0.0)
         row = self._directions[:, n]
-        usable = learned[:, None] & self._length.isfinite()
-        torch.where(usable, inverse_length * p, row, out=row)
+        unit = p / self._length.clamp_min(torch.finfo(p.dtype).tiny)
+        torch.where(learned[:, None] & self._length.isfinite(), unit, row, out=row)
 
     def _along_updates(self, along_directions: Tensor) -> Tensor:
         """U v (batch, n) from P v (batch, n + 1)."""

@@ -111,7 +111,7 @@ class Iterates:
     def _arrive(self, visit: _Visit) -> None:
         finite = visit.residual.isfinite()
         self.moved = self.active & finite
-        self.improved = self.moved & (visit.residual < self._best_residual)
+        self.improved = visit.residual < self._best_residual
         self._failed = self._failed | (self.active & ~finite)
         self._best_residual = torch.where(self.improved, visit.residual, self._best_residual)
         torch.where(self.improved[:, None], visit.z, self._best_z, out=self._best_z)

@@ -143,6 +143,7 @@ def test_products_are_counted_as_evaluations():
     awareness = Awareness(lambda z: torch.ones_like(z), every=2)
     solution = AdjointBroyden(max_steps=6)(cell, cell.start, 0.0, awareness=awareness)
     assert (solution.n_steps, solution.n_evals) == (6, 7 + 6 + 3)
+    assert solution.inverse.count.tolist() == [6 + 3], "a memory of None is to hold them all"
 
 
 def test_direction_sees_the_shape_of_the_start():

@@ -1,5 +1,7 @@
 """Broyden's estimate against the dense recursion that it replaces."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from equilibrium_cells import Cell, Recorded, dense, dense_transposed
@@ -122,11 +124,39 @@ def test_a_singular_update_is_left_out():
     """Where g is constant, κ = 1 and sᵀHΔg = 0: H stays −I, and the other sample learns as if it were alone."""
     cell = Cell.draw((0.5,), 10, seed=3)
     constant = torch.ones(1, 10, dtype=torch.float64)
-    solution = Broyden(max_steps=8)(lambda z: torch.cat([constant, cell(z[1:])]), torch.zeros(2, 10).double(), 1e-6)
+    g = Recorded(lambda z: torch.cat([constant, cell(z[1:])]))
+    solution = Broyden(max_steps=8)(g, torch.zeros(2, 10).double(), 1e-6)
+    assert torch.equal(g.points[-1][0], 8 * constant[0])
     alone = Broyden(max_steps=8)(cell, cell.start, 1e-6)
     estimate = dense(solution.inverse, torch.zeros(2, 10).double())
     assert torch.equal(estimate[0], -torch.eye(10).double())
     torch.testing.assert_close(estimate[1:], dense(alone.inverse, cell.start))
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    entries: Tensor
+
+    def matvec(self, v: Tensor) -> Tensor:
+        return self.entries * v
+
+    rmatvec = matvec
+
+
+@pytest.mark.parametrize("second", [1e21, 1e40])
+def test_an_overflowing_direction_stays_out_of_the_estimate(second):
+    """Single precision, H₀ = diag(−1, −second / 10¹²): the length of the second direction, or all of it, overflows."""
+
+    def g(z):
+        first = torch.tensor([[1e13, 0.0]]).expand_as(z)
+        return torch.where((z[:, :1] == 0), first, torch.tensor([[0.0, 1e12]])) + 0 * z
+
+    initial = Diagonal(torch.tensor([-1.0, -second / 1e12]))
+    solution = Broyden()(g, torch.zeros(1, 2), 1.0, inverse=initial)
+    assert solution.residual.item() == pytest.approx(1e12)
+    v = torch.tensor([[1.0, 1e-12]])
+    torch.testing.assert_close(solution.inverse.matvec(v), initial.matvec(v))
+    torch.testing.assert_close(solution.inverse.rmatvec(v), initial.rmatvec(v))
 
 
 def test_a_solved_start_leaves_the_initial_estimate():
