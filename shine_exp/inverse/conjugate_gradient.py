@@ -26,7 +26,7 @@ class ConjugateGradient:
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         if not system.symmetric:
-            raise UnsupportedSystem("CG needs a symmetric system (problem=logreg or nls); take method=full")
+            raise UnsupportedSystem("CG needs a symmetric system (problem=logreg or nls)")
         limit = self.max_steps
         if self.limit_grows and system.tol > 0:
             limit = max(limit, int(1 / (100 * system.tol**0.5)))

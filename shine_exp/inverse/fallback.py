@@ -12,8 +12,8 @@ from shine_exp.types import Adjoint, AdjointSystem
 class Fallback:
     """u = Hᵀr, but u = r for each system of the batch where ‖Hᵀr‖ > ratio ‖r‖ (Ramzi et al. 2022, section 4.2).
 
-    Made for networks, whose J⁻¹ is close to I. The inverse Hessian of a weakly regularised regression is far larger,
-    so that there it falls back always.
+    Made for networks, whose J⁻¹ is close to I. The inverse Hessian of a weakly regularised regression is far larger
+    and makes it fall back as α falls.
     """
 
     ratio: float = 1.3

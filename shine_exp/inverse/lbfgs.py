@@ -25,7 +25,7 @@ class LBFGSInverse:
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         if not system.symmetric:
-            raise UnsupportedSystem("L-BFGS needs a symmetric system (problem=logreg or nls); take method=full")
+            raise UnsupportedSystem("L-BFGS needs a symmetric system (problem=logreg or nls)")
         n_products = 0
 
         def quadratic(u: Tensor) -> tuple[Tensor, Tensor]:

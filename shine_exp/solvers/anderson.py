@@ -42,7 +42,7 @@ class Anderson:
         while iterates.running:
             z, value = iterates.z, iterates.g
             iterates.step(history.direction(value))
-            history.append(iterates.z - z, iterates.g - value, iterates.moved)
+            history.append(iterates.z - z, iterates.g - value)
         return iterates.solution(None)
 
 
@@ -56,12 +56,11 @@ class _Differences:
         self._step = torch.zeros_like(self._dg)  # Δz + β Δg
         self._tikhonov = settings.regularization * torch.eye(settings.memory, dtype=z.dtype, device=z.device)
 
-    def append(self, dz: Tensor, dg: Tensor, moved: Tensor) -> None:
-        """Put the difference in place of the oldest; a sample that did not move gets a row of zeros."""
+    def append(self, dz: Tensor, dg: Tensor) -> None:
+        """Put the difference in place of the oldest; where g did not change, a row of zeros."""
         length = dg.norm(dim=-1, keepdim=True)
-        usable = moved[:, None] & (length > 0)
-        self._dg[:, self._next] = torch.where(usable, dg / length, 0.0)
-        self._step[:, self._next] = torch.where(usable, (dz + self.settings.mixing * dg) / length, 0.0)
+        self._dg[:, self._next] = torch.where(length > 0, dg / length, 0.0)
+        self._step[:, self._next] = torch.where(length > 0, (dz + self.settings.mixing * dg) / length, 0.0)
         self._next = (self._next + 1) % self.settings.memory
 
     def direction(self, g: Tensor) -> Tensor:

@@ -149,18 +149,20 @@ def test_products_are_counted_as_evaluations():
 def test_direction_sees_the_shape_of_the_start():
     cell = Cell.draw((0.5, 0.9), 10, seed=5)
     shapes = []
+    head = torch.ones(10, dtype=torch.float64, requires_grad=True)
 
     def direction(z):
         shapes.append(z.shape)
-        return torch.ones_like(z)
+        return head * torch.ones_like(z)
 
-    AdjointBroyden()(
+    solution = AdjointBroyden()(
         lambda z: cell(z.reshape(2, 10)).reshape(2, 1, 10),
         cell.start.reshape(2, 1, 10),
         1e-6,
         awareness=Awareness(direction, every=3),
     )
     assert set(shapes) == {(2, 1, 10)}
+    assert not solution.inverse.matvec(cell.bias).requires_grad, "the graph of the head ends here"
 
 
 def test_a_warm_start_is_used_and_left_alone():

@@ -46,6 +46,15 @@ def test_it_needs_fewer_steps_than_the_fixed_point_iteration():
     assert 2 * fast.n_steps < plain.n_steps
 
 
+def test_a_constant_function_is_followed():
+    """Where g does not change there is nothing to accelerate."""
+    solution = Anderson(4, mixing=0.5)(lambda z: torch.where(z[:, :1] < 4, 1.0, 0.0) + 0 * z, torch.zeros(1, 3), 0.0)
+    assert solution.status is Status.MAX_STEPS
+    longer = Anderson(9, mixing=0.5)(lambda z: torch.where(z[:, :1] < 4, 1.0, 0.0) + 0 * z, torch.zeros(1, 3), 0.0)
+    assert longer.status is Status.CONVERGED
+    assert torch.equal(longer.z, torch.full((1, 3), 4.0))
+
+
 def test_the_scale_of_the_problem_does_not_matter():
     """The regularisation is relative: scaled by 1e-6, the same iterates."""
     cell = Cell.draw((0.9,), 8, seed=1)

@@ -112,6 +112,17 @@ def test_a_function_that_is_never_finite(solver):
 
 
 @every_solver
+def test_an_exact_solution_leaves_finite_numbers(solver):
+    """f = 1: one undamped step ends in g = 0, where nothing has a direction."""
+    solution = solver(lambda z: 1 - z, torch.zeros(2, 3, dtype=torch.float64), 1e-12)
+    assert solution.status is Status.CONVERGED
+    if solution.inverse is not None:
+        v = torch.arange(6, dtype=torch.float64).reshape(2, 3)
+        torch.testing.assert_close(solution.inverse.matvec(v), -v)
+        torch.testing.assert_close(solution.inverse.rmatvec(v), -v)
+
+
+@every_solver
 def test_single_precision(solver):
     cell = Cell.draw(GAINS, 12, seed=6, dtype=torch.float32)
     solution = solver(cell, cell.start, 1e-5)
