@@ -36,7 +36,10 @@ class LinearInverse(Protocol):
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solver hands on: the last iterate z (..., d) with ‖g(z)‖ = residual (...), and H ≈ J⁻¹ if it has one."""
+    """What a solver hands on: an iterate z (..., d) with ‖g(z)‖ = residual (...), and H ≈ J⁻¹ if it has one.
+
+    z is the last iterate of a single system and the best one of each system in a batch, whose status is its worst.
+    """
 
     z: Tensor
     inverse: LinearInverse | None

@@ -49,5 +49,6 @@ class AdjointBroyden:
         return iterates.solution(estimate.at_best())
 
     def _capacity(self, awareness: Awareness | None) -> int:
-        updates = self.max_steps + (self.max_steps // awareness.every if awareness is not None else 0)
-        return max(updates, 1) if self.memory is None else min(self.memory, max(updates, 1))
+        extra = 0 if awareness is None else self.max_steps // awareness.every
+        updates = max(self.max_steps + extra, 1)
+        return updates if self.memory is None else min(self.memory, updates)

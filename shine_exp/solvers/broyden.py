@@ -40,8 +40,9 @@ class Broyden:
             raise UnsupportedSolver("Broyden's method has no outer-problem awareness: take adjoint_broyden")
         initial = NegativeIdentity() if inverse is None else inverse
         iterates = Iterates(g, z0, tol, self.max_steps)
-        memory = self.max_steps if self.memory is None else self.memory
-        estimate = BroydenInverse(initial, iterates, min(memory, max(self.max_steps, 1)))
+        pairs = max(self.max_steps, 1)
+        memory = pairs if self.memory is None else min(self.memory, pairs)
+        estimate = BroydenInverse(initial, iterates, memory)
         p = estimate.start(iterates)
         while iterates.running:
             t = iterates.step(p, self.max_halvings)

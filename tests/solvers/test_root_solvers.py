@@ -162,6 +162,15 @@ def test_evaluations_are_counted_and_bounded(solver):
 
 
 @every_solver
+def test_no_steps_return_the_start(solver):
+    cell = Cell.draw(GAINS, 4, seed=0)
+    solution = type(solver)(max_steps=0)(cell, cell.bias, 1e-8)
+    assert torch.equal(solution.z, cell.bias)
+    assert (solution.status, solution.n_steps, solution.n_evals) == (Status.MAX_STEPS, 0, 1)
+    assert solution.inverse is None or torch.equal(solution.inverse.matvec(cell.bias), -cell.bias)
+
+
+@every_solver
 def test_nothing_is_recorded_for_autograd(solver):
     cell = Cell.draw(GAINS, 12, seed=9)
     weight = cell.weight.clone().requires_grad_()
