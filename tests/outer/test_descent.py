@@ -89,7 +89,9 @@ class FixedOracle:
         return Hypergradient(2 * (state.alpha - 2) * self.factors[state.step % len(self.factors)], 3, {})
 
 
-@pytest.mark.parametrize("factors", [[1.0], [10.0], [0.1], [1.0, 3.0, 0.3], [1.0, 1.0, 1.0, 1.0, -1.0], [50.0, -2.0, 0.5]])
+@pytest.mark.parametrize(
+    "factors", [[1.0], [10.0], [0.1], [1.0, 3.0, 0.3], [1.0, 1.0, 1.0, 1.0, -1.0], [50.0, -2.0, 0.5]]
+)
 def test_wrong_hypergradients_are_survived(factors: list[float], problem: LinearModel) -> None:
     descent = Descent(FixedOracle(factors), SCHEDULE)
     state = descent.begin(problem, 0)
