@@ -2,7 +2,7 @@
 
     python scripts/exact_optimum.py --seeds 0 1 2      prints α*, the outer loss there and the held-out loss (sums)
 
-Newton-CG to a gradient of about 1e-5 (sum of losses) inside a bounded scalar search over α, some ten fits a seed.
+Newton-CG at six values of α, then in a bounded scalar search between the neighbours of the best: some 15 fits a seed.
 """
 
 import argparse
@@ -14,6 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from shine_exp.data.newsgroups import newsgroups
 from shine_exp.data.splits import Rows, Splits, split
 
+GRID = (-3.0, -4.0, -5.0, -6.0, -7.0, -8.0)
+
 
 def loss(model: LogisticRegression, rows: Rows) -> float:
     """Σ log(1 + exp(−y xᵀθ))."""
@@ -21,15 +23,23 @@ def loss(model: LogisticRegression, rows: Rows) -> float:
     return float(np.logaddexp(0, -y * (x @ model.coef_.ravel())).sum())
 
 
-def optimum(splits: Splits, bounds: tuple[float, float]) -> tuple[float, float, float]:
-    """α*, outer loss and held-out loss."""
-    model = LogisticRegression(fit_intercept=False, solver="newton-cg", tol=1e-9, max_iter=500, warm_start=True)
+def optimum(splits: Splits) -> tuple[float, float, float]:
+    """α* to 1e-3, outer loss and held-out loss. Raises `ValueError` where α* lies outside the grid.
+
+    A fit keeps something of the one that it starts from: near α* this changes the outer loss by 1e-8 at this `tol`, a
+    step of 1e-3 by 4e-6.
+    """
+    model = LogisticRegression(fit_intercept=False, solver="newton-cg", tol=1e-11, max_iter=500, warm_start=True)
 
     def outer(alpha: float) -> float:
         model.C = np.exp(-alpha)
         model.fit(*splits.train)
         return loss(model, splits.outer)
 
+    best = int(np.argmin([outer(alpha) for alpha in GRID]))
+    if best in (0, len(GRID) - 1):
+        raise ValueError(f"the best α, {GRID[best]}, is at the end of the grid")
+    bounds = (GRID[best + 1], GRID[best - 1])
     alpha = minimize_scalar(outer, bounds=bounds, method="bounded", options={"xatol": 1e-3}).x
     return float(alpha), outer(alpha), loss(model, splits.test)
 
@@ -40,7 +50,7 @@ def main() -> None:
     data = newsgroups(data_home=None, scaling="none")
     print(f"{'seed':>4} {'alpha':>8} {'outer':>9} {'held-out':>9}")
     for seed in parser.parse_args().seeds:
-        alpha, outer, held_out = optimum(split(data, seed), (-8.0, -3.0))
+        alpha, outer, held_out = optimum(split(data, seed))
         print(f"{seed:4d} {alpha:8.3f} {outer:9.3f} {held_out:9.3f}", flush=True)
 
 

@@ -16,6 +16,7 @@ CONFIG_DIR = next(
     path for path in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if path.is_dir()
 )
 GROUPS = ("problem", "data", "solver", "outer", "method")
+WITHIN = ("problem/model",)  # groups that only some options have
 
 
 @dataclass(frozen=True)
@@ -44,22 +45,23 @@ def identify(config: DictConfig, choices: dict[str, str]) -> Identity:
         raise UserError(f"{key} has no value: add {key}=… to the command")
     if type(config.seed) is not int or not 0 <= config.seed < 2**32:
         raise UserError(f"seed={config.seed}: take a whole number, 0 or larger and below 2³²")
-    chosen = {group: choices[group] for group in GROUPS}
-    resolved = _numbers(OmegaConf.to_container(config, resolve=True))
-    return Identity(chosen, config.seed, resolved, _differences(config, chosen))
+    chosen = {group: choices[group] for group in (*GROUPS, *WITHIN) if group in choices}
+    return Identity(chosen, config.seed, _resolved(config), _differences(config, chosen))
 
 
 def _differences(config: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
     """What is not the default: options of groups, by problem and method; then dotted keys → values, by the options."""
-    default = _default([f"{group}={choices[group]}" for group in ("problem", "data", "method")])
+    seed = f"seed={config.seed}"
+    default = _default([seed, *(f"{group}={choices[group]}" for group in ("problem", "data", "method"))])
     usual = default.hydra.runtime.choices
-    changed: dict[str, Any] = {group: choices[group] for group in GROUPS if choices[group] != usual[group]}
+    changed: dict[str, Any] = {group: choices[group] for group in choices if choices[group] != usual[group]}
     if changed:
-        default = _default([f"{group}={option}" for group, option in choices.items()])
-    plain = _flat(_numbers(OmegaConf.to_container(default, resolve=False)))
-    actual = _flat(_numbers(OmegaConf.to_container(config, resolve=False)))
+        default = _default([seed, *(f"{group}={option}" for group, option in choices.items())])
+    elif _resolved(config) == _resolved(default):
+        return {}
+    plain, actual = (_flat(OmegaConf.to_container(_numbers(c), resolve=False)) for c in (default, config))
     for key in actual | plain:
-        if key != "seed" and plain.get(key, ...) != actual.get(key, ...):
+        if plain.get(key, ...) != actual.get(key, ...):
             changed[key] = actual.get(key)
     return changed
 
@@ -71,11 +73,16 @@ def _default(overrides: list[str]) -> DictConfig:
         return compose("config", overrides, return_hydra_config=True)
 
 
-def _numbers(config: Any) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in ("runtime", "hydra")}
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(_numbers(config), resolve=True)  # type: ignore[return-value]
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _numbers(config: DictConfig) -> DictConfig:
+    """All but where and how to run."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("runtime", "hydra")])
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
     leaves: dict[str, Any] = {}
     for key, value in config.items():
         leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

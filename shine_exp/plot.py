@@ -78,7 +78,7 @@ def plot(options: argparse.Namespace) -> None:
 def _figures(runs: Sequence[Run], searches: Sequence[Run], x: str) -> dict[str, Callable[[], Drawing]]:
     named = {comparison.name: partial(draw_comparison, comparison, searches, x) for comparison in COMPARISONS}
     studies = {INVERSION_FIGURE: partial(draw_inversion, runs), THEOREM_FIGURE: partial(draw_theorem, runs)}
-    places = sorted({place(run) for run in searches})
+    places = sorted({place(run) for run in searches if len(run.trace)})
     curves = {f"curves-{where}": partial(draw_curves, where, searches, x) for where in places}
     return {**named, **studies, **curves}
 

@@ -11,16 +11,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from shine_exp.errors import UserError
-from shine_exp.identity import CONFIG_DIR, identify
+from shine_exp.identity import CONFIG_DIR
+from shine_exp.signals import terminated_as_interrupt
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
 def app(config: DictConfig) -> None:
     try:
-        identity = identify(config, dict(HydraConfig.get().runtime.choices))
-        from shine_exp.runner import run  # PyTorch: only once the command line is known to be good
+        with terminated_as_interrupt():
+            from shine_exp.runner import run  # PyTorch: only once the command line is known to compose
 
-        run(config, identity)
+            run(config, dict(HydraConfig.get().runtime.choices))
     except Exception as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or user_error(error) is None:
             raise  # a sweep goes on with its other runs and raises at its end

@@ -1,40 +1,43 @@
 """One run: from a composed configuration to a trace on disk, skipped, resumed or refused as its folder demands."""
 
+import math
 import os
 import platform
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 import yaml
 from filelock import FileLock, Timeout
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from shine_exp.data.splits import Splits, split
-from shine_exp.errors import UnsupportedSolver, UserError
-from shine_exp.identity import Identity
-from shine_exp.outer.loop import OuterLoop, State
-from shine_exp.problems.linear_model import LinearModel
-from shine_exp.trace import CONFIG, INFO, Stopwatch, TraceWriter, read_info, write_json
+from shine_exp.compatibility import check
+from shine_exp.errors import UserError
+from shine_exp.identity import Identity, identify
+from shine_exp.outer.loop import LoopState, OuterLoop
+from shine_exp.signals import deferred
+from shine_exp.trace import CONFIG, INFO, Row, Stopwatch, TraceWriter, read_info, write_json
 
 CHECKPOINT = "checkpoint.pt"
+DATA = {
+    "Dataset": "rows with two classes: breast_cancer, digits, 20news, real_sim, libsvm, gaussian or synthetic_text",
+    "Images": "images: digits_images, cifar10 or image_folder",
+}
 
 
-def run(config: DictConfig, identity: Identity) -> None:
+def run(config: DictConfig, choices: dict[str, str]) -> None:
     """Do the run, unless it is done or running; print where it stands. Raises `UserError` for what a user can mend."""
-    check_pair(config)
-    torch.set_num_threads(config.runtime.threads)
-    check_device(config.runtime.device)
+    check(config, choices)
+    identity = identify(config, choices)
+    prepare(config.runtime.device, config.runtime.threads)
     folder = Path(config.runtime.results) / identity.folder
     try:
         with locked(folder):
@@ -42,31 +45,32 @@ def run(config: DictConfig, identity: Identity) -> None:
             if (folder / INFO).is_file() and read_info(folder)["status"] in ("done", "diverged"):
                 print(f"{folder}: {read_info(folder)['status']} already, nothing to do")
                 return
-            splits = split(instantiate(config.data), config.seed)
-            _Session(config, identity, folder, splits).run()
+            _Session(config, identity, folder, load(config, identity.choices)).run()
     except Timeout:
         print(f"{folder}: another process is at work on this run, left to it")
 
 
-def check_pair(config: DictConfig) -> None:
-    """Refuse a method that needs what the solver does not give, before any work."""
-    solver = instantiate(config.solver)
-    inverse = instantiate(config.method.inverse)
-    if getattr(inverse, "uses_forward_inverse", False) and not solver.leaves_inverse:
-        raise UnsupportedSolver(
-            "this method uses the solver's inverse estimate and this solver leaves none: take solver=lbfgs, bfgs or "
-            "scipy, or a method that needs no estimate: cg, full, neumann, jf"
-        )
-    if config.method.opa is not None and not solver.takes_awareness:
-        raise UnsupportedSolver("method.opa needs a solver that takes extra secant pairs: solver=lbfgs or bfgs")
+def load(config: DictConfig, choices: dict[str, str]) -> Any:
+    """The problem on its data. Raises `UserError` where the data is of another kind than the problem needs."""
+    problem: Any = get_class(config.problem._target_)
+    data = instantiate(config.data)
+    if not isinstance(data, problem.data_type):
+        needed = DATA[problem.data_type.__name__]
+        raise UserError(f"problem={choices['problem']} cannot use data={choices['data']}: it needs {needed}")
+    sets = problem.sets(data, config.seed)
+    return instantiate(config.problem, _partial_=True)(splits=sets, device=config.runtime.device)
 
 
-def check_device(device: str) -> None:
+def prepare(device: str, threads: int) -> None:
+    """Raises `UserError` where the device or the number of threads cannot be used."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"runtime.device={device}: not usable here ({reason}); take runtime.device=cpu") from error
+    if type(threads) is not int or threads < 1:
+        raise UserError(f"runtime.threads={threads}: take a whole number, 1 or larger")
+    torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -93,7 +97,12 @@ def claim(folder: Path, identity: Identity) -> None:
         temporary = path.with_suffix(".tmp")
         temporary.write_text(yaml.safe_dump(identity.config, sort_keys=False, allow_unicode=True))
         os.replace(temporary, path)
-    elif yaml.safe_load(path.read_text()) != identity.config:
+        return
+    try:
+        there = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: damaged; delete the folder and run it again") from error
+    if there != identity.config:
         raise UserError(
             f"{folder}: holds a run of another configuration (see {CONFIG} there); move it away, or set "
             "runtime.results=FOLDER"
@@ -103,24 +112,20 @@ def claim(folder: Path, identity: Identity) -> None:
 class _Session:
     """The loop, its state, its trace and its clock."""
 
-    def __init__(self, config: DictConfig, identity: Identity, folder: Path, splits: Splits) -> None:
-        self.config, self.identity, self.folder, self.splits = config, identity, folder, splits
-        self.problem: LinearModel = instantiate(config.problem, _partial_=True)(
-            splits=splits, device=config.runtime.device
-        )
-        self.loop: OuterLoop = instantiate(config.outer)
+    def __init__(self, config: DictConfig, identity: Identity, folder: Path, problem: Any) -> None:
+        self.config, self.identity, self.folder, self.problem = config, identity, folder, problem
+        self.loop: OuterLoop[Any, Any] = instantiate(config.outer)
 
     def run(self) -> None:
         self.clock, self.state, keep = self._start()
-        self.recorded: tuple[State, float] | None = None if keep is None else (self.state, self.clock.elapsed)
+        self.recorded: tuple[LoopState, float] | None = None if keep is None else (self.state, self.clock.elapsed)
         self.writer = TraceWriter(self.folder, ("step", "time", *self.loop.columns), keep)
         self._note("running")
         try:
-            with terminated_as_interrupt():
-                status = self._steps(fresh=keep is None)
-        except KeyboardInterrupt:
+            status = self._steps(fresh=keep is None)
+        except BaseException as error:
             self._save()
-            self._note("interrupted")
+            self._note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         finally:
             self.writer.close()
@@ -130,37 +135,42 @@ class _Session:
 
     def _steps(self, fresh: bool) -> str:
         saved = time.monotonic()
+        self.rows: list[Row] = []
         if fresh and not self._record():
             return "diverged"
-        label = f"{self.identity.folder}"
-        for _ in tqdm(range(self.state.step, self.loop.n_steps), desc=label, disable=None, leave=False):
-            with self.clock.running():
-                state = self.loop.advance(self.problem, self.state)
-            self.state = state
-            if not self._record():
+        steps = range(self.state.step, self.loop.length(self.problem))
+        for _ in (bar := tqdm(steps, desc=str(self.identity.folder), disable=None, leave=False)):
+            with deferred() if self.loop.changes_in_place else nullcontext():
+                with self.clock.running():
+                    self.state = self.loop.advance(self.problem, self.state)
+                well = self._record()
+            if not well:
                 return "diverged"
+            if not bar.disable:
+                bar.set_postfix(self.loop.progress(self.state))
             if time.monotonic() - saved > self.config.runtime.checkpoint_every:
                 self._save()
                 saved = time.monotonic()
         return "done"
 
     def _record(self) -> bool:
-        """Append the rows of this step; False where a number of the method is not finite."""
-        self.rows = self.loop.measure(self.problem, self.state)
-        for row in self.rows:
+        """Append the rows of this step, if it has any; False where a loss of the method is not finite."""
+        rows = self.loop.measure(self.problem, self.state)
+        for row in rows:
             self.writer.append({"time": self.clock.elapsed, **row})
+        self.rows = rows or self.rows
         self.recorded = self.state, self.clock.elapsed
-        measured = [row["outer_loss"] for row in self.rows if "outer_loss" in row]
-        return all(abs(float(value)) < float("inf") for value in measured)
+        losses = [float(row[name]) for row in rows for name in ("outer_loss", "train_loss") if name in row]
+        return all(map(math.isfinite, losses))
 
-    def _start(self) -> tuple[Stopwatch, State, int | None]:
+    def _start(self) -> tuple[Stopwatch, LoopState, int | None]:
         """Clock, state and last step that counts: from the checkpoint, else from the beginning."""
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return Stopwatch(), self.loop.begin(self.problem, self.identity.seed), None
         try:
             saved = torch.load(path, weights_only=True)
-            state = self.loop.restore(saved["state"])
+            state = self.loop.restore(self.problem, saved["state"])
         except Exception as error:
             raise UserError(f"{path}: not a checkpoint of this run; delete it to start the run anew") from error
         print(f"{self.folder}: resumed after step {state.step}")
@@ -176,13 +186,12 @@ class _Session:
         os.replace(temporary, self.folder / CHECKPOINT)
 
     def _note(self, status: str) -> None:
-        sizes = {f"n_{name}": len(getattr(self.splits, name)[1]) for name in ("train", "outer", "test")}
         info = {
             "status": status,
             "choices": self.identity.choices,
             "seed": self.identity.seed,
             "differs": self.identity.differs,
-            **sizes,
+            **self.problem.sizes,
             "versions": {name: version(name) for name in ("shine-exp", "torch", "numpy", "scipy", "scikit-learn")},
             "python": platform.python_version(),
             "commit": commit(),
@@ -191,20 +200,6 @@ class _Session:
             "threads": self.config.runtime.threads,
         }
         write_json(self.folder / INFO, info)
-
-
-@contextmanager
-def terminated_as_interrupt() -> Iterator[None]:
-    """SIGTERM, which a scheduler sends before it kills, ends the run as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def commit() -> str | None:
@@ -220,6 +215,5 @@ def summary(folder: Path, status: str, rows: list[Any], seconds: float) -> str:
     """What a run ended with, a line each."""
     lines = [f"{folder}: {status} after {seconds:.2f} s"]
     if len(rows) == 1:
-        names = ("alpha", "outer_loss", "test_loss", "accuracy", "inner_steps", "evals", "products")
-        lines += [f"  {name:<12}{rows[0][name]:>12.6g}" for name in names if name in rows[0]]
+        lines += [f"  {name:<18}{value:>12.6g}" for name, value in rows[0].items() if not isinstance(value, str)]
     return "\n".join(lines)

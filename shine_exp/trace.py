@@ -73,10 +73,16 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def read_info(folder: Path) -> dict[str, Any]:
     """run.json of a folder. Raises `UserError` where it is damaged."""
     try:
-        info: dict[str, Any] = json.loads((folder / INFO).read_text())
-    except ValueError as error:
-        raise UserError(f"{folder / INFO}: damaged; delete the folder and run it again") from error
-    return info
+        info = json.loads((folder / INFO).read_text())
+    except (ValueError, OSError) as error:
+        raise damaged(folder / INFO, str(error)) from error
+    return _table(folder / INFO, info)
+
+
+def damaged(path: Path, why: str) -> UserError:
+    """The error for a file of a run that is not what `shine-run` leaves."""
+    reason = " ".join(why.split())
+    return UserError(f"{path} cannot be used: {reason}; move this run's folder away, or delete it and run it again")
 
 
 @dataclass(frozen=True)
@@ -101,17 +107,35 @@ class Run:
 
 
 def load_runs(root: Path) -> list[Run]:
-    """Every run below a folder that has a configuration, a run.json and at least one row of trace, in path order."""
-    runs = []
-    for path in sorted(root.rglob(INFO)):
-        folder = path.parent
-        if not (folder / CONFIG).is_file() or not (folder / TRACE).is_file():
-            continue
+    """Every run below a folder that has a configuration, a run.json and a trace, in path order.
+
+    The trace of a run that has just begun has no row. Raises `UserError` for a file that is damaged.
+    """
+    folders = [path.parent for path in sorted(root.rglob(INFO))]
+    whole = [folder for folder in folders if (folder / CONFIG).is_file() and (folder / TRACE).is_file()]
+    return [Run(folder, read_info(folder), _read_config(folder), _read_trace(folder)) for folder in whole]
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load((folder / CONFIG).read_text())
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        raise damaged(folder / CONFIG, str(error)) from error
+    return _table(folder / CONFIG, config)
+
+
+def _read_trace(folder: Path) -> pd.DataFrame:
+    try:
         trace = pd.read_csv(folder / TRACE)
-        if len(trace):
-            config = yaml.safe_load((folder / CONFIG).read_text())
-            runs.append(Run(folder, json.loads(path.read_text()), config, trace))
-    return runs
+    except (ValueError, OSError) as error:
+        raise damaged(folder / TRACE, str(error)) from error
+    return trace if len(trace) else trace.astype(float)
+
+
+def _table(path: Path, content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise damaged(path, "it is not a table of names and values")
+    return content
 
 
 def _read(path: Path) -> list[dict[str, str]]:

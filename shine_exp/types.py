@@ -23,7 +23,7 @@ class Status(StrEnum):
 
 
 class LinearInverse(Protocol):
-    """H ≈ J⁻¹, applied and never formed."""
+    """H ≈ J⁻¹, applied and never formed. A product may be its argument itself, so neither is changed in place."""
 
     def matvec(self, v: Tensor) -> Tensor:
         """H v, shapes (..., d) → (..., d)."""
@@ -66,11 +66,15 @@ class AdjointSystem:
 
 @dataclass(frozen=True)
 class Adjoint:
-    """The answer u ≈ J⁻ᵀr (..., d) of an inverse method, and the number of products with J that it cost."""
+    """The answer u ≈ J⁻ᵀr (..., d) of an inverse method, and the number of products with J that it cost.
+
+    `fell_back` (...) marks the systems that a method with a fallback answered by it.
+    """
 
     u: Tensor
     n_products: int
     status: Status
+    fell_back: Tensor | None = None
 
 
 class InverseMethod(Protocol):

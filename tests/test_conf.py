@@ -4,12 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from shine_exp.identity import CONFIG_DIR, GROUPS
+from shine_exp.problems.deq.layer import DEQ
+from shine_exp.problems.deq.mdeq import MDEQ
+from shine_exp.solvers.broyden import Broyden
 
-ONLINE = ("20news", "real_sim")
+ONLINE = ("20news", "real_sim", "cifar10")
+IMAGES = ("digits_images", "image_folder")
 LARGE = ("synthetic_20news", "synthetic_real_sim")
+LINEAR = ("logreg", "nls")
+NETWORK_METHODS = ("shine", "jf", "full", "full_limited", "refine", "refine_jf", "fallback", "neumann", "unroll")
+ROOT_SOLVERS = ("broyden", "adjoint_broyden", "fixed_point", "anderson")
 STUDIES = ("inversion_quality", "theorem")
 SEARCHES = ("bayes", "grid", "random")
 PAPER = ("fig1", "fig2_left", "figE1", "figNLS")
@@ -27,6 +36,8 @@ def composed(*overrides: str):
 
 @pytest.fixture
 def ends_well(shine_run, folders, status, trace):
+    """A linear model runs to its end in so many outer steps."""
+
     def check(*overrides: str, n_steps: int = 2) -> None:
         outcome = shine_run(*overrides, f"outer.n_steps={n_steps}")
         assert (outcome.code, outcome.err) == (0, "")
@@ -41,9 +52,26 @@ def ends_well(shine_run, folders, status, trace):
     return check
 
 
+@pytest.fixture
+def trains(shine_run, folders, status, trace):
+    """A network trains for one epoch of a few steps, the first of them unrolled."""
+
+    def check(*overrides: str) -> None:
+        outcome = shine_run(
+            "problem=mdeq", "outer.epochs=1", "outer.batch_size=350", "outer.pretrain_steps=1", *overrides
+        )
+        assert (outcome.code, outcome.err) == (0, "")
+        (folder,) = folders()
+        assert status(folder) == "done"
+        (row,) = trace(folder).astype(float, errors="ignore").to_dict("records")
+        assert np.isfinite([float(row[name]) for name in ("train_loss", "test_loss", "gradient_norm")]).all()
+
+    return check
+
+
 def test_every_folder_of_conf_is_tested_here() -> None:
-    folders = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
-    assert folders == {*GROUPS, "experiment"}
+    folders = {str(path.relative_to(CONFIG_DIR)) for path in CONFIG_DIR.rglob("*") if path.is_dir()}
+    assert folders == {*GROUPS, "experiment", "method/special", "outer/oracle", "problem/model"}
     assert sorted(PAPER + STUDY_EXPERIMENTS) == sorted(options("experiment"))
 
 
@@ -52,23 +80,71 @@ def test_the_issue_s_methods_exist() -> None:
     assert set(named.split()) <= set(options("method"))
 
 
-@pytest.mark.parametrize("problem", options("problem"))
+@pytest.mark.parametrize("problem", LINEAR)
 @pytest.mark.parametrize("method", options("method"))
-def test_every_method_on_every_problem(ends_well, method: str, problem: str) -> None:
+def test_every_method_on_every_linear_model(ends_well, method: str, problem: str) -> None:
     ends_well(f"problem={problem}", f"method={method}", n_steps=4 if method == "bayes" else 2)
 
 
-@pytest.mark.parametrize("solver", options("solver"))
-def test_every_solver(ends_well, solver: str) -> None:
+@pytest.mark.parametrize("method", NETWORK_METHODS)
+def test_every_method_that_trains_a_network(trains, method: str) -> None:
+    trains(f"method={method}")
+
+
+def test_opa_trains_a_network_with_the_solver_that_takes_it(trains) -> None:
+    trains("method=opa", "solver=adjoint_broyden")
+
+
+@pytest.mark.parametrize("method", sorted({*options("method")} - {*NETWORK_METHODS, "opa"}))
+def test_other_methods_are_refused_for_a_network(shine_run, folders, method: str) -> None:
+    outcome = shine_run("problem=mdeq", f"method={method}")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"shine-run: problem=mdeq outer=train solver=broyden method={method}: ")
+    assert (outcome.err.count("\n"), folders()) == (1, [])
+
+
+@pytest.mark.parametrize("solver", sorted({*options("solver")} - {*ROOT_SOLVERS}))
+def test_every_solver_of_a_linear_model(ends_well, solver: str) -> None:
     ends_well(f"solver={solver}", "method=cg")
 
 
-@pytest.mark.parametrize("outer", options("outer"))
+@pytest.mark.parametrize("solver", ROOT_SOLVERS)
+def test_every_solver_of_a_network(trains, solver: str) -> None:
+    trains(f"solver={solver}", "method=jf")
+
+
+@pytest.mark.parametrize("model", options("problem/model"))
+def test_every_model_s_sizes_fit_together(model: str) -> None:
+    """A network for 32 × 32 images of three channels, one image through it."""
+    config = composed("problem=mdeq", f"problem/model={model}")
+    network = MDEQ(
+        instantiate(config.problem.model).architecture, 3, 10, lambda cell: DEQ(cell, Broyden(max_steps=1), None)
+    )
+    with torch.no_grad():
+        assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_the_micro_model_is_the_default_and_trains(trains) -> None:
+    assert composed("problem=mdeq").hydra.runtime.choices["problem/model"] == "micro"
+    trains()
+
+
+@pytest.mark.parametrize("special", options("method/special"))
+def test_what_is_special_is_for_a_problem_and_a_method(special: str) -> None:
+    problem, _, method = special.partition("_")
+    assert problem in options("problem")
+    assert method in options("method")
+    name = "method/special@method"
+    assert composed(f"problem={problem}", f"method={method}").hydra.runtime.choices[name] == special
+
+
+@pytest.mark.parametrize("outer", [name for name in options("outer") if name != "train"])
 def test_every_outer_loop(ends_well, outer: str) -> None:
-    ends_well(f"outer={outer}", *(["data=gaussian"] if outer in STUDIES else []))
+    more = ["data=gaussian"] if outer in STUDIES else ["method=unroll"] if outer == "unroll" else []
+    ends_well(f"outer={outer}", *more)
 
 
-@pytest.mark.parametrize("data", [name for name in options("data") if name not in (*ONLINE, *LARGE)])
+@pytest.mark.parametrize("data", [name for name in options("data") if name not in (*ONLINE, *LARGE, *IMAGES)])
 def test_every_data_set_that_is_at_hand(ends_well, data: str, tmp_path: Path) -> None:
     more = []
     if data == "libsvm":

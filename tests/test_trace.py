@@ -70,7 +70,7 @@ def a_run(folder: Path, rows: int) -> None:
 
 
 def test_load_runs_finds_whole_runs_in_path_order(tmp_path: Path) -> None:
-    for name, rows in (("b/cg/seed=0", 2), ("a/cg/seed=0", 3), ("a/cg/empty", 0), ("no_trace", 1), ("no_config", 1)):
+    for name, rows in (("b/cg/seed=0", 2), ("a/cg/seed=0", 3), ("no_trace", 1), ("no_config", 1)):
         a_run(tmp_path / name, rows)
     (tmp_path / "no_trace" / "trace.csv").unlink()
     (tmp_path / "no_config" / "config.yaml").unlink()
@@ -79,6 +79,33 @@ def test_load_runs_finds_whole_runs_in_path_order(tmp_path: Path) -> None:
     assert [len(run.trace) for run in runs] == [3, 2]
     assert runs[0].config == {"seed": 3}
     assert runs[0].label == "cg (outer.n_steps=2)"
+
+
+def test_a_run_that_has_just_begun_has_an_empty_trace(tmp_path: Path) -> None:
+    a_run(tmp_path / "cg", 0)
+    (run,) = load_runs(tmp_path)
+    assert (list(run.trace.columns), len(run.trace)) == (list(COLUMNS), 0)
+    assert run.trace.dtypes.eq("float64").all()
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "trace.csv"])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00\x81garbled", b'{[\n"', b""], ids=["binary", "syntax", "empty"])
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    a_run(tmp_path / "cg", 2)
+    path = tmp_path / "cg" / name
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        load_runs(tmp_path)
+    assert str(error.value).startswith(f"{path} cannot be used: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml"])
+def test_a_file_that_is_a_list(tmp_path: Path, name: str) -> None:
+    a_run(tmp_path / "cg", 2)
+    (tmp_path / "cg" / name).write_text("[1]")
+    with pytest.raises(UserError, match=f"{name} cannot be used: it is not a table of names and values"):
+        load_runs(tmp_path)
 
 
 def test_json_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

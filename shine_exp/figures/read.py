@@ -1,13 +1,11 @@
 """Reads the runs below a results folder, and says in one line which file of which run is not what it should be."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from shine_exp.errors import UserError
-from shine_exp.trace import CONFIG, INFO, TRACE, Run, load_runs
+from shine_exp.trace import INFO, TRACE, Run, damaged, load_runs
 
 INVERSION, THEOREM, TRAIN = "inversion_quality", "theorem", "train"
 GROWING = ("step", "time", "evals", "products")
@@ -18,7 +16,7 @@ COLUMNS = {
     THEOREM: ("step", "time", "tol", "estimate", "relative_error", "cosine"),
     TRAIN: ("step", "time"),
 }
-STATUSES = ("running", "done", "diverged", "interrupted")
+STATUSES = ("running", "done", "diverged", "interrupted", "failed")
 CHOICES = ("problem", "data", "outer", "method")
 
 
@@ -26,12 +24,12 @@ def read_runs(root: Path) -> list[Run]:
     """Every run below `root`; raises `UserError` for no folder, no runs, or a file that is not as it should be."""
     if not root.is_dir():
         raise UserError(f"no such results folder: {root}")
-    folders = sorted({path.parent for path in root.rglob(INFO)})
-    runs = [run for folder in folders for run in _read_one(folder)]
+    runs = load_runs(root)
     if not runs:
-        raise UserError(
-            f"no runs with a recorded step in {root}; make some with: shine-run problem=logreg method=shine"
-        )
+        raise UserError(f"no runs in {root}; make some with: shine-run problem=logreg method=shine")
+    for run in runs:
+        _check_info(run)
+        _check_trace(run)
     return runs
 
 
@@ -40,55 +38,25 @@ def is_search(run: Run) -> bool:
     return run.info["choices"]["outer"] not in COLUMNS
 
 
-def _read_one(folder: Path) -> list[Run]:
-    try:
-        found = [run for run in load_runs(folder) if run.folder == folder]
-    except (ValueError, OSError, yaml.YAMLError) as error:
-        raise _garbled(folder / _culprit(folder), str(error).splitlines()[0]) from error
-    for run in found:
-        _check_info(run)
-        _check_trace(run)
-    return found
-
-
-def _culprit(folder: Path) -> str:
-    """The first file that cannot be read, in the order in which `load_runs` needs them not to fail."""
-    try:
-        json.loads((folder / INFO).read_text())
-    except (ValueError, OSError):
-        return INFO
-    try:
-        yaml.safe_load((folder / CONFIG).read_text())
-    except (ValueError, OSError, yaml.YAMLError):
-        return CONFIG
-    return TRACE
-
-
 def _check_info(run: Run) -> None:
     path, info = run.folder / INFO, run.info
-    if not isinstance(info, dict):
-        raise _garbled(path, "it is not a table of names and values")
     if info.get("status") not in STATUSES:
-        raise _garbled(path, f"its status is {info.get('status')!r}, not one of: {', '.join(STATUSES)}")
+        raise damaged(path, f"its status is {info.get('status')!r}, not one of: {', '.join(STATUSES)}")
     if not isinstance(info.get("seed"), int) or not isinstance(info.get("differs"), dict):
-        raise _garbled(path, "seed or differs is missing")
+        raise damaged(path, "seed or differs is missing")
     choices = info.get("choices")
     if not isinstance(choices, dict) or not all(isinstance(choices.get(group), str) for group in CHOICES):
-        raise _garbled(path, f"choices must name each of: {', '.join(CHOICES)}")
+        raise damaged(path, f"choices must name each of: {', '.join(CHOICES)}")
 
 
 def _check_trace(run: Run) -> None:
     path, trace = run.folder / TRACE, run.trace
     needed = COLUMNS.get(run.info["choices"]["outer"], SEARCH_COLUMNS)
     if lacking := [column for column in needed if column not in trace]:
-        raise _garbled(path, f"it lacks: {', '.join(lacking)}")
+        raise damaged(path, f"it lacks: {', '.join(lacking)}")
     for column in needed:
         if column not in TEXT and not pd.api.types.is_numeric_dtype(trace[column]):
-            raise _garbled(path, f"{column} has a value that is not a number")
+            raise damaged(path, f"{column} has a value that is not a number")
     for column in GROWING if is_search(run) else ():
         if not trace[column].is_monotonic_increasing:
-            raise _garbled(path, f"{column} has a gap or goes down")
-
-
-def _garbled(path: Path, why: str) -> UserError:
-    return UserError(f"{path} cannot be used: {why}; move this run's folder away, or delete it and run it again")
+            raise damaged(path, f"{column} has a gap or goes down")

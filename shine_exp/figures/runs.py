@@ -13,6 +13,7 @@ from shine_exp.figures.style import PROBLEMS, data_name
 from shine_exp.trace import Run
 
 Setting = tuple[str, ...]
+UNFINISHED = ("running", "interrupted", "failed")
 
 
 def is_finished(run: Run) -> bool:
@@ -41,9 +42,9 @@ def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs of a study, grouped by all but method and seed; the key is a title, with the changes not shared by all."""
+    """Runs of a study with rows, grouped by all but method and seed; the key is a title, with what not all changed."""
     groups: dict[Setting, list[Run]] = {}
-    for run in runs:
+    for run in (run for run in runs if len(run.trace)):
         differs = (f"{key}={value}" for key, value in run.info["differs"].items())
         groups.setdefault((place(run), *sorted(differs)), []).append(run)
     titled = {}
@@ -77,7 +78,7 @@ def count(runs: Sequence[Run], seeds: Collection[int]) -> Counts:
     """Counts for one label, `seeds` being those of a complete sweep."""
     status = Counter(run.info["status"] for run in runs)
     missing = len(set(seeds) - seeds_of(runs))
-    return Counts(len(seeds), status["done"], status["diverged"], status["running"] + status["interrupted"], missing)
+    return Counts(len(seeds), status["done"], status["diverged"], sum(status[name] for name in UNFINISHED), missing)
 
 
 def seeds_of(runs: Iterable[Run]) -> set[int]:

@@ -23,4 +23,5 @@ class Fallback:
     def __call__(self, system: AdjointSystem) -> Adjoint:
         shine = Shine()(system)
         too_long = shine.u.norm(dim=-1, keepdim=True) > self.ratio * system.r.norm(dim=-1, keepdim=True)
-        return Adjoint(torch.where(too_long, system.r, shine.u), shine.n_products, shine.status)
+        u = torch.where(too_long, system.r, shine.u)
+        return Adjoint(u, shine.n_products, shine.status, fell_back=too_long[..., 0])

@@ -1,27 +1,26 @@
-"""The adjoint system solved to the tolerance of the outer step, whatever its shape."""
+"""The adjoint system solved by the iteration that suits it."""
 
 from dataclasses import dataclass, replace
 
-from shine_exp.errors import UnsupportedSystem
+from shine_exp.inverse.broyden import BroydenSteps
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
 from shine_exp.types import Adjoint, AdjointSystem
 
 
 @dataclass(frozen=True)
 class Full:
-    """Solve Jᵀu = r to ‖Jᵀu − r‖ ≤ factor · tol ‖r‖ from `system.start`, else 0: by CG where J is symmetric.
+    """Solve Jᵀu = r to ‖Jᵀu − r‖ ≤ factor · tol ‖r‖: by CG where J is symmetric, else by Broyden's method.
 
-    A factor below 1 makes the backward error negligible beside the forward one. Raises `UnsupportedSystem` for a
-    system that is not symmetric.
+    A factor below 1 makes the backward error negligible beside the forward one. With a low `max_steps` it is the
+    paper's "limited backward", `limit_grows` as in `ConjugateGradient`.
     """
 
     factor: float = 0.1
     max_steps: int = 1000
-
-    needs_symmetry = True
+    limit_grows: bool = False
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
-        if not system.symmetric:
-            raise UnsupportedSystem("full needs a symmetric system (problem=logreg or nls)")
-        tighter = replace(system, tol=self.factor * system.tol)
-        return ConjugateGradient(max_steps=self.max_steps)(tighter)
+        system = replace(system, tol=self.factor * system.tol)
+        if system.symmetric:
+            return ConjugateGradient(self.max_steps, self.limit_grows)(system)
+        return BroydenSteps(self.max_steps)(system)

@@ -7,7 +7,10 @@ from shine_exp.types import Adjoint, AdjointSystem, InverseMethod
 
 @dataclass(frozen=True)
 class Refine:
-    """`start`'s answer handed to the iterative method `steps` as its first iterate (Ramzi et al. 2022, "refine")."""
+    """`start`'s answer handed to the iterative method `steps` as its first iterate (Ramzi et al. 2022, "refine").
+
+    `steps` sees the forward solver's estimate only where `start` uses it too: refined Jacobian-Free is free of it.
+    """
 
     start: InverseMethod
     steps: InverseMethod
@@ -22,5 +25,6 @@ class Refine:
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         first = self.start(system)
-        refined = self.steps(replace(system, start=first.u))
+        inverse = system.inverse if self.uses_forward_inverse else None
+        refined = self.steps(replace(system, start=first.u, inverse=inverse))
         return replace(refined, n_products=first.n_products + refined.n_products)

@@ -7,8 +7,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from shine_exp.outer.loop import COLUMNS, State, loss_row, start_point
+from shine_exp.outer.comparison import compare
+from shine_exp.outer.loop import COLUMNS, HyperparameterLoop, State, loss_row, start_point
 from shine_exp.outer.schedule import Schedule
+from shine_exp.outer.truth import true_hypergradient
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.trace import Row
 from shine_exp.types import Status
@@ -60,7 +62,7 @@ class DescentState(State):
 
 
 @dataclass(frozen=True)
-class Descent:
+class Descent(HyperparameterLoop):
     """α ← α − clip(∇h / L, ± radius), clipped to ± bound: HOAG's outer loop (Pedregosa 2016, algorithm 1).
 
     The inner tolerance is ε_t ‖∇₂G(α₀, θ₀)‖, and ε is halved further whenever the warm start meets it already: a step
@@ -72,6 +74,8 @@ class Descent:
     - A step that raises the outer loss by more than `slack` √ε is undone and the old α solved again, more accurately:
       a loosely solved θ can look better than θ*. Only if the refused point is still worse, L doubles and the radius
       becomes half of that step.
+
+    With `compare`, the trace holds the hypergradient of `gradient_norm` against the true one at the same α.
     """
 
     oracle: Oracle
@@ -80,19 +84,30 @@ class Descent:
     bound: float = 12.0
     max_radius: float = 1.0
     slack: float = 0.3
+    compare: bool = False
 
-    columns = COLUMNS
+    needs_gradient = True
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*COLUMNS, "true_cosine", "true_norm_ratio") if self.compare else COLUMNS
 
     def begin(self, problem: LinearModel, seed: int) -> DescentState:
         alpha, theta = start_point(problem, seed)
         scale = float(problem.inner(alpha)(theta).gradient.norm())
         return DescentState(0, alpha, theta, scale=scale, eps=math.inf, radius=self.max_radius)
 
-    def restore(self, saved: dict[str, Any]) -> DescentState:
+    def restore(self, problem: LinearModel, saved: dict[str, Any]) -> DescentState:
         return DescentState(**saved)
 
     def measure(self, problem: LinearModel, state: State) -> list[Row]:
-        return [loss_row(problem, state)]
+        assert isinstance(state, DescentState)
+        row = loss_row(problem, state)
+        if self.compare and state.last is not None:
+            alpha, g = state.last
+            truth = true_hypergradient(problem, alpha, state.theta, state.scale)
+            row |= {f"true_{name}": value for name, value in compare(g, truth).items()}
+        return [row]
 
     def advance(self, problem: LinearModel, state: State) -> DescentState:
         assert isinstance(state, DescentState)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -48,19 +48,56 @@ class State:
         }
 
 
-class OuterLoop(Protocol):
-    """A loop of `n_steps` steps. `columns` are those of its trace, beside step and time."""
+class LoopState(Protocol):
+    """What the runner sees of a state."""
 
     @property
-    def n_steps(self) -> int: ...
+    def step(self) -> int: ...
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+P = TypeVar("P", contravariant=True)
+S = TypeVar("S", bound=LoopState)
+
+
+class OuterLoop(Protocol[P, S]):
+    """A loop on a problem. `columns` are those of its trace, beside step and time."""
+
+    problem_type: type
+    needs_gradient: bool  # of the method
+    changes_in_place: bool  # `advance` changes the state that it is given, so that a step must not be cut short
+
     @property
     def columns(self) -> tuple[str, ...]: ...
-    def begin(self, problem: LinearModel, seed: int) -> State: ...
-    def restore(self, saved: dict[str, Any]) -> State: ...
-    def advance(self, problem: LinearModel, state: State) -> State: ...
-    def measure(self, problem: LinearModel, state: State) -> list[Row]:
+    def length(self, problem: P) -> int:
+        """How many steps there are."""
+        ...
+
+    def begin(self, problem: P, seed: int) -> S: ...
+    def restore(self, problem: P, saved: dict[str, Any]) -> S: ...
+    def advance(self, problem: P, state: S) -> S: ...
+    def measure(self, problem: P, state: S) -> list[Row]:
         """Rows for the trace, off the clock."""
         ...
+
+    def progress(self, state: S) -> dict[str, str]:
+        """A few live numbers for the progress bar."""
+        ...
+
+
+class HyperparameterLoop:
+    """What the loops on linear models have in common."""
+
+    n_steps: int
+    problem_type = LinearModel
+    needs_gradient = False
+    changes_in_place = False
+
+    def length(self, problem: LinearModel) -> int:
+        return self.n_steps
+
+    def progress(self, state: State) -> dict[str, str]:
+        return {"alpha": f"{float(state.alpha.mean()):.3g}", "outer loss": f"{state.outer_value:.6g}"}
 
 
 COLUMNS = (

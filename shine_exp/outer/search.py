@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from shine_exp.outer.loop import COLUMNS, State, loss_row, start_point
+from shine_exp.outer.loop import COLUMNS, HyperparameterLoop, State, loss_row, start_point
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.solvers.objective import Objective
 from shine_exp.trace import Row
@@ -29,7 +29,7 @@ class SearchState(State):
 
 
 @dataclass(frozen=True)
-class Search:
+class Search(HyperparameterLoop):
     """`n_steps` trials in [−bound, bound]ᵏ, each solved to ‖∇₂G‖ ≤ tol ‖∇₂G(α₀, θ₀)‖ from the last trial's θ.
 
     The trace holds the best trial so far, chosen by its outer loss.
@@ -50,7 +50,7 @@ class Search:
         carry = {"theta": theta, "tried": none, "losses": torch.empty(0, dtype=torch.float64)}
         return SearchState(0, alpha, theta, seed=seed, scale=scale, carry=carry)
 
-    def restore(self, saved: dict[str, Any]) -> SearchState:
+    def restore(self, problem: LinearModel, saved: dict[str, Any]) -> SearchState:
         return SearchState(**saved)
 
     def measure(self, problem: LinearModel, state: State) -> list[Row]:

@@ -13,7 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from shine_exp.data.splits import Splits
+from shine_exp.data.dataset import Dataset
+from shine_exp.data.splits import Splits, split
 from shine_exp.problems.design_matrix import DesignMatrix
 from shine_exp.problems.groups import feature_groups
 
@@ -46,6 +47,10 @@ class Part:
 class LinearModel:
     """The bi-level problem of a loss ℓ on three sets of rows."""
 
+    solution = "minimum"
+    data_type = Dataset
+    sets = staticmethod(split)
+
     def __init__(self, loss: Loss, splits: Splits, groups: int | str, device: str) -> None:
         self.loss = loss
         self.train, self.outer_set, self.test = (
@@ -56,6 +61,7 @@ class LinearModel:
         self.groups = feature_groups(groups, self.n_features).to(device)
         self.n_hyperparameters = int(self.groups.max()) + 1
         self.device = device
+        self.sizes = {"n_train": len(splits.train[1]), "n_outer": len(splits.outer[1]), "n_test": len(splits.test[1])}
 
     def penalty(self, alpha: Tensor) -> Tensor:
         """e^{α_g(j)} for every feature: (k,) → (p,), or (1,) where there is one group."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from shine_exp.solvers.adjoint_broyden_inverse import AdjointBroydenInverse
 from shine_exp.solvers.iterates import Iterates, RootFunction
-from shine_exp.solvers.linear_inverse import NegativeIdentity
+from shine_exp.solvers.linear_inverse import Identity
 from shine_exp.types import Awareness, LinearInverse, Solution
 
 
@@ -18,15 +18,19 @@ class AdjointBroyden:
     by one vector-Jacobian product, so g must be differentiable in z. With awareness every k-th step adds the update
     along σ = Hᵀ direction(z), the one that u = Hᵀ direction needs (Ramzi et al. 2022, section 3, "OPA").
 
-    H starts at −I or at the given inverse, which is left as it is. `memory` updates at most, the extra ones included
-    (None: all of them), then a restart. t = 1, halved up to `max_halvings` times per sample while ‖g‖ would not fall.
-    One evaluation of g per step and per halving; each vector-Jacobian product counts as one more. Each sample gets its
-    best iterate, and the estimate that it had there.
+    H starts at I, made for g = id − f, or at the given inverse, which is left as it is. `memory` updates at most, the
+    extra ones included (None: all of them), then a restart. t = 1, halved up to `max_halvings` times per sample while
+    ‖g‖ would not fall. One evaluation of g per step and per halving; each vector-Jacobian product counts as one more.
+    Each sample gets its best iterate, and the estimate that it had there.
     """
 
     max_steps: int = 50
     memory: int | None = None
     max_halvings: int = 0
+
+    finds = "root"
+    leaves_inverse = True
+    takes_awareness = True
 
     def __call__(
         self,
@@ -37,7 +41,7 @@ class AdjointBroyden:
         awareness: Awareness | None = None,
         inverse: LinearInverse | None = None,
     ) -> Solution:
-        initial = NegativeIdentity() if inverse is None else inverse
+        initial = Identity() if inverse is None else inverse
         iterates = Iterates(g, z0, tol, self.max_steps, record=True)
         estimate = AdjointBroydenInverse(initial, iterates, self._capacity(awareness))
         while iterates.running:

@@ -12,19 +12,23 @@ from shine_exp.types import Awareness, LinearInverse, Solution
 
 @dataclass(frozen=True)
 class Anderson:
-    """Solve g(z) = f(z) − z = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d) from the last `memory` differences:
+    """Solve g(z) = z − f(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d) from the last `memory` differences:
 
-        z ← z + β g − (ΔZ + β ΔG)ᵀ γ,    γ = argmin ‖g − ΔGᵀγ‖² + λ Σ_i γ_i² ‖Δg_i‖²
+        z ← z − β g − (ΔZ − β ΔG)ᵀ γ,    γ = argmin ‖g − ΔGᵀγ‖² + λ Σ_i γ_i² ‖Δg_i‖²
 
-    (Walker & Ni 2011, eq. 2.2, type II; the Tikhonov term is relative to each difference, so λ does not depend on the
-    scale of g). One evaluation per step. Each sample gets its best iterate, and no inverse estimate. Raises
-    `UnsupportedSolver` where one is to be used or made.
+    (Walker & Ni 2011, eq. 2.2, type II, whose residual f(z) − z is −g; the Tikhonov term is relative to each
+    difference, so λ does not depend on the scale of g). One evaluation per step. Each sample gets its best iterate, and
+    no inverse estimate. Raises `UnsupportedSolver` where one is to be used or made.
     """
 
     max_steps: int = 50
     memory: int = 5
     mixing: float = 1.0
     regularization: float = 1e-6
+
+    finds = "root"
+    leaves_inverse = False
+    takes_awareness = False
 
     def __call__(
         self,
@@ -53,14 +57,14 @@ class _Differences:
         self.settings = settings
         self._next = 0
         self._dg = z.new_zeros(len(z), settings.memory, z.shape[-1])
-        self._step = torch.zeros_like(self._dg)  # Δz + β Δg
+        self._step = torch.zeros_like(self._dg)  # Δz − β Δg
         self._tikhonov = settings.regularization * torch.eye(settings.memory, dtype=z.dtype, device=z.device)
 
     def append(self, dz: Tensor, dg: Tensor) -> None:
         """Put the difference in place of the oldest; where g did not change, a row of zeros."""
         length = dg.norm(dim=-1, keepdim=True)
         self._dg[:, self._next] = torch.where(length > 0, dg / length, 0.0)
-        self._step[:, self._next] = torch.where(length > 0, (dz + self.settings.mixing * dg) / length, 0.0)
+        self._step[:, self._next] = torch.where(length > 0, (dz - self.settings.mixing * dg) / length, 0.0)
         self._next = (self._next + 1) % self.settings.memory
 
     def direction(self, g: Tensor) -> Tensor:
@@ -68,4 +72,4 @@ class _Differences:
         rows = self._dg.transpose(1, 2)
         gram = torch.bmm(self._dg, rows) + self._tikhonov
         gamma, _ = torch.linalg.solve_ex(gram, torch.bmm(g[:, None], rows).transpose(1, 2))
-        return self.settings.mixing * g - torch.bmm(gamma.transpose(1, 2), self._step)[:, 0]
+        return -self.settings.mixing * g - torch.bmm(gamma.transpose(1, 2), self._step)[:, 0]

@@ -41,7 +41,7 @@ class BroydenInverse:
         return self._factors.count
 
     def matvec(self, v: Tensor) -> Tensor:
-        """H v, (..., d) → (..., d)."""
+        """H v, (..., d) → (..., d), in new memory whatever H₀ is."""
         n = self._factors.extent
         x = self.initial.matvec(v).reshape(len(self._rho), -1)
         c = _row_product(x, self._directions[:, :n])

@@ -11,7 +11,7 @@ from shine_exp.types import Awareness, LinearInverse, Solution
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """Solve g(z) = f(z) − z = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d) by z ← z + β g(z).
+    """Solve g(z) = z − f(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d) by z ← z − β g(z).
 
     β = 1 is the iteration z ← f(z), β < 1 damps it. One evaluation per step. Each sample gets its best iterate, and no
     inverse estimate. Raises `UnsupportedSolver` where one is to be used or made.
@@ -19,6 +19,10 @@ class FixedPoint:
 
     max_steps: int = 50
     mixing: float = 1.0
+
+    finds = "root"
+    leaves_inverse = False
+    takes_awareness = False
 
     def __call__(
         self,
@@ -33,5 +37,5 @@ class FixedPoint:
             raise UnsupportedSolver("fixed-point iteration has no inverse estimate: take broyden or adjoint_broyden")
         iterates = Iterates(g, z0, tol, self.max_steps)
         while iterates.running:
-            iterates.step(self.mixing * iterates.g)
+            iterates.step(-self.mixing * iterates.g)
         return iterates.solution(None)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from shine_exp.types import LinearInverse, Solution, Status
 
-RootFunction = Callable[[Tensor], Tensor]  # g: (..., d) → (..., d), independent over the leading axes
+# g: (..., d) → (..., d), independent over the leading axes; id − f for a fixed point of f. It leaves z as it is.
+RootFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)

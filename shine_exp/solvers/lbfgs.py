@@ -32,6 +32,7 @@ class LBFGS:
     line_search: StrongWolfe = field(default_factory=StrongWolfe)
 
     leaves_inverse = True
+    finds = "minimum"
     takes_awareness = True
 
     def __call__(

@@ -8,14 +8,14 @@ from shine_exp.types import LinearInverse
 
 
 @dataclass(frozen=True)
-class NegativeIdentity:
-    """H₀ = −I, the inverse Jacobian of g = f − id for a constant f."""
+class Identity:
+    """H₀ = I, the inverse Jacobian of g = id − f for a constant f. Both products are v itself, not a copy."""
 
     def matvec(self, v: Tensor) -> Tensor:
-        return -v
+        return v
 
     def rmatvec(self, v: Tensor) -> Tensor:
-        return -v
+        return v
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class ScipyMinimizer:
     memory: int = 30
     max_steps: int = 1000
 
+    finds = "minimum"
     takes_awareness = False
 
     @property

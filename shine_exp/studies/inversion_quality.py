@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
-from shine_exp.outer.loop import State, start_point
+from shine_exp.outer.comparison import compare
+from shine_exp.outer.loop import HyperparameterLoop, State, start_point
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.solvers.lbfgs import LBFGS
-from shine_exp.studies.comparison import compare
 from shine_exp.trace import Row
 from shine_exp.types import AdjointSystem, Awareness
 
 
 @dataclass(frozen=True)
-class InversionQuality:
+class InversionQuality(HyperparameterLoop):
     """From `n_steps` random starts, minimise G at α = 0 to ‖∇G‖ ≤ tol and apply the estimate H that is left.
 
     Directions d: "prescribed", a random one that OPA is told of; "krylov", ∇²G times the last step; "random", unknown
@@ -34,7 +34,7 @@ class InversionQuality:
         alpha, theta = start_point(problem, seed)
         return State(0, alpha, theta, carry={"seed": torch.tensor(seed)})
 
-    def restore(self, saved: dict[str, Any]) -> State:
+    def restore(self, problem: LinearModel, saved: dict[str, Any]) -> State:
         return State(**saved)
 
     def advance(self, problem: LinearModel, state: State) -> State:

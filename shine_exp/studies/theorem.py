@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shine_exp.outer.loop import State, start_point
+from shine_exp.outer.comparison import compare
+from shine_exp.outer.loop import HyperparameterLoop, State, start_point
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.solvers.lbfgs import LBFGS
-from shine_exp.studies.comparison import compare
 from shine_exp.studies.inversion_quality import exact_inverse
 from shine_exp.trace import Row
 from shine_exp.types import AdjointSystem, Awareness, InverseMethod, Solution
 
 
 @dataclass(frozen=True)
-class Theorem:
+class Theorem(HyperparameterLoop):
     """At tol = 10⁻¹, 10⁻², … solve the inner problem at α = 0 from a random start and compare hypergradients.
 
     Estimates: SHINE with plain BFGS; with OPA pairs every k steps, for k in `opa`; with secant pairs along random
@@ -39,7 +39,7 @@ class Theorem:
         truth = -problem.cross(alpha, exact, v)
         return State(0, alpha, theta, carry={"v": v, "truth": truth, "seed": torch.tensor(seed)})
 
-    def restore(self, saved: dict[str, Any]) -> State:
+    def restore(self, problem: LinearModel, saved: dict[str, Any]) -> State:
         return State(**saved)
 
     def advance(self, problem: LinearModel, state: State) -> State:

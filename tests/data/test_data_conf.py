@@ -7,6 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from shine_exp.data.dataset import Dataset
 
@@ -49,8 +50,24 @@ def test_libsvm_takes_a_path(tmp_path: Path) -> None:
     assert instantiate(composed("libsvm", f"data.path={path}")).x.shape == (2, 2)
 
 
-def test_real_sim_cache_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["real_sim", "cifar10", "image_folder"])
+def test_cache_is_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHINE_EXP_CACHE", raising=False)
-    assert composed("real_sim").cache == "~/.cache/shine_exp"
+    assert composed(name).cache == "~/.cache/shine_exp"
     monkeypatch.setenv("SHINE_EXP_CACHE", "/elsewhere")
-    assert composed("real_sim").cache == "/elsewhere"
+    assert composed(name).cache == "/elsewhere"
+
+
+@pytest.mark.parametrize("name", ["digits_images", "cifar10", "image_folder"])
+def test_seed_of_images_is_that_of_the_run(name: str) -> None:
+    assert composed(name, "+seed=3").seed == 3
+
+
+def test_image_data_is_made(tmp_path: Path) -> None:
+    assert OmegaConf.is_missing(composed("image_folder"), "path")
+    for number, name in enumerate(("train/a/1.bmp", "train/b/1.bmp", "test/a/1.bmp")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.new("RGB", (4, 2), (number, 0, 0)).save(tmp_path / name)
+    paths = (f"data.path={tmp_path}", f"data.cache={tmp_path}/cache", "+seed=0")
+    assert instantiate(composed("image_folder", *paths)).shape == (3, 2, 4)
+    assert instantiate(composed("digits_images", "+seed=0")).shape == (1, 8, 8)

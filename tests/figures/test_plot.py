@@ -92,6 +92,31 @@ def test_table_unfinished_and_missing_are_printed(add_run, results: Path, shine_
     assert [line.split("/")[-1] for line in lines if line.startswith("wrote")] == ["fig1.png", "fig1.pdf"]
 
 
+def just_begun(folder: Path) -> None:
+    """Take the rows from its trace and leave the header."""
+    path = folder / "trace.csv"
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+
+
+def test_runs_without_a_row_are_reported_and_not_drawn(add_run, results: Path, shine_plot) -> None:
+    just_begun(add_run("shine", 0, ROWS, status="running"))
+    row = {"step": 0, "time": 0.0, "tol": 0.1, "estimate": "shine", "relative_error": 0.2, "cosine": 0.9}
+    just_begun(add_run("shine", 1, [row], outer="theorem", status="interrupted"))
+    code, out, err = shine_plot(results)
+    assert (code, err) == (0, "")
+    waiting = "not finished, so not in the table and the paper's figures: logreg-20news, shine"
+    assert f"{waiting}: seed 0 running, seed 1 interrupted" in out.splitlines()
+    assert "wrote" not in out
+    add_run("shine", 2, ROWS)
+    add_run("cg", 2, ROWS)
+    just_begun(add_run("cg", 0, ROWS, status="running"))
+    code, out, err = shine_plot(results, "--figure", "curves")
+    assert (code, err) == (0, "")
+    assert "curves-logreg-20news.png" in out
+    table = {line.split()[1]: line.split()[-3:] for line in out.splitlines() if line.startswith("logreg-20news")}
+    assert table == {"shine": ["0", "1", "0"], "cg": ["0", "1", "0"]}
+
+
 def test_options(add_run, results: Path, shine_plot) -> None:
     add_everything(add_run)
     out = results / "deep" / "er"

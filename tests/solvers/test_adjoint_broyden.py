@@ -10,7 +10,7 @@ from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.adjoint_broyden_inverse import AdjointBroydenInverse
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.iterates import Iterates
-from shine_exp.solvers.linear_inverse import NegativeIdentity, Transposed
+from shine_exp.solvers.linear_inverse import Identity, Transposed
 from shine_exp.types import Awareness, Status
 
 GAINS = (0.2, 0.6, 0.95)
@@ -23,7 +23,7 @@ def recursion(cell: Cell, z: Tensor, memory: int, direction: Tensor | None = Non
     A full memory is dropped, except at the last iterate.
     """
     identity = torch.eye(z.shape[-1], dtype=z.dtype)
-    B, n_updates = -identity, 0
+    B, n_updates = identity, 0
     for n, point in enumerate(z[1:], start=1):
         J = cell.jacobian(point[None])[0]
         for extra in (False, True):
@@ -33,7 +33,7 @@ def recursion(cell: Cell, z: Tensor, memory: int, direction: Tensor | None = Non
             if n_updates == memory:
                 if n == len(z) - 1:
                     break
-                B, n_updates = -identity, 0
+                B, n_updates = identity, 0
             B, n_updates = B + torch.outer(sigma, sigma @ J - sigma @ B) / (sigma @ sigma), n_updates + 1
     return torch.linalg.inv(B)
 
@@ -85,7 +85,7 @@ def test_adjoint_secant_equation(seed, n_steps):
     """σᵀJ H = σᵀ for σ = g(z), J at the same z, after every update."""
     cell = Cell.draw((0.5, 0.9), 10, seed)
     iterates = Iterates(cell, cell.start, 0.0, max_steps=20, record=True)
-    estimate = AdjointBroydenInverse(NegativeIdentity(), iterates, memory=20)
+    estimate = AdjointBroydenInverse(Identity(), iterates, memory=20)
     for _ in range(n_steps):
         iterates.step(-estimate.matvec(iterates.g))
         estimate.learn(iterates.g, iterates)
@@ -126,16 +126,16 @@ def test_the_estimate_belongs_to_the_best_iterate():
 
 
 def test_a_singular_update_is_left_out():
-    """σ̂ᵀJ = 0 where g is flat: H stays −I there, whether the flat direction is met by a step or by awareness."""
+    """σ̂ᵀJ = 0 where g is flat: H stays I there, whether the flat direction is met by a step or by awareness."""
     flat = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     target = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
     solution = AdjointBroyden(max_steps=4)(
-        lambda z: flat * target - (1 - flat) * z,
+        lambda z: (1 - flat) * z - flat * target,
         torch.zeros(1, 2).double(),
         0.0,
         awareness=Awareness(lambda z: flat, 1),
     )
-    assert torch.equal(dense(solution.inverse, flat), -torch.eye(2).double()[None])
+    assert torch.equal(dense(solution.inverse, flat), torch.eye(2).double()[None])
 
 
 def test_products_are_counted_as_evaluations():

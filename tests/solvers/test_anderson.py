@@ -15,7 +15,7 @@ from shine_exp.types import Status
 def test_a_linear_problem_is_solved_in_as_many_steps_as_it_has_dimensions(seed, mixing):
     """With a memory of d it is GMRES: d + 1 steps, however little the map contracts (Walker & Ni 2011, theorem 2.2)."""
     cell = Cell.draw((0.5, 0.99), 5, seed)
-    g = lambda z: torch.einsum("bij,bj->bi", cell.weight, z) + cell.bias - z  # noqa: E731
+    g = lambda z: z - torch.einsum("bij,bj->bi", cell.weight, z) - cell.bias  # noqa: E731
     solution = Anderson(memory=5, mixing=mixing, regularization=1e-14)(g, cell.start, 1e-6)
     assert solution.status is Status.CONVERGED
     assert solution.n_steps <= 7
@@ -26,15 +26,19 @@ def test_a_linear_problem_is_solved_in_as_many_steps_as_it_has_dimensions(seed, 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), mixing=st.sampled_from((0.6, 1.0)), memory=st.integers(1, 3))
 def test_the_step_is_the_regularized_least_squares_solution(seed, mixing, memory):
-    """Against a dense least-squares solve with the Tikhonov rows appended, on the last `memory` differences only."""
+    """Against a dense least-squares solve with the Tikhonov rows appended, on the last `memory` differences only.
+
+    In the terms of Walker & Ni 2011: their residual is f(z) − z = −g.
+    """
     lam = 1e-2
     g = Recorded(Cell.draw((0.8,), 6, seed))
     Anderson(max_steps=6, memory=memory, mixing=mixing, regularization=lam)(g, g.g.start, 0.0)
-    z, values = torch.cat(g.points), torch.cat(g.values)
-    dz, dg = z[:-1].diff(dim=0)[-memory:], values[:-1].diff(dim=0)[-memory:]
-    design = torch.cat([dg.T, lam**0.5 * torch.diag(dg.norm(dim=-1))])
-    gamma = torch.linalg.lstsq(design, torch.cat([values[-2], torch.zeros(memory).double()])[:, None]).solution[:, 0]
-    expected = z[-2] + mixing * values[-2] - (dz + mixing * dg).T @ gamma
+    z, residuals = torch.cat(g.points), -torch.cat(g.values)
+    dz, dr = z[:-1].diff(dim=0)[-memory:], residuals[:-1].diff(dim=0)[-memory:]
+    design = torch.cat([dr.T, lam**0.5 * torch.diag(dr.norm(dim=-1))])
+    target = torch.cat([residuals[-2], torch.zeros(memory).double()])
+    gamma = torch.linalg.lstsq(design, target[:, None]).solution[:, 0]
+    expected = z[-2] + mixing * residuals[-2] - (dz + mixing * dr).T @ gamma
     torch.testing.assert_close(z[-1], expected, rtol=1e-8, atol=1e-10)
 
 
@@ -48,9 +52,10 @@ def test_it_needs_fewer_steps_than_the_fixed_point_iteration():
 
 def test_a_constant_function_is_followed():
     """Where g does not change there is nothing to accelerate."""
-    solution = Anderson(4, mixing=0.5)(lambda z: torch.where(z[:, :1] < 4, 1.0, 0.0) + 0 * z, torch.zeros(1, 3), 0.0)
+    g = lambda z: torch.where(z[:, :1] < 4, -1.0, 0.0) + 0 * z  # noqa: E731
+    solution = Anderson(4, mixing=0.5)(g, torch.zeros(1, 3), 0.0)
     assert solution.status is Status.MAX_STEPS
-    longer = Anderson(9, mixing=0.5)(lambda z: torch.where(z[:, :1] < 4, 1.0, 0.0) + 0 * z, torch.zeros(1, 3), 0.0)
+    longer = Anderson(9, mixing=0.5)(g, torch.zeros(1, 3), 0.0)
     assert longer.status is Status.CONVERGED
     assert torch.equal(longer.z, torch.full((1, 3), 4.0))
 

@@ -13,7 +13,7 @@ from shine_exp.errors import UnsupportedSolver
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.broyden_inverse import BroydenInverse
 from shine_exp.solvers.iterates import Iterates
-from shine_exp.solvers.linear_inverse import NegativeIdentity, Transposed
+from shine_exp.solvers.linear_inverse import Identity, Transposed
 from shine_exp.types import Awareness, Status
 
 GAINS = (0.2, 0.6, 0.95)
@@ -47,7 +47,7 @@ def test_the_estimate_is_that_of_the_dense_recursion(seed):
     stops = [int((residual <= 1e-4).nonzero()[0]) for residual in g.residuals().T]
     assert len(set(stops)) > 1, "the samples were to stop at different steps"
     assert solution.inverse.count.tolist() == stops
-    expected = [recursion(z[i], values[i], 50, -torch.eye(10).double())[stops[i]] for i in range(3)]
+    expected = [recursion(z[i], values[i], 50, torch.eye(10).double())[stops[i]] for i in range(3)]
     assert_same(solution.inverse, torch.stack(expected))
 
 
@@ -57,14 +57,14 @@ def test_any_step_lengths(seed, lengths):
     """The product form holds for the step t p with any t, another one for each sample."""
     g = Recorded(Cell.draw((0.5, 0.9), 10, seed))
     iterates = Iterates(g, g.g.start, 0.0, max_steps=10)
-    estimate = BroydenInverse(NegativeIdentity(), iterates, memory=10)
+    estimate = BroydenInverse(Identity(), iterates, memory=10)
     p = estimate.start(iterates)
     for length in lengths:
         t = torch.tensor([[length], [1.0]], dtype=torch.float64)
         iterates.step(t * p)
         p = estimate.learn(iterates, t)
     z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
-    expected = [recursion(z[i], values[i], 10, -torch.eye(10).double())[-1] for i in range(2)]
+    expected = [recursion(z[i], values[i], 10, torch.eye(10).double())[-1] for i in range(2)]
     assert_same(estimate, torch.stack(expected), tol=1e-8)
     torch.testing.assert_close(p, -estimate.matvec(iterates.g), rtol=1e-9, atol=1e-11)
     dz, dg = z[:, -1] - z[:, -2], values[:, -1] - values[:, -2]
@@ -85,7 +85,7 @@ def test_a_full_memory_restarts_the_running_samples_only(seed, memory, gain):
         stop = int((residual <= tol).nonzero()[0])
         filled = stop % (memory + 1) == 0  # the last pair did not fit any more
         last = stop - 1 if filled and stop > 0 else stop
-        expected.append(recursion(z[i], values[i], memory, -torch.eye(10).double())[last])
+        expected.append(recursion(z[i], values[i], memory, torch.eye(10).double())[last])
         counts.append(last % (memory + 1))
     assert solution.n_steps > memory
     assert solution.inverse.count.tolist() == counts
@@ -98,7 +98,7 @@ def test_the_estimate_belongs_to_the_best_iterate():
     best = g.residuals().min(dim=0).indices.tolist()
     assert 0 < best[1] < 13, "the best iterate was to lie in the middle"
     z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
-    expected = [recursion(z[i], values[i], 50, -torch.eye(10).double())[: best[i] + 1][-1] for i in range(3)]
+    expected = [recursion(z[i], values[i], 50, torch.eye(10).double())[: best[i] + 1][-1] for i in range(3)]
     assert_same(solution.inverse, torch.stack(expected), tol=1e-8)
 
 
@@ -121,15 +121,15 @@ def test_an_estimate_outlives_a_failure():
 
 
 def test_a_singular_update_is_left_out():
-    """Where g is constant, κ = 1 and sᵀHΔg = 0: H stays −I, and the other sample learns as if it were alone."""
+    """Where g is constant, κ = 1 and sᵀHΔg = 0: H stays I, and the other sample learns as if it were alone."""
     cell = Cell.draw((0.5,), 10, seed=3)
     constant = torch.ones(1, 10, dtype=torch.float64)
     g = Recorded(lambda z: torch.cat([constant, cell(z[1:])]))
     solution = Broyden(max_steps=8)(g, torch.zeros(2, 10).double(), 1e-6)
-    assert torch.equal(g.points[-1][0], 8 * constant[0])
+    assert torch.equal(g.points[-1][0], -8 * constant[0])
     alone = Broyden(max_steps=8)(cell, cell.start, 1e-6)
     estimate = dense(solution.inverse, torch.zeros(2, 10).double())
-    assert torch.equal(estimate[0], -torch.eye(10).double())
+    assert torch.equal(estimate[0], torch.eye(10).double())
     torch.testing.assert_close(estimate[1:], dense(alone.inverse, cell.start))
 
 
@@ -145,13 +145,13 @@ class Diagonal:
 
 @pytest.mark.parametrize("second", [1e21, 1e40])
 def test_an_overflowing_direction_stays_out_of_the_estimate(second):
-    """Single precision, H₀ = diag(−1, −second / 10¹²): the length of the second direction, or all of it, overflows."""
+    """Single precision, H₀ = diag(1, second / 10¹²): the length of the second direction, or all of it, overflows."""
 
     def g(z):
-        first = torch.tensor([[1e13, 0.0]]).expand_as(z)
-        return torch.where((z[:, :1] == 0), first, torch.tensor([[0.0, 1e12]])) + 0 * z
+        first = torch.tensor([[-1e13, 0.0]]).expand_as(z)
+        return torch.where((z[:, :1] == 0), first, torch.tensor([[0.0, -1e12]])) + 0 * z
 
-    initial = Diagonal(torch.tensor([-1.0, -second / 1e12]))
+    initial = Diagonal(torch.tensor([1.0, second / 1e12]))
     solution = Broyden()(g, torch.zeros(1, 2), 1.0, inverse=initial)
     assert solution.residual.item() == pytest.approx(1e12)
     v = torch.tensor([[1.0, 1e-12]])
@@ -159,11 +159,23 @@ def test_an_overflowing_direction_stays_out_of_the_estimate(second):
     torch.testing.assert_close(solution.inverse.rmatvec(v), initial.rmatvec(v))
 
 
+@pytest.mark.parametrize("n_steps", [0, 3])
+def test_a_product_is_new_memory(n_steps):
+    """The solver negates H g in place, which must not reach g: not for H₀ = I, nor for H₀ on H₀ = I."""
+    cell = Cell.draw(GAINS, 10, seed=4)
+    inner = Broyden(n_steps)(cell, cell.start, 0.0).inverse
+    for inverse in (inner, Broyden(n_steps)(cell, cell.start, 0.0, inverse=inner).inverse):
+        v = cell.bias.clone()
+        expected = -inverse.matvec(v)
+        assert torch.equal(inverse.matvec(v).neg_(), expected)
+        assert torch.equal(v, cell.bias)
+
+
 def test_a_solved_start_leaves_the_initial_estimate():
-    solution = Broyden()(lambda z: -z, torch.zeros(2, 4), 0.0)
+    solution = Broyden()(lambda z: z, torch.zeros(2, 4), 0.0)
     assert (solution.status, solution.n_steps) == (Status.CONVERGED, 0)
-    assert torch.equal(solution.inverse.matvec(torch.ones(2, 4)), -torch.ones(2, 4))
-    assert torch.equal(solution.inverse.rmatvec(torch.ones(2, 4)), -torch.ones(2, 4))
+    assert torch.equal(solution.inverse.matvec(torch.ones(2, 4)), torch.ones(2, 4))
+    assert torch.equal(solution.inverse.rmatvec(torch.ones(2, 4)), torch.ones(2, 4))
 
 
 @settings(max_examples=10, deadline=None)
@@ -185,7 +197,7 @@ def test_the_adjoint_system_starts_from_the_transposed_estimate(seed):
 
 
 def test_a_transposed_start_pays():
-    """Four steps on Jᵀu = r from (Hᵀr, Hᵀ) end nearer than from (Hᵀr, −I) and from (Hᵀr, H)."""
+    """Four steps on Jᵀu = r from (Hᵀr, Hᵀ) end nearer than from (Hᵀr, I) and from (Hᵀr, H)."""
     ends = {"transposed": [], "untransposed": [], "identity": []}
     for seed in range(20):
         cell = Cell.draw((0.9,), 20, seed)
@@ -201,18 +213,18 @@ def test_a_transposed_start_pays():
 
 
 def test_halving_keeps_a_step_inside_the_domain():
-    """g = −5 log z from z = 4: the unit step leaves the domain."""
-    g = Recorded(lambda z: -5 * torch.log(z))
+    """g = 5 log z from z = 4: the unit step leaves the domain."""
+    g = Recorded(lambda z: 5 * torch.log(z))
     z0 = torch.tensor([[4.0], [1.1]], dtype=torch.float64)
     assert Broyden()(g, z0, 1e-9).status is Status.DIVERGED
     halved = Broyden(max_halvings=5)(g, z0, 1e-9)
     assert halved.status is Status.CONVERGED
     assert halved.n_evals > halved.n_steps + 1
     torch.testing.assert_close(halved.z, torch.ones_like(z0))
-    slope = 5 / halved.z  # H ≈ −1/5, from steps of unequal length
-    torch.testing.assert_close(halved.inverse.matvec(slope), -torch.ones_like(z0), rtol=1e-4, atol=0)
+    slope = 5 / halved.z  # H ≈ 1/5, from steps of unequal length
+    torch.testing.assert_close(halved.inverse.matvec(slope), torch.ones_like(z0), rtol=1e-4, atol=0)
 
 
 def test_outer_problem_awareness_is_refused():
     with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
-        Broyden()(lambda z: -z, torch.ones(1, 2), 1e-6, awareness=Awareness(lambda z: z, every=1))
+        Broyden()(lambda z: z, torch.ones(1, 2), 1e-6, awareness=Awareness(lambda z: z, every=1))

@@ -1,6 +1,6 @@
 """What every solver of a batch of root problems promises, whatever its method."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.anderson import Anderson
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.fixed_point import FixedPoint
-from shine_exp.solvers.linear_inverse import NegativeIdentity
+from shine_exp.solvers.linear_inverse import Identity, Transposed
 from shine_exp.types import Awareness, Status
 
 GAINS = (0.1, 0.5, 0.9)
@@ -114,12 +114,12 @@ def test_a_function_that_is_never_finite(solver):
 @every_solver
 def test_an_exact_solution_leaves_finite_numbers(solver):
     """f = 1: one undamped step ends in g = 0, where nothing has a direction."""
-    solution = solver(lambda z: 1 - z, torch.zeros(2, 3, dtype=torch.float64), 1e-12)
+    solution = solver(lambda z: z - 1, torch.zeros(2, 3, dtype=torch.float64), 1e-12)
     assert solution.status is Status.CONVERGED
     if solution.inverse is not None:
         v = torch.arange(6, dtype=torch.float64).reshape(2, 3)
-        torch.testing.assert_close(solution.inverse.matvec(v), -v)
-        torch.testing.assert_close(solution.inverse.rmatvec(v), -v)
+        torch.testing.assert_close(solution.inverse.matvec(v), v)
+        torch.testing.assert_close(solution.inverse.rmatvec(v), v)
 
 
 @every_solver
@@ -167,7 +167,7 @@ def test_no_steps_return_the_start(solver):
     solution = type(solver)(max_steps=0)(cell, cell.bias, 1e-8)
     assert torch.equal(solution.z, cell.bias)
     assert (solution.status, solution.n_steps, solution.n_evals) == (Status.MAX_STEPS, 0, 1)
-    assert solution.inverse is None or torch.equal(solution.inverse.matvec(cell.bias), -cell.bias)
+    assert solution.inverse is None or torch.equal(solution.inverse.matvec(cell.bias), cell.bias)
 
 
 @every_solver
@@ -180,11 +180,72 @@ def test_nothing_is_recorded_for_autograd(solver):
     assert solution.inverse is None or not solution.inverse.rmatvec(cell.bias).requires_grad
 
 
+@every_solver
+def test_no_tensor_of_the_function_or_the_caller_is_changed(solver):
+    """H₀ = I hands g(z) through: every z and g(z) is afterwards what it was, and so is z₀."""
+    cell = Cell.draw(GAINS, 12, seed=10)
+    seen, copies = [cell.bias], [cell.bias.clone()]
+
+    def g(z):
+        value = cell(z)
+        seen.extend((z, value))
+        copies.extend((z.detach().clone(), value.detach().clone()))
+        return value
+
+    assert solver(g, cell.bias, 1e-6).status is Status.CONVERGED
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(seen, copies, strict=True))
+
+
+@every_solver
+def test_a_function_that_returns_its_argument(solver):
+    """f = 0, g = id: z, g(z) and Jᵀv may share memory, and the answer is that of a function that copies."""
+    cell = Cell.draw(GAINS, 12, seed=11)
+    warm = Broyden(4)(cell, cell.start, 0.0).inverse if solver.leaves_inverse else None  # to need more than one step
+    shared, copied = (solver(g, cell.bias, 1e-9, inverse=warm) for g in (lambda z: z, lambda z: z.clone()))
+    assert shared.status is Status.CONVERGED
+    assert warm is None or shared.n_steps > 3
+    assert torch.equal(shared.z, copied.z)
+    assert torch.equal(shared.residual, copied.residual)
+    if warm is not None:
+        assert torch.equal(shared.inverse.matvec(cell.bias), copied.inverse.matvec(cell.bias))
+        assert torch.equal(shared.inverse.rmatvec(cell.bias), copied.inverse.rmatvec(cell.bias))
+
+
+@pytest.mark.parametrize("initial", [None, Identity(), Transposed(Identity())], ids=repr)
+@pytest.mark.parametrize("n_steps", [0, 6])
+@pytest.mark.parametrize("solver", [Broyden, AdjointBroyden])
+def test_a_product_leaves_its_argument_and_the_estimate_alone(solver, n_steps, initial):
+    """Of a fresh and of an updated estimate, though H₀ = I answers with its argument itself."""
+    cell = Cell.draw(GAINS, 12, seed=12)
+    inverse = solver(max_steps=n_steps)(cell, cell.start, 0.0, inverse=initial).inverse
+    v = cell.bias.clone()
+    first = [inverse.matvec(v), inverse.rmatvec(v)]
+    assert torch.equal(v, cell.bias)
+    kept = [product.clone() for product in first]
+    second = [inverse.matvec(v), inverse.rmatvec(v)]
+    assert torch.equal(v, cell.bias)
+    assert all(torch.equal(a, b) for a, b in zip(first + second, kept + kept, strict=True))
+    assert (n_steps == 0) == torch.equal(kept[0], v) == torch.equal(kept[1], v)
+
+
+@every_solver
+def test_what_it_says_of_itself_holds(solver):
+    cell = Cell.draw(GAINS, 4, seed=0)
+    assert {"leaves_inverse", "takes_awareness"}.isdisjoint(field.name for field in fields(solver))
+    assert solver.leaves_inverse is (solver(cell, cell.start, 1e-6).inverse is not None)
+    awareness = Awareness(torch.ones_like, every=5)
+    if solver.takes_awareness:
+        assert solver(cell, cell.start, 1e-6, awareness=awareness).status is Status.CONVERGED
+    else:
+        with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
+            solver(cell, cell.start, 1e-6, awareness=awareness)
+
+
 @pytest.mark.parametrize("solver", [FixedPoint(), Anderson()], ids=repr)
 def test_a_solver_without_an_estimate_refuses_to_use_one(solver):
     cell = Cell.draw(GAINS, 4, seed=0)
     with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
-        solver(cell, cell.start, 1e-6, inverse=NegativeIdentity())
+        solver(cell, cell.start, 1e-6, inverse=Identity())
     with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
         solver(cell, cell.start, 1e-6, awareness=Awareness(lambda z: z, every=5))
     assert solver(cell, cell.start, 1e-6).inverse is None

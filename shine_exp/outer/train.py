@@ -1,0 +1,213 @@
+"""Training of a deep equilibrium network: Adam on the hypergradients of batches."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from shine_exp.data.augment import crop_and_flip
+from shine_exp.problems.deq.image_classification import ImageClassification
+from shine_exp.problems.deq.mdeq import MDEQ
+from shine_exp.solvers.iterates import RootFunction
+from shine_exp.trace import Row
+from shine_exp.types import InverseMethod, Solver
+
+MEANS = (
+    "train_loss",
+    "gradient_norm",
+    "forward_residual",
+    "backward_residual",
+    "forward_steps",
+    "evals",
+    "products",
+    "fell_back",
+)
+MEDIANS = ("forward_ms", "backward_ms")
+T = TypeVar("T")
+Log = dict[str, list[float]]  # a number per step of the epoch
+
+
+@dataclass
+class TrainState:
+    """The network and its optimiser after `step` steps, and the log of the epoch; a step changes it in place.
+
+    There is no random state: what is random at a step follows from the seed and the number of the step.
+    """
+
+    step: int
+    seed: int
+    network: MDEQ
+    optimizer: torch.optim.Adam
+    schedule: torch.optim.lr_scheduler.CosineAnnealingLR
+    log: Log = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name).state_dict() for name in ("network", "optimizer", "schedule")}
+        return {"step": self.step, "seed": self.seed, "log": self.log, **parts}
+
+
+@dataclass(frozen=True)
+class Train:
+    """`epochs` of Adam with a learning rate that falls along a cosine at every step (Ramzi et al. 2022, appendix D).
+
+    The first `pretrain_steps` differentiate through `n_pretrain_unrolled` applications of the cell; then the
+    equilibrium is solved, and differentiated by `inverse`, or, with `n_unrolled`, never. `augment` crops and flips.
+    `mixed_precision` evaluates the network in bfloat16, but not the solver's vectors. The trace has a row per epoch:
+    means over its steps (residuals are medians over each batch), median milliseconds of the network's forward pass
+    with the loss, and of its backward pass.
+    """
+
+    solver: Solver[RootFunction]
+    inverse: InverseMethod | None
+    opa: int | None
+    n_unrolled: int | None
+    epochs: int
+    batch_size: int
+    pretrain_steps: int
+    n_pretrain_unrolled: int
+    learning_rate: float
+    final_learning_rate: float
+    augment: bool
+    mixed_precision: bool
+
+    problem_type = ImageClassification
+    needs_gradient = True
+    changes_in_place = True
+    columns = ("epoch", "test_loss", "accuracy", "learning_rate", *MEANS, *MEDIANS)
+
+    def length(self, problem: ImageClassification) -> int:
+        return self.epochs * self.epoch_length(problem)
+
+    def epoch_length(self, problem: ImageClassification) -> int:
+        """Steps in an epoch; a last batch that is not full is left out, unless it is the only one."""
+        return max(1, len(problem.images.train.labels) // self.batch_size)
+
+    def begin(self, problem: ImageClassification, seed: int) -> TrainState:
+        network = problem.network(self.solver, self.inverse, self.opa, seed)
+        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimizer, max(1, self.length(problem)), eta_min=self.final_learning_rate
+        )
+        return TrainState(0, seed, network, optimizer, schedule)
+
+    def restore(self, problem: ImageClassification, saved: dict[str, Any]) -> TrainState:
+        state = self.begin(problem, saved["seed"])
+        for name in ("network", "optimizer", "schedule"):
+            getattr(state, name).load_state_dict(saved[name])
+        state.step, state.log = saved["step"], saved["log"]
+        return state
+
+    def advance(self, problem: ImageClassification, state: TrainState) -> TrainState:
+        if state.step % self.epoch_length(problem) == 0:
+            state.log = {}
+        state.network.train()
+        images, labels, generator = self._batch(problem, state)
+        entries = self._differentiate(problem, state, images, labels, generator)
+        if math.isfinite(entries["train_loss"]):
+            state.optimizer.step()
+        state.schedule.step()
+        state.step += 1
+        for name, value in entries.items():
+            state.log.setdefault(name, []).append(value)
+        return state
+
+    def measure(self, problem: ImageClassification, state: TrainState) -> list[Row]:
+        diverged = bool(state.log) and not math.isfinite(state.log["train_loss"][-1])
+        if state.step == 0 or (state.step % self.epoch_length(problem) and not diverged):
+            return []
+        measured = problem.evaluate(state.network, self.n_unrolled)
+        means = {name: statistics.fmean(state.log[name]) for name in MEANS if name in state.log}
+        medians = {name: statistics.median(state.log[name]) for name in MEDIANS}
+        epoch = state.step / self.epoch_length(problem)
+        row: Row = {
+            "step": state.step,
+            "epoch": epoch,
+            "test_loss": measured.loss,
+            "accuracy": measured.accuracy,
+            "learning_rate": float(state.schedule.get_last_lr()[0]),
+            **means,
+            **medians,
+        }
+        return [row]
+
+    def progress(self, state: TrainState) -> dict[str, str]:
+        return {name: f"{state.log[name][-1]:.3g}" for name in ("train_loss", "forward_residual") if name in state.log}
+
+    def _batch(self, problem: ImageClassification, state: TrainState) -> tuple[Tensor, Tensor, torch.Generator]:
+        """Images and labels of this step, and the generator that made them, for what else is random."""
+        epoch, place = divmod(state.step, self.epoch_length(problem))
+        order = torch.randperm(len(problem.images.train.labels), generator=_generator(state.seed, 2**31 + epoch))
+        images, labels = problem.batch(order[place * self.batch_size : (place + 1) * self.batch_size])
+        generator = _generator(state.seed, state.step)
+        return crop_and_flip(images, 4, generator) if self.augment else images, labels, generator
+
+    def _differentiate(
+        self,
+        problem: ImageClassification,
+        state: TrainState,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, float]:
+        """Gradients of all parameters, and the entries of the log."""
+        network = state.network
+        n_unrolled = self.n_pretrain_unrolled if state.step < self.pretrain_steps else self.n_unrolled
+
+        def criterion(logits: Tensor) -> Tensor:
+            return cross_entropy(logits, labels)
+
+        def forward() -> Tensor:
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.mixed_precision):
+                logits = network(images, criterion=criterion, n_unrolled=n_unrolled, generator=generator)
+                return criterion(logits)
+
+        state.optimizer.zero_grad(set_to_none=True)
+        loss, forward_ms = _timed(forward, images.device)
+        _, backward_ms = _timed(loss.backward, images.device)
+        norms = [p.grad.norm() for p in network.parameters() if p.grad is not None]
+        entries = {
+            "train_loss": float(loss.detach()),
+            "gradient_norm": float(torch.stack(norms).norm()),
+            "forward_ms": forward_ms,
+            "backward_ms": backward_ms,
+        }
+        return entries if n_unrolled is not None else entries | _report(network)
+
+
+def _report(network: MDEQ) -> dict[str, float]:
+    last = network.equilibrium.last
+    entries = {
+        "forward_residual": float(last.forward_residual.median()),
+        "forward_steps": float(last.steps),
+        "evals": float(last.evals),
+        "products": float(last.products),
+    }
+    if last.backward_residual is not None:
+        entries["backward_residual"] = float(last.backward_residual.median())
+    if last.fell_back is not None:
+        entries["fell_back"] = float(last.fell_back.float().mean())
+    return entries
+
+
+def _timed(function: Callable[[], T], device: torch.device) -> tuple[T, float]:
+    """The answer and the milliseconds until the device has it."""
+    _synchronise(device)
+    start = time.perf_counter()
+    answer = function()
+    _synchronise(device)
+    return answer, 1000 * (time.perf_counter() - start)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed << 32) + number)

@@ -1,0 +1,77 @@
+"""Image classification by an MDEQ: the data, the loss, and what is measured."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from shine_exp.data.images import Images
+from shine_exp.errors import UserError
+from shine_exp.problems.deq.layer import DEQ
+from shine_exp.problems.deq.mdeq import MDEQ, Recipe
+from shine_exp.solvers.iterates import RootFunction
+from shine_exp.types import InverseMethod, Solver
+
+EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean cross-entropy and share of correct labels (top-1) on the test set."""
+
+    loss: float
+    accuracy: float
+
+
+class ImageClassification:
+    """min_w of the cross-entropy of an MDEQ's logits over the training images."""
+
+    solution = "root"
+    data_type = Images
+
+    @staticmethod
+    def sets(images: Images, seed: int) -> Images:
+        """The training and the test set as the data has them."""
+        return images
+
+    def __init__(self, splits: Images, model: Recipe, tol: float, adjoint_tol: float, device: str) -> None:
+        self.images, self.architecture, self.device = splits, model.architecture, device
+        self.tol, self.adjoint_tol = tol, adjoint_tol
+        self.sizes = {"n_train": len(splits.train.labels), "n_test": len(splits.test.labels)}
+
+    def network(self, solver: Solver[RootFunction], inverse: InverseMethod | None, opa: int | None, seed: int) -> MDEQ:
+        """A new network with weights by the seed. Raises `UserError` where its sizes do not fit together."""
+
+        def layer(cell: torch.nn.Module) -> DEQ:
+            return DEQ(cell, solver, inverse, tol=self.tol, adjoint_tol=self.adjoint_tol, opa=opa)
+
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            try:
+                network = MDEQ(self.architecture, self.images.shape[0], self.images.n_classes, layer)
+            except ValueError as error:
+                raise UserError(f"problem.model.architecture: its sizes do not fit together ({error})") from error
+        return network.to(self.device)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised training images and their labels, on the device."""
+        train = self.images.train
+        return self.images.normalise(train.pixels[indices].to(self.device)), train.labels[indices].to(self.device)
+
+    @torch.no_grad()
+    def evaluate(self, network: MDEQ, n_unrolled: int | None) -> Evaluation:
+        """On the whole test set, in evaluation mode."""
+        training = network.training
+        network.eval()
+        loss, correct = 0.0, 0
+        test = self.images.test
+        for pixels, labels in zip(
+            test.pixels.split(EVALUATION_BATCH), test.labels.split(EVALUATION_BATCH), strict=True
+        ):
+            labels = labels.to(self.device)
+            logits = network(self.images.normalise(pixels.to(self.device)), n_unrolled=n_unrolled)
+            loss += float(cross_entropy(logits, labels, reduction="sum"))
+            correct += int((logits.argmax(-1) == labels).sum())
+        network.train(training)
+        return Evaluation(loss / len(test.labels), correct / len(test.labels))

@@ -1,0 +1,117 @@
+"""The multiscale deep equilibrium network for image classification."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shine_exp.problems.deq.cell import MultiscaleCell
+from shine_exp.problems.deq.head import ClassificationHead, injection
+from shine_exp.problems.deq.layer import DEQ
+from shine_exp.problems.deq.packing import State
+from shine_exp.problems.deq.unroll import unroll
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of an MDEQ: one entry of `channels` and `head_channels` per branch, each at half the resolution."""
+
+    channels: Sequence[int]
+    head_channels: Sequence[int]
+    final_channels: int
+    expansion: int
+    groups: int
+    n_downsamplings: int
+    dropout: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network, and what the solver, the method and the outer loop are set to for it (`${problem.model.…}` in conf/).
+
+    Steps of the forward solver and of a full backward pass; training epochs, images in a batch, steps of unrolled
+    pre-training, and whether images are cropped and flipped.
+    """
+
+    architecture: Architecture
+    forward_steps: int
+    backward_steps: int
+    epochs: int
+    batch_size: int
+    pretrain_steps: int
+    augment: bool
+
+
+class MDEQ(nn.Module):
+    """Logits (batch, n_classes) of images (batch, c, h, w) (Bai et al. 2020; Ramzi et al. 2022, appendix C).
+
+    `layer` makes the equilibrium layer of the cell. Tensors are kept channels-last.
+    """
+
+    def __init__(
+        self, architecture: Architecture, image_channels: int, n_classes: int, layer: Callable[[nn.Module], DEQ]
+    ) -> None:
+        super().__init__()
+        a = self.architecture = architecture
+        self.injection = injection(image_channels, a.channels, a.n_downsamplings)
+        self.equilibrium = layer(MultiscaleCell(a.channels, a.expansion, a.groups))
+        self.head = ClassificationHead(a.channels, a.head_channels, a.final_channels, n_classes)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        criterion: Callable[[Tensor], Tensor] | None = None,
+        n_unrolled: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """`criterion(logits)` is the loss that OPA is to be aware of, `n_unrolled` replaces the solver by so many
+        applications of the cell, and `generator`, on the CPU, draws the dropout masks in training.
+        """
+        x = self.injection(images.contiguous(memory_format=torch.channels_last))
+        z0, inputs = self._start(images, x), (x, *self._masks(x, generator))
+        if n_unrolled is not None:
+            z: State = unroll(self.equilibrium.cell, z0, *inputs, n_steps=n_unrolled)
+        else:
+            z = self.equilibrium(z0, *inputs, loss=self._loss(criterion))
+        logits: Tensor = self.head(z)
+        return logits
+
+    def _start(self, images: Tensor, x: Tensor) -> list[Tensor]:
+        """Zeros in the images' precision, each branch at half the resolution, the first at the injection's."""
+        height, width = x.shape[2:]
+        sizes = [(c, -(-height // 2**i), -(-width // 2**i)) for i, c in enumerate(self.architecture.channels)]
+        return [images.new_zeros(len(x), *size).contiguous(memory_format=torch.channels_last) for size in sizes]
+
+    def _masks(self, x: Tensor, generator: torch.Generator | None) -> list[Tensor]:
+        keep = 1 - self.architecture.dropout
+        if not self.training or keep == 1:
+            return []
+        shapes = [(len(x), c, 1, 1) for c in self.architecture.channels]
+        return [torch.bernoulli(torch.full(shape, keep), generator=generator).to(x.device) / keep for shape in shapes]
+
+    def _loss(self, criterion: Callable[[Tensor], Tensor] | None) -> Callable[[State], Tensor] | None:
+        if criterion is None:
+            return None
+
+        def loss(z: State) -> Tensor:
+            with _frozen_statistics(self.head):
+                return criterion(self.head(z))
+
+        return loss
+
+
+@contextmanager
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch normalisation as in this mode, but the running statistics do not take part."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

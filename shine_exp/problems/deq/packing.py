@@ -1,0 +1,55 @@
+"""The state of a cell, one tensor or several, as one vector per sample."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+State = Tensor | Sequence[Tensor]  # each (batch, …)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The shapes of a state, to go from it to vectors (batch, d) and back.
+
+    A 4-d tensor in channels-last memory is packed in that order, so that neither way moves its elements.
+    """
+
+    shapes: tuple[torch.Size, ...]
+    channels_last: tuple[bool, ...]
+    single: bool
+    dtype: torch.dtype
+
+    @staticmethod
+    def of(z: State) -> "Packing":
+        tensors = (z,) if isinstance(z, Tensor) else tuple(z)
+        return Packing(
+            tuple(t.shape[1:] for t in tensors),
+            tuple(t.ndim == 4 and _is_channels_last(t) for t in tensors),
+            isinstance(z, Tensor),
+            tensors[0].dtype,
+        )
+
+    def pack(self, z: State) -> Tensor:
+        """The state as (batch, d), in the floating-point type of the first one."""
+        tensors = (z,) if isinstance(z, Tensor) else z
+        parts = [
+            (t.permute(0, 2, 3, 1) if last else t).flatten(1)
+            for t, last in zip(tensors, self.channels_last, strict=True)
+        ]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).to(self.dtype)
+
+    def unpack(self, v: Tensor) -> Tensor | list[Tensor]:
+        """The vectors (batch, d) as a state."""
+        parts = v.split([math.prod(shape) for shape in self.shapes], dim=1)
+        tensors = [
+            part.unflatten(1, (*shape[1:], shape[0])).permute(0, 3, 1, 2) if last else part.unflatten(1, shape)
+            for part, shape, last in zip(parts, self.shapes, self.channels_last, strict=True)
+        ]
+        return tensors[0] if self.single else tensors
+
+
+def _is_channels_last(t: Tensor) -> bool:
+    return t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous()
