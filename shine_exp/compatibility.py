@@ -25,7 +25,9 @@ def check(config: DictConfig, choices: dict[str, str]) -> None:
         raise UnsupportedSolver(f"{names}: this problem needs another solver: {SOLVERS[problem.solution]}")
     oracle = config.outer.get("oracle", config.outer)
     if loop.needs_gradient and oracle.get("inverse") is None and oracle.get("n_unrolled") is None:
-        raise UserError(f"{names}: this method gives no gradient of the kind that this outer loop uses; leave outer to the method")
+        raise UserError(
+            f"{names}: this method gives no gradient of the kind that this outer loop uses; leave outer to the method"
+        )
     if getattr(inverse, "uses_forward_inverse", False) and not solver.leaves_inverse:
         raise UnsupportedSolver(
             f"{names}: this method uses the solver's inverse estimate and this solver leaves none: take solver="

@@ -123,9 +123,13 @@ class _Session:
         self._note("running")
         try:
             status = self._steps(fresh=keep is None)
-        except BaseException as error:
-            self._save()
-            self._note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        except KeyboardInterrupt:
+            with deferred():  # a scheduler may send its signal more than once
+                self._save()
+                self._note("interrupted")
+            raise
+        except Exception:
+            self._note("failed")
             raise
         finally:
             self.writer.close()

@@ -55,6 +55,7 @@ def refuses(shine_run):
         ("method.foo=1", "method.foo"),
         ("problem.groups=0", "problem.groups=0"),
         ("problem.groups=100", "problem.groups=100"),
+        ("problem.groups=1.5", "problem.groups=1.5"),
         ("problem.groups=nowhere.txt", "nowhere.txt"),
         ("data=nothing", "data/nothing"),
         ("experiment=fig99", "experiment/fig99"),

@@ -108,6 +108,25 @@ def test_the_time_of_a_repeated_step_counts_once(
     assert [float(value) for value in trace(folder).time] == [0, 1, 2, 3, 4]
 
 
+def test_a_run_that_ends_by_an_error_says_so_and_can_go_on(
+    shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def advance(self, problem, state, inner=Descent.advance):
+        if state.step == 3:
+            raise RuntimeError("out of memory")
+        return inner(self, problem, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Descent, "advance", advance)
+        with pytest.raises(RuntimeError):
+            shine_run("outer.n_steps=5")
+    (folder,) = folders()
+    assert status(folder) == "failed"
+    shine_run("outer.n_steps=5")
+    assert status(folder) == "done"
+    assert trace(folder).step.tolist() == [str(step) for step in range(6)]
+
+
 def test_interrupted_twice(interrupt, shine_run, folders, trace) -> None:
     command = ("method=shine", "outer.n_steps=5")
     interrupt("advance", 1, *command)

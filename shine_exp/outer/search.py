@@ -112,7 +112,7 @@ class Bayesian:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         names = [f"alpha{j}" for j in range(tried.shape[1])]
         space: dict[str, Any] = dict.fromkeys(names, optuna.distributions.FloatDistribution(-bound, bound))
-        sampler = optuna.samplers.GPSampler(seed=1000 * seed + len(tried), n_startup_trials=self.n_random)
+        sampler = optuna.samplers.GPSampler(seed=(1000 * seed + len(tried)) % 2**32, n_startup_trials=self.n_random)
         study = optuna.create_study(sampler=sampler)
         for point, loss in zip(tried, losses, strict=True):
             params = dict(zip(names, point.tolist(), strict=True))

@@ -60,7 +60,8 @@ class Train:
     equilibrium is solved, and differentiated by `inverse`, or, with `n_unrolled`, never. `augment` crops and flips.
     `mixed_precision` evaluates the network in bfloat16, but not the solver's vectors. The trace has a row per epoch:
     means over its steps (residuals are medians over each batch), median milliseconds of the network's forward pass
-    with the loss, and of its backward pass.
+    with the loss, and of its backward pass. `spectral_radius` is the median ρ(∂f/∂z) at the equilibrium over a batch of
+    test images, by `n_power_steps` of the power method (0: not measured).
     """
 
     solver: Solver[RootFunction]
@@ -75,11 +76,12 @@ class Train:
     final_learning_rate: float
     augment: bool
     mixed_precision: bool
+    n_power_steps: int
 
     problem_type = ImageClassification
     needs_gradient = True
     changes_in_place = True
-    columns = ("epoch", "test_loss", "accuracy", "learning_rate", *MEANS, *MEDIANS)
+    columns = ("epoch", "test_loss", "accuracy", "spectral_radius", "learning_rate", *MEANS, *MEDIANS)
 
     def length(self, problem: ImageClassification) -> int:
         return self.epochs * self.epoch_length(problem)
@@ -125,7 +127,7 @@ class Train:
         means = {name: statistics.fmean(state.log[name]) for name in MEANS if name in state.log}
         medians = {name: statistics.median(state.log[name]) for name in MEDIANS}
         epoch = state.step / self.epoch_length(problem)
-        row: Row = {
+        row: dict[str, float | int | str] = {
             "step": state.step,
             "epoch": epoch,
             "test_loss": measured.loss,
@@ -134,6 +136,8 @@ class Train:
             **means,
             **medians,
         }
+        if self.n_power_steps and self.n_unrolled is None:
+            row["spectral_radius"] = problem.spectral_radius(state.network, self.n_power_steps)
         return [row]
 
     def progress(self, state: TrainState) -> dict[str, str]:

@@ -19,7 +19,7 @@ def feature_groups(groups: int | str, n_features: int) -> Tensor:
         if not 1 <= groups <= n_features:
             raise UserError(f"problem.groups={groups}: the data have {n_features} features, so take 1 to {n_features}")
         return torch.arange(n_features) * groups // n_features
-    return torch.from_numpy(_read(Path(groups), n_features))
+    return torch.from_numpy(_read(Path(str(groups)), n_features))
 
 
 def _read(path: Path, n_features: int) -> np.ndarray:

@@ -136,7 +136,7 @@ def test_a_saved_state_goes_on_as_it_would_have(problem: LinearModel) -> None:
     state = descent.begin(problem, 0)
     for _ in range(4):
         state = descent.advance(problem, state)
-    restored = descent.restore(state.as_dict())
+    restored = descent.restore(problem, state.as_dict())
     for _ in range(4):
         state, restored = descent.advance(problem, state), descent.advance(problem, restored)
     assert torch.equal(state.alpha, restored.alpha)

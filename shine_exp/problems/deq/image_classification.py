@@ -8,12 +8,16 @@ from torch.nn.functional import cross_entropy
 
 from shine_exp.data.images import Images
 from shine_exp.errors import UserError
+from shine_exp.problems.deq.contractivity import spectral_radius
 from shine_exp.problems.deq.layer import DEQ
+from shine_exp.problems.deq.linearisation import Linearisation
 from shine_exp.problems.deq.mdeq import MDEQ, Recipe
+from shine_exp.problems.deq.packing import Packing
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.types import InverseMethod, Solver
 
 EVALUATION_BATCH = 128
+RADIUS_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,24 @@ class ImageClassification:
         """Normalised training images and their labels, on the device."""
         train = self.images.train
         return self.images.normalise(train.pixels[indices].to(self.device)), train.labels[indices].to(self.device)
+
+    @torch.no_grad()
+    def at_equilibrium(self, network: MDEQ, images: Tensor) -> tuple[RootFunction, Tensor]:
+        """f(·, x), on packed vectors, and z* (batch, d), in the network's mode and the precision of the images."""
+        z0, inputs = network.start(images)
+        packing = Packing.of(z0)
+        z = packing.pack(network.equilibrium(z0, *inputs))
+        return lambda v: packing.pack(network.equilibrium.cell(packing.unpack(v), *inputs)), z
+
+    def spectral_radius(self, network: MDEQ, n_steps: int) -> float:
+        """Median over a batch of test images of ρ(∂f/∂z) at the equilibrium, in evaluation mode."""
+        training = network.training
+        network.eval()
+        images = self.images.normalise(self.images.test.pixels[:RADIUS_BATCH].to(self.device))
+        f, z = self.at_equilibrium(network, images)
+        radii = spectral_radius(Linearisation(f, z), n_steps, torch.Generator().manual_seed(0))
+        network.train(training)
+        return float(radii.median())
 
     @torch.no_grad()
     def evaluate(self, network: MDEQ, n_unrolled: int | None) -> Evaluation:

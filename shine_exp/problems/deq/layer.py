@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrize
 
 from shine_exp.errors import UserError
+from shine_exp.problems.deq.linearisation import Linearisation
 from shine_exp.problems.deq.packing import Packing, State
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.types import AdjointSystem, Awareness, InverseMethod, LinearInverse, Solver, Status
@@ -91,11 +92,10 @@ class DEQ(nn.Module):
         if not training:
             return packing.unpack(f(z))
         assert self.inverse is not None
-        z.requires_grad_()
-        image = f(z)
+        at = Linearisation(f, z)
         estimate = inverse if getattr(self.inverse, "uses_forward_inverse", False) else None
-        backward = _Backward(self.inverse, self.adjoint_tol, z, image, estimate, self.last)
-        return packing.unpack(_Implicit.apply(image, backward))  # type: ignore[no-untyped-call]
+        backward = _Backward(self.inverse, self.adjoint_tol, at, estimate, self.last)
+        return packing.unpack(_Implicit.apply(at.image, backward))  # type: ignore[no-untyped-call]
 
     def _awareness(self, packing: Packing, loss: Callable[[Tensor | list[Tensor]], Tensor] | None) -> Awareness | None:
         if self.opa is None:
@@ -126,20 +126,19 @@ def _precisions(device: str) -> tuple[Callable[[], torch.autocast], Callable[[],
 
 @dataclass(frozen=True, eq=False)
 class _Backward:
-    """From r = ∇L(z*) to u, with the recorded evaluation `image` = f(z) and the forward solver's `estimate`."""
+    """From r = ∇L(z*) to u, with f recorded at z* and the forward solver's `estimate`."""
 
     inverse: InverseMethod
     tol: float
-    z: Tensor
-    image: Tensor
+    at: Linearisation
     estimate: LinearInverse | None
     report: Report
 
     def __call__(self, r: Tensor) -> Tensor:
         with _precisions(r.device.type)[1]():
-            adjoint = self.inverse(AdjointSystem(self._vjp, r, self.tol, self.estimate))
-        self.report.products, self.report.fell_back = adjoint.n_products, adjoint.fell_back
+            adjoint = self.inverse(AdjointSystem(lambda v: v - self.at.vjp(v), r, self.tol, self.estimate))
         u, report = adjoint.u, self.report
+        report.products, report.fell_back = adjoint.n_products, adjoint.fell_back
 
         def measure(z: Tensor) -> None:
             """Once u has passed through f, z.grad is (∂f/∂z)ᵀu."""
@@ -147,12 +146,8 @@ class _Backward:
             report.backward_residual = (u - z.grad - r).norm(dim=-1) / r.norm(dim=-1)
             z.grad = None
 
-        self.z.register_post_accumulate_grad_hook(measure)
+        self.at.z.register_post_accumulate_grad_hook(measure)
         return u
-
-    def _vjp(self, v: Tensor) -> Tensor:
-        (product,) = torch.autograd.grad(self.image, self.z, v, retain_graph=True)
-        return v - product
 
 
 class _Implicit(torch.autograd.Function):

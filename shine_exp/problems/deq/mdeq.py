@@ -71,8 +71,7 @@ class MDEQ(nn.Module):
         """`criterion(logits)` is the loss that OPA is to be aware of, `n_unrolled` replaces the solver by so many
         applications of the cell, and `generator`, on the CPU, draws the dropout masks in training.
         """
-        x = self.injection(images.contiguous(memory_format=torch.channels_last))
-        z0, inputs = self._start(images, x), (x, *self._masks(x, generator))
+        z0, inputs = self.start(images, generator)
         if n_unrolled is not None:
             z: State = unroll(self.equilibrium.cell, z0, *inputs, n_steps=n_unrolled)
         else:
@@ -80,11 +79,15 @@ class MDEQ(nn.Module):
         logits: Tensor = self.head(z)
         return logits
 
-    def _start(self, images: Tensor, x: Tensor) -> list[Tensor]:
-        """Zeros in the images' precision, each branch at half the resolution, the first at the injection's."""
+    def start(
+        self, images: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """What the equilibrium layer is called with: z₀ = 0, in the images' precision, and the cell's inputs."""
+        x = self.injection(images.contiguous(memory_format=torch.channels_last))
         height, width = x.shape[2:]
         sizes = [(c, -(-height // 2**i), -(-width // 2**i)) for i, c in enumerate(self.architecture.channels)]
-        return [images.new_zeros(len(x), *size).contiguous(memory_format=torch.channels_last) for size in sizes]
+        z0 = [images.new_zeros(len(x), *size).contiguous(memory_format=torch.channels_last) for size in sizes]
+        return z0, (x, *self._masks(x, generator))
 
     def _masks(self, x: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         keep = 1 - self.architecture.dropout

@@ -1,0 +1,135 @@
+"""Inversion quality in a DEQ: Hᵀd against the exact J⁻ᵀd (Ramzi et al. 2022, figure E2)."""
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from shine_exp.inverse.broyden import BroydenSteps
+from shine_exp.outer.train import Train, TrainState
+from shine_exp.problems.deq.image_classification import ImageClassification
+from shine_exp.problems.deq.linearisation import Linearisation
+from shine_exp.problems.deq.mdeq import MDEQ
+from shine_exp.problems.deq.packing import Packing
+from shine_exp.solvers.adjoint_broyden import AdjointBroyden
+from shine_exp.solvers.broyden import Broyden
+from shine_exp.solvers.iterates import RootFunction
+from shine_exp.trace import Row
+from shine_exp.types import AdjointSystem, Awareness, Solution, Solver
+
+EXACT = 1e-6
+
+
+@dataclass(frozen=True)
+class NetworkInversion:
+    """A network trained by `train`; then `n_batches` of test images, in float64 and evaluation mode.
+
+    Estimates of J⁻¹ at each solver's own z*: "jf", the identity; "shine", from Broyden's method; "adjoint_broyden", and
+    "opa", the same with an update along Hᵀ∇L every `opa` steps; all with `forward_steps`. Directions d: "prescribed",
+    ∇L(z*), and "random". Each row is a sample: a = Hᵀd against b = J⁻ᵀd, solved to 1e-6, or NaN where that failed.
+    """
+
+    train: Train
+    forward_steps: int
+    opa: int
+    n_batches: int
+    batch_size: int
+    exact_steps: int
+
+    problem_type = ImageClassification
+    needs_gradient = False
+    changes_in_place = True
+    columns = ("sample", "estimate", "direction", "cosine", "norm_ratio", "forward_residual")
+
+    def length(self, problem: ImageClassification) -> int:
+        return self.train.length(problem) + self.n_batches
+
+    def begin(self, problem: ImageClassification, seed: int) -> TrainState:
+        return self.train.begin(problem, seed)
+
+    def restore(self, problem: ImageClassification, saved: dict[str, Any]) -> TrainState:
+        return self.train.restore(problem, saved)
+
+    def advance(self, problem: ImageClassification, state: TrainState) -> TrainState:
+        if state.step < self.train.length(problem):
+            return self.train.advance(problem, state)
+        state.step += 1
+        return state
+
+    def progress(self, state: TrainState) -> dict[str, str]:
+        return self.train.progress(state)
+
+    def measure(self, problem: ImageClassification, state: TrainState) -> list[Row]:
+        batch = state.step - self.train.length(problem) - 1
+        if batch < 0:
+            return []
+        rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        pixels, labels = (
+            part[rows].to(problem.device) for part in (problem.images.test.pixels, problem.images.test.labels)
+        )
+        network = deepcopy(state.network).eval().double()
+        cell = _Cell(network, problem.images.normalise(pixels).double(), labels)
+        generator = torch.Generator().manual_seed((state.seed << 32) + state.step)
+        random = torch.randn(cell.start.shape, dtype=torch.float64, generator=generator).to(problem.device)
+        tol = problem.tol * math.sqrt(random.shape[-1])
+        estimates: list[tuple[str, Solver[RootFunction], Awareness | None]] = [
+            ("jf", Broyden(self.forward_steps), None),
+            ("shine", Broyden(self.forward_steps), None),
+            ("adjoint_broyden", AdjointBroyden(self.forward_steps), None),
+            ("opa", AdjointBroyden(self.forward_steps), Awareness(cell.loss_gradient, self.opa)),
+        ]
+        return [
+            {"step": state.step, "estimate": name, **row}
+            for name, solver, awareness in estimates
+            for row in self._rows(cell, name, solver(cell.g, cell.start, tol, awareness=awareness), random)
+        ]
+
+    def _rows(self, cell: "_Cell", name: str, solution: Solution, random: Tensor) -> list[dict[str, float | int | str]]:
+        assert solution.inverse is not None
+        at = Linearisation(cell.f, solution.z)
+        residual = solution.residual / solution.z.norm(dim=-1)
+        rows: list[dict[str, float | int | str]] = []
+        for direction, d in (("prescribed", cell.loss_gradient(solution.z)), ("random", random)):
+            a = d if name == "jf" else solution.inverse.rmatvec(d)
+            b = self._exact(at, d)
+            cosine, ratio = torch.cosine_similarity(a, b, dim=-1), a.norm(dim=-1) / b.norm(dim=-1)
+            rows += [
+                {"direction": direction, "sample": i, "cosine": c, "norm_ratio": n, "forward_residual": f}
+                for i, (c, n, f) in enumerate(zip(cosine.tolist(), ratio.tolist(), residual.tolist(), strict=True))
+            ]
+        return rows
+
+    def _exact(self, at: Linearisation, d: Tensor) -> Tensor:
+        """J⁻ᵀd (batch, d), NaN for a sample that was not solved to EXACT."""
+        system = AdjointSystem(lambda v: v - at.vjp(v), d, EXACT)
+        u = BroydenSteps(self.exact_steps)(system).u
+        error = (system.vjp(u) - d).norm(dim=-1, keepdim=True)
+        return torch.where(error <= 1.01 * EXACT * d.norm(dim=-1, keepdim=True), u, math.nan)
+
+
+class _Cell:
+    """g(z) = z − f(z) of a network on one batch, on packed vectors, and the gradient of each sample's loss."""
+
+    def __init__(self, network: MDEQ, images: Tensor, labels: Tensor) -> None:
+        self.network, self.labels = network, labels
+        with torch.no_grad():
+            z0, self.inputs = network.start(images)
+        self.packing = Packing.of(z0)
+        self.start = self.packing.pack(z0)
+
+    def f(self, z: Tensor) -> Tensor:
+        return self.packing.pack(self.network.equilibrium.cell(self.packing.unpack(z), *self.inputs))
+
+    def g(self, z: Tensor) -> Tensor:
+        return z - self.f(z)
+
+    def loss_gradient(self, z: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            loss = cross_entropy(self.network.head(self.packing.unpack(leaf)), self.labels, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, leaf)
+        return gradient
