@@ -22,15 +22,15 @@ FILES = {f"data_batch_{k + 1}.bin": ("train", k) for k in range(5)} | {"test_bat
 FOLDER = "cifar-10-batches-bin"
 
 
-def cifar10(cache: str, subset: int | None, seed: int) -> Images:
+def cifar10(cache: str, subset: int | None, test_subset: int | None, seed: int) -> Images:
     """Photographs of ten classes, 50 000 + 10 000 × (3, 32, 32), downloaded and decoded once into the folder `cache`.
 
-    `subset` keeps a balanced subset of so many training images, drawn by `seed`. Raises `DataError` where the download
+    `subset` and `test_subset` keep balanced subsets, as `Images.reduced` does. Raises `DataError` where the download
     fails, its MD5 differs, or as `cached` and `balanced_subset` do. (Krizhevsky 2009, the binary version.)
     """
     folder = Path(cache).expanduser()
     images = cached(folder, "cifar10", MD5, lambda: _decoding(folder / "cifar-10-binary.tar.gz"))
-    return images.reduced(subset, seed)
+    return images.reduced(subset, test_subset, seed)
 
 
 def _decoding(archive: Path) -> Decoding:

@@ -20,12 +20,12 @@ LAYOUT = "expected are train/<class>/<image> and test/<class>/<image>"
 Place = tuple[str, int, int]  # split, position in it, label
 
 
-def image_folder(path: str, cache: str, subset: int | None, seed: int) -> Images:
+def image_folder(path: str, cache: str, subset: int | None, test_subset: int | None, seed: int) -> Images:
     """Your own images of one size, as RGB, in `train/<class>/` and `test/<class>/` of a folder or of a tar archive.
 
     Classes are the sorted folders of train with an image in them; images are sorted by class and name. An archive
     (plain, .gz, .xz or .bz2) may have one leading folder. Hidden files and files at another depth are ignored. `subset`
-    keeps a balanced subset of so many training images, drawn by `seed`. Raises `DataError` where a split is missing, a
+    and `test_subset` keep balanced subsets, as `Images.reduced` does. Raises `DataError` where a split is missing, a
     class is in test only, a file is no image or of another size, or as `cached` and `balanced_subset` do.
     """
     source = Path(path).expanduser().resolve()
@@ -34,7 +34,7 @@ def image_folder(path: str, cache: str, subset: int | None, seed: int) -> Images
     in_folder = _folder_names(source) if source.is_dir() else None
     identity = _stamps(source, in_folder)
     images = cached(Path(cache).expanduser(), str(source), identity, lambda: _decoding(source, in_folder))
-    return images.reduced(subset, seed)
+    return images.reduced(subset, test_subset, seed)
 
 
 def _folder_names(source: Path) -> list[Name]:

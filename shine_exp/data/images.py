@@ -58,11 +58,14 @@ class Images:
         mean, std = (moment.to(pixels.device) for moment in self._moments)
         return (pixels.to(torch.float32) - mean) / std
 
-    def reduced(self, subset: int | None, seed: int) -> "Images":
-        """The same with a `balanced_subset` of the training images, or itself for None; the test set stays whole."""
-        if subset is None:
-            return self
-        return replace(self, train=balanced_subset(self.train, subset, self.n_classes, seed))
+    def reduced(self, subset: int | None, test_subset: int | None, seed: int) -> "Images":
+        """Balanced subsets of so many images; None keeps all. The seed draws training images, not test images."""
+        train = self.train if subset is None else balanced_subset(self.train, subset, self.n_classes, seed)
+        if test_subset is None:
+            return replace(self, train=train)
+        return replace(
+            self, train=train, test=balanced_subset(self.test, test_subset, self.n_classes, 0, "test_subset")
+        )
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
@@ -79,16 +82,18 @@ class Images:
         return mean[..., None].to(torch.float32), std[..., None].to(torch.float32)
 
 
-def balanced_subset(images: LabelledImages, n: int, n_classes: int, seed: int) -> LabelledImages:
+def balanced_subset(
+    images: LabelledImages, n: int, n_classes: int, seed: int, option: str = "subset"
+) -> LabelledImages:
     """n of the images in their order, drawn by `seed`; class sizes differ by at most 1 where no class is used up.
 
     The rest is then shared by the other classes. Of one seed, a smaller subset is part of a larger one. Raises
-    `DataError` where n is less than a class each or more than there are, or the seed is negative.
+    `DataError` (of data.`option`) where n is less than a class each or more than there are, or the seed is negative.
     """
     n_images = len(images.labels)
     if not n_classes <= n <= n_images:
         raise DataError(
-            f"data.subset={n}: take from {n_classes}, the number of classes, to {n_images}, all training images"
+            f"data.{option}={n}: take from {n_classes}, the number of classes, to {n_images}, all the images"
         )
     if seed < 0:
         raise DataError(f"data.seed={seed} must be at least 0")

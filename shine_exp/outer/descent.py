@@ -68,12 +68,13 @@ class Descent(HyperparameterLoop):
     The inner tolerance is ε_t ‖∇₂G(α₀, θ₀)‖, and ε is halved further whenever the warm start meets it already: a step
     without an inner step would compare nothing. Safeguards, since a hypergradient may have the wrong length or sign:
 
-    - L starts at ‖first hypergradient‖ / √k (1 if that is tiny) and falls to the secant curvature ⟨Δα, Δ∇h⟩ / ‖Δα‖²,
-      by a factor of two a step at most; it rises only after a step that failed, so that noise cannot inflate it.
-    - No coordinate moves further than the radius, at most `max_radius` (the published step can run away).
+    - L starts at ‖first hypergradient‖ / √k (1 if that is tiny) and follows the secant curvature ⟨Δα, Δ∇h⟩ / ‖Δα‖²,
+      by a factor of two a step at most: it rises where a step overshot, and one noisy secant cannot inflate it.
+    - No coordinate moves further than the radius, which doubles after a step that succeeded, up to `max_radius` (the
+      published step can run away).
     - A step that raises the outer loss by more than `slack` √ε is undone and the old α solved again, more accurately:
-      a loosely solved θ can look better than θ*. Only if the refused point is still worse, L doubles and the radius
-      becomes half of that step.
+      a loosely solved θ can look better than θ*. Only if the refused point is still worse, the radius becomes half of
+      that step.
 
     With `compare`, the trace holds the hypergradient of `gradient_norm` against the true one at the same α.
     """
@@ -122,7 +123,7 @@ class Descent(HyperparameterLoop):
         inner, state = self._solve(problem, state, alpha)
         if inner.outer_value > state.outer_value * (1 + self.slack * math.sqrt(state.eps)):
             return replace(state, rejected=(inner.outer_value, float(move.abs().max())))
-        grown = min(1.2 * state.radius, self.max_radius)
+        grown = min(2.0 * state.radius, self.max_radius)
         return replace(
             state, alpha=alpha, theta=inner.theta, outer_value=inner.outer_value, carry=inner.carry, radius=grown
         )
@@ -132,7 +133,7 @@ class Descent(HyperparameterLoop):
         inner, state = self._solve(problem, state, state.alpha)
         if state.rejected is not None and state.rejected[0] > inner.outer_value:
             radius = min(state.radius, 0.5 * state.rejected[1])
-            state = replace(state, radius=radius, curvature=2 * state.curvature)
+            state = replace(state, radius=radius)
         return replace(state, theta=inner.theta, outer_value=inner.outer_value, carry=inner.carry, rejected=None)
 
     def _solve(self, problem: LinearModel, state: DescentState, alpha: Tensor) -> tuple[Inner, DescentState]:
@@ -171,4 +172,4 @@ class Descent(HyperparameterLoop):
         if not torch.any(moved != 0):
             return state.curvature
         secant = float(moved @ (g - state.last[1])) / float(moved @ moved)
-        return min(state.curvature, max(secant, 0.5 * state.curvature))
+        return min(max(secant, 0.5 * state.curvature), 2.0 * state.curvature)

@@ -47,7 +47,7 @@ def serve(server: Server, monkeypatch: pytest.MonkeyPatch, batches: dict[str, by
 
 def refusal(cache: Path) -> str:
     with pytest.raises(DataError) as caught:
-        module.cifar10(str(cache), None, 0)
+        module.cifar10(str(cache), None, None, 0)
     assert str(caught.value).isprintable(), "one line"
     return str(caught.value)
 
@@ -61,33 +61,33 @@ def is_the_data(images: Images) -> None:
 
 
 def test_batches_in_their_order(tmp_path: Path) -> None:
-    is_the_data(module.cifar10(str(tmp_path), None, 0))
+    is_the_data(module.cifar10(str(tmp_path), None, None, 0))
 
 
 def test_order_in_the_archive_does_not_matter(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(server, monkeypatch, dict(reversed(BATCHES.items())))
-    is_the_data(module.cifar10(str(tmp_path), None, 0))
+    is_the_data(module.cifar10(str(tmp_path), None, None, 0))
 
 
 def test_downloads_and_decodes_once(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    module.cifar10("~/cache", None, 0)
+    module.cifar10("~/cache", None, None, 0)
     (tmp_path / "cache" / "cifar-10-binary.tar.gz").unlink()
-    is_the_data(module.cifar10("~/cache", None, 0))
+    is_the_data(module.cifar10("~/cache", None, None, 0))
     assert len(server.requests) == 1
 
 
 def test_copy_put_there_by_hand_is_taken_and_nothing_is_extracted(tmp_path: Path, server: Server) -> None:
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(server.content or b"")
-    is_the_data(module.cifar10(str(tmp_path), None, 0))
+    is_the_data(module.cifar10(str(tmp_path), None, None, 0))
     assert not server.requests
     assert not list(tmp_path.rglob("*.bin"))
 
 
 def test_subset_is_balanced_and_the_test_set_whole(tmp_path: Path) -> None:
-    full = module.cifar10(str(tmp_path), None, 0)
+    full = module.cifar10(str(tmp_path), None, None, 0)
     for seed in (0, 1):
-        images = module.cifar10(str(tmp_path), 30, seed)
+        images = module.cifar10(str(tmp_path), 30, None, seed)
         assert torch.equal(images.train.pixels, balanced_subset(full.train, 30, 10, seed).pixels)
         assert torch.bincount(images.train.labels).tolist() == [3] * 10
         assert torch.equal(images.test.pixels, full.test.pixels)
@@ -99,7 +99,7 @@ def test_other_checksum_is_refused(tmp_path: Path, server: Server) -> None:
     found = hashlib.md5(b"other").hexdigest()
     assert refusal(tmp_path) == f"{path}: its MD5 is {found}, not {module.MD5}; delete the file to download it again"
     path.unlink()
-    is_the_data(module.cifar10(str(tmp_path), None, 0))
+    is_the_data(module.cifar10(str(tmp_path), None, None, 0))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from shine_exp.errors import DataError
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., Images]:
-    return lambda path, subset=None, seed=0: image_folder(str(path), str(tmp_path / "cache"), subset, seed)
+    return lambda path, subset=None, seed=0: image_folder(str(path), str(tmp_path / "cache"), subset, None, seed)
 
 
 def test_folder_is_sorted_by_class_and_name(tmp_path: Path, load: Callable[..., Images]) -> None:
@@ -118,7 +118,7 @@ def test_archive_elsewhere_and_renamed_images_are_other_sources(tmp_path: Path, 
 def test_paths_from_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     in_tar(tmp_path / "mine.tar")
-    is_the_data(image_folder("~/mine.tar", "~/cache", None, 0))
+    is_the_data(image_folder("~/mine.tar", "~/cache", None, None, 0))
     assert (tmp_path / "cache").is_dir()
 
 

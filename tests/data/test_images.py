@@ -129,7 +129,9 @@ def test_smaller_subset_is_part_of_a_larger_one() -> None:
 
 def test_refuses_a_subset_that_is_too_small_or_too_large() -> None:
     for n in (2, 7, -1):
-        with pytest.raises(DataError, match=rf"^data.subset={n}: take from 3, the number of classes, to 6, all"):
+        with pytest.raises(
+            DataError, match=rf"^data.subset={n}: take from 3, the number of classes, to 6, all the images"
+        ):
             balanced_subset(made([0, 1, 2] * 2), n, 3, seed=0)
     with pytest.raises(DataError, match=r"^data.seed=-1 must be at least 0$"):
         balanced_subset(made([0, 1, 2] * 2), 3, 3, seed=-1)
@@ -137,8 +139,10 @@ def test_refuses_a_subset_that_is_too_small_or_too_large() -> None:
 
 def test_reduced_keeps_the_test_set() -> None:
     images = data(made([0, 1] * 5))
-    assert images.reduced(None, seed=0) is images
-    less = images.reduced(4, seed=0)
+    whole = images.reduced(None, None, seed=0)
+    assert whole.train is images.train
+    assert whole.test is images.test
+    less = images.reduced(4, None, seed=0)
     assert torch.equal(less.train.pixels, balanced_subset(images.train, 4, 2, seed=0).pixels)
     assert less.test is images.test
     np.testing.assert_allclose(less._moments[0].flatten(), moments(less.train.pixels)[0], rtol=1e-6)
@@ -178,3 +182,12 @@ def test_refuses_a_split_of_digits_without_sense() -> None:
     for fraction in (0.01, 0.99):
         images = digits_images(0, fraction)
         assert len(images.train.labels.unique()) == len(images.test.labels.unique()) == 10
+
+
+def test_subset_of_the_test_images_is_the_same_for_every_seed() -> None:
+    images = Images(made([0, 1] * 5), made([0, 1] * 6), 2, "made")
+    one, two = (images.reduced(None, 4, seed) for seed in (0, 1))
+    assert torch.equal(one.test.pixels, two.test.pixels)
+    assert torch.bincount(one.test.labels).tolist() == [2, 2]
+    with pytest.raises(DataError, match=r"^data.test_subset=13: take from 2"):
+        images.reduced(None, 13, seed=0)

@@ -90,7 +90,8 @@ class FixedOracle:
 
 
 @pytest.mark.parametrize(
-    "factors", [[1.0], [10.0], [0.1], [1.0, 3.0, 0.3], [1.0, 1.0, 1.0, 1.0, -1.0], [50.0, -2.0, 0.5]]
+    "factors",
+    [[1.0], [10.0], [0.1], [1.0, 3.0, 0.3], [1.0, 1.0, 1.0, 1.0, -1.0], [1.0, 1.0, 1.0, -1.0], [50.0, -2.0, 0.5]],
 )
 def test_wrong_hypergradients_are_survived(factors: list[float], problem: LinearModel) -> None:
     descent = Descent(FixedOracle(factors), SCHEDULE)
@@ -115,7 +116,6 @@ def test_a_step_that_raises_the_loss_is_undone_and_the_radius_shrinks(problem: L
     settled = descent.advance(problem, refused)
     assert settled.rejected is None
     assert settled.radius == pytest.approx(0.5 * refused.rejected[1])
-    assert settled.curvature == pytest.approx(2 * refused.curvature)
 
 
 def test_alpha_stays_in_the_box(problem: LinearModel) -> None:
