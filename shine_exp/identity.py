@@ -59,7 +59,7 @@ def _differences(config: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
         default = _default([seed, *(f"{group}={option}" for group, option in choices.items())])
     elif _resolved(config) == _resolved(default):
         return {}
-    plain, actual = (_flat(OmegaConf.to_container(_numbers(c), resolve=False)) for c in (default, config))
+    plain, actual = (_flat(_numbers(c, resolve=False)) for c in (default, config))
     for key in actual | plain:
         if plain.get(key, ...) != actual.get(key, ...):
             changed[key] = actual.get(key)
@@ -74,12 +74,15 @@ def _default(overrides: list[str]) -> DictConfig:
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
-    return OmegaConf.to_container(_numbers(config), resolve=True)  # type: ignore[return-value]
+    return _numbers(config, resolve=True)
 
 
-def _numbers(config: DictConfig) -> DictConfig:
-    """All but where and how to run."""
-    return OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("runtime", "hydra")])
+def _numbers(config: DictConfig, resolve: bool) -> dict[str, Any]:
+    """All but where and how to run, and where on this machine the data lies."""
+    masked = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("runtime", "hydra")])
+    numbers: dict[str, Any] = OmegaConf.to_container(masked, resolve=resolve)  # type: ignore[assignment]
+    numbers["data"] = {key: value for key, value in numbers["data"].items() if key not in ("cache", "data_home")}
+    return numbers
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:

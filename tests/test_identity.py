@@ -35,6 +35,26 @@ def test_where_and_how_to_run_changes_nothing(override: str) -> None:
     assert identity(f"runtime.{override}") == identity()
 
 
+@pytest.mark.parametrize(
+    "data", ["20news data.data_home=elsewhere", "real_sim data.cache=elsewhere", "cifar10 data.cache=elsewhere"]
+)
+def test_where_the_data_lies_changes_nothing(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    option, folder = data.split()
+    monkeypatch.setenv("SHINE_EXP_CACHE", "somewhere")
+    assert identity(f"data={option}", folder) == identity(f"data={option}")
+    assert "where" not in str(identity(f"data={option}").config)
+
+
+def test_a_default_that_is_typed_out_changes_nothing() -> None:
+    assert identity("solver.memory=30", "outer.n_steps=30") == identity()
+
+
+def test_the_model_of_a_network_is_named() -> None:
+    assert identity("problem=mdeq", "seed=3").differs == {}
+    run = identity("problem=mdeq", "problem/model=tiny", "outer.epochs=2")
+    assert run.differs == {"problem/model": "tiny", "outer.epochs": 2}
+
+
 def test_a_solver_of_another_name_differs_by_its_name() -> None:
     assert identity("solver=bfgs").differs == {"solver": "bfgs"}
     assert identity("solver=bfgs").choices["solver"] == "bfgs"
