@@ -8,20 +8,30 @@ from pathlib import Path
 from typing import NoReturn
 
 from shine_exp.errors import UserError
+from shine_exp.figures.backward_time import NAME as BACKWARD_TIME_FIGURE
+from shine_exp.figures.backward_time import draw_backward_time
+from shine_exp.figures.contractivity import NAME as CONTRACTIVITY_TABLE
+from shine_exp.figures.contractivity import draw_contractivity
 from shine_exp.figures.convergence import COMPARISONS, X_LABELS, draw_comparison, draw_curves
 from shine_exp.figures.drawing import Drawing
 from shine_exp.figures.inversion import NAME as INVERSION_FIGURE
 from shine_exp.figures.inversion import draw_inversion
+from shine_exp.figures.network_curves import draw_network_curves
+from shine_exp.figures.network_inversion import NAME as NETWORK_INVERSION_FIGURE
+from shine_exp.figures.network_inversion import draw_network_inversion
+from shine_exp.figures.network_table import NAME as NETWORK_TABLE
+from shine_exp.figures.network_table import draw_network_table
+from shine_exp.figures.networks import is_training
 from shine_exp.figures.read import is_search, read_runs
 from shine_exp.figures.runs import place, unfinished_lines
 from shine_exp.figures.style import house_style, save
-from shine_exp.figures.table import as_markdown, as_text, make_table, write_csv
+from shine_exp.figures.table import aligned, as_markdown, as_text, make_table, markdown, save_csv, write_csv
 from shine_exp.figures.theorem import NAME as THEOREM_FIGURE
 from shine_exp.figures.theorem import draw_theorem
 from shine_exp.trace import Run
 
 DESCRIPTION = """\
-Draws the paper's figures and a table from the runs in a results folder; computes nothing else, so it is quick and can
+Draws the paper's figures and tables from the runs in a results folder; computes nothing else, so it is quick and can
 be repeated while a sweep goes on. A figure without runs is not drawn: one line says which command makes them."""
 
 EPILOG = """\
@@ -32,9 +42,15 @@ figures:
   fig2-left   HOAG, SHINE and SHINE-OPA on 20news
   fig2-right  quality of the inverse estimates
   fig-theorem error of the hypergradient against the inner tolerance
+  fig3        accuracy of networks against the time of a backward pass, beside RESULTS/paper/fig3.csv
+  figE2       quality of the inverse estimates in a network
   curves      curves-PROBLEM-DATA for each problem and data there is: all methods and variants found
 
+  table-contractivity  spectral radius of trained networks
+  table-networks       what networks are worth and what they cost, by method
+
 The first four use runs with default settings only, and the synthetic_ stand-ins where the real data have no runs.
+The table of time and products that linear models take is always written.
 
 examples:
   shine-run problem=logreg method=shine && shine-plot results/
@@ -52,10 +68,10 @@ def main() -> None:
 
 
 def plot(options: argparse.Namespace) -> None:
-    """Write the table and the figures, and print what was written and what is missing."""
+    """Write the tables and the figures, and print what was written and what is missing."""
     runs = read_runs(options.results)
     searches = [run for run in runs if is_search(run)]
-    figures = _chosen(_figures(runs, searches, options.x), options.figure)
+    figures = _chosen(_figures(runs, searches, options), options.figure)
     out = options.out or options.results / "figures"
     table = make_table(searches)
     try:
@@ -65,22 +81,47 @@ def plot(options: argparse.Namespace) -> None:
             (out / "table.md").write_text(as_markdown(table))
         with house_style():
             drawings = [draw() for draw in figures.values()]
-            written = [path for d in drawings if d.figure is not None for path in save(d.figure, out, d.name)]
+            written = [path for drawing in drawings for path in _write(drawing, out)]
     except OSError as error:
         raise UserError(
             f"cannot write into {out}: {error.strerror or error}; choose another folder: --out DIR"
         ) from error
     lines = [as_text(table), ""] if table else []
+    lines += [line for d in drawings if d.table is not None for line in (f"{d.name}:", aligned(d.table.lines), "")]
     lines += [*unfinished_lines(runs), *(note for drawing in drawings for note in drawing.notes)]
     print("\n".join([*lines, *(f"wrote {path}" for path in written)]))
 
 
-def _figures(runs: Sequence[Run], searches: Sequence[Run], x: str) -> dict[str, Callable[[], Drawing]]:
+def _write(drawing: Drawing, out: Path) -> list[Path]:
+    paths = save(drawing.figure, out, drawing.name) if drawing.figure is not None else []
+    if drawing.table is not None:
+        paths += [out / f"{drawing.name}.csv", out / f"{drawing.name}.md"]
+        save_csv(drawing.table.data, paths[-2])
+        paths[-1].write_text(markdown(drawing.table.lines, drawing.table.note))
+    return paths
+
+
+def _figures(
+    runs: Sequence[Run], searches: Sequence[Run], options: argparse.Namespace
+) -> dict[str, Callable[[], Drawing]]:
+    x = options.x
     named = {comparison.name: partial(draw_comparison, comparison, searches, x) for comparison in COMPARISONS}
-    studies = {INVERSION_FIGURE: partial(draw_inversion, runs), THEOREM_FIGURE: partial(draw_theorem, runs)}
-    places = sorted({place(run) for run in searches if len(run.trace)})
-    curves = {f"curves-{where}": partial(draw_curves, where, searches, x) for where in places}
-    return {**named, **studies, **curves}
+    studies = {
+        INVERSION_FIGURE: partial(draw_inversion, runs),
+        THEOREM_FIGURE: partial(draw_theorem, runs),
+        BACKWARD_TIME_FIGURE: partial(draw_backward_time, runs, options.results / "paper" / "fig3.csv"),
+        NETWORK_INVERSION_FIGURE: partial(draw_network_inversion, runs),
+        CONTRACTIVITY_TABLE: partial(draw_contractivity, runs),
+        NETWORK_TABLE: partial(draw_network_table, runs),
+    }
+    training = [run for run in runs if is_training(run)]
+    curves = {f"curves-{where}": partial(draw_curves, where, searches, x) for where in _places(searches)}
+    networks = {f"curves-{where}": partial(draw_network_curves, where, training, x) for where in _places(training)}
+    return {**named, **studies, **curves, **networks}
+
+
+def _places(runs: Sequence[Run]) -> list[str]:
+    return sorted({place(run) for run in runs if len(run.trace)})
 
 
 def _chosen(figures: dict[str, Callable[[], Drawing]], names: Sequence[str]) -> dict[str, Callable[[], Drawing]]:

@@ -15,7 +15,7 @@ from shine_exp.figures.style import (
     limit_log_y,
     new_figure,
     panel_title,
-    plain_log_y,
+    plain_log,
     styles,
 )
 from shine_exp.trace import Run
@@ -38,24 +38,34 @@ def draw_inversion(runs: Sequence[Run]) -> Drawing:
     for row, (title, frame) in zip(axes, frames.items(), strict=True):
         for ax, (estimate, style) in zip(row, estimates.items(), strict=True):
             _draw_panel(ax, frame[frame["estimate"] == estimate], directions)
-            ax.set(title=panel_title(style.name, title), xlabel="cos(a, b)")
-            limit_log_y(ax, frame["norm_ratio"].tolist())
-            plain_log_y(ax)
-            ax.set_xlim(min(0.0, float(frame["cosine"].min())) - 0.03, 1.03)
+            ax.set_title(panel_title(style.name, title))
+            limit_quality(ax, frame)
         row[0].set_ylabel("‖a‖ / ‖b‖")
     legends_below(figure, "a = H d, b = exact inverse · d;  large: median", rows=len(frames))
     return Drawing(NAME, figure)
 
 
+def draw_cloud(ax: "Axes", part: pd.DataFrame, style: Style, name: str) -> None:
+    """The samples of one estimate and direction, and in the legend, under `name`, their medians."""
+    cosine, ratio = part["cosine"].median(), part["norm_ratio"].median()
+    ax.plot(part["cosine"], part["norm_ratio"], style.marker, color=style.color, alpha=0.3, markersize=5, mew=0)
+    name = f"{name}: median cosine {cosine:.4f}, ratio {ratio:.3g}"
+    ax.plot(cosine, ratio, style.marker, color=style.color, label=name, markersize=12, mec="black", zorder=3)
+
+
+def limit_quality(ax: "Axes", frame: pd.DataFrame, left: float = 0.0) -> None:
+    """Axes for the ratios and cosines of a frame, from `left` or the lowest cosine to 1."""
+    limit_log_y(ax, frame["norm_ratio"].tolist())
+    plain_log(ax.yaxis)
+    ax.set_xlim(min(left, float(frame["cosine"].min())) - 0.03, 1.03)
+    ax.set_xlabel("cos(a, b)")
+
+
 def _draw_panel(ax: "Axes", frame: pd.DataFrame, directions: Mapping[str, Style]) -> None:
     for direction, style in directions.items():
         part = frame[frame["direction"] == direction]
-        if part.empty:
-            continue
-        cosine, ratio = part["cosine"].median(), part["norm_ratio"].median()
-        ax.plot(part["cosine"], part["norm_ratio"], style.marker, color=style.color, alpha=0.3, markersize=5, mew=0)
-        name = f"{style.name} d: median cosine {cosine:.4f}, ratio {ratio:.3g}"
-        ax.plot(cosine, ratio, style.marker, color=style.color, label=name, markersize=12, mec="black", zorder=3)
+        if not part.empty:
+            draw_cloud(ax, part, style, f"{style.name} d")
 
 
 def _values(frames: Mapping[str, pd.DataFrame], column: str) -> list[str]:

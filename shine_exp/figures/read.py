@@ -7,14 +7,29 @@ import pandas as pd
 from shine_exp.errors import UserError
 from shine_exp.trace import INFO, TRACE, Run, damaged, load_runs
 
-INVERSION, THEOREM, TRAIN = "inversion_quality", "theorem", "train"
+INVERSION, THEOREM = "inversion_quality", "theorem"
+TRAIN, NETWORK_INVERSION = "train", "network_inversion"
 GROWING = ("step", "time", "evals", "products")
+AXES = {TRAIN: ("step", "time")}  # what else must not fall
 TEXT = ("estimate", "direction")
 SEARCH_COLUMNS = (*GROWING, "outer_loss", "test_loss")
-COLUMNS = {
+COLUMNS: dict[str, tuple[str, ...]] = {
     INVERSION: ("step", "time", "estimate", "direction", "cosine", "norm_ratio"),
     THEOREM: ("step", "time", "tol", "estimate", "relative_error", "cosine"),
-    TRAIN: ("step", "time"),
+    NETWORK_INVERSION: ("step", "time", "estimate", "direction", "cosine", "norm_ratio"),
+    TRAIN: (
+        "step",
+        "time",
+        "test_loss",
+        "accuracy",
+        "spectral_radius",
+        "forward_residual",
+        "backward_residual",
+        "products",
+        "fell_back",
+        "forward_ms",
+        "backward_ms",
+    ),
 }
 STATUSES = ("running", "done", "diverged", "interrupted", "failed")
 CHOICES = ("problem", "data", "outer", "method")
@@ -34,7 +49,7 @@ def read_runs(root: Path) -> list[Run]:
 
 
 def is_search(run: Run) -> bool:
-    """Whether a run moved hyperparameters: neither one of the two studies nor the training of a network."""
+    """Whether a run moved hyperparameters: neither a study nor the training of a network."""
     return run.info["choices"]["outer"] not in COLUMNS
 
 
@@ -57,6 +72,6 @@ def _check_trace(run: Run) -> None:
     for column in needed:
         if column not in TEXT and not pd.api.types.is_numeric_dtype(trace[column]):
             raise damaged(path, f"{column} has a value that is not a number")
-    for column in GROWING if is_search(run) else ():
+    for column in GROWING if is_search(run) else AXES.get(run.info["choices"]["outer"], ()):
         if not trace[column].is_monotonic_increasing:
             raise damaged(path, f"{column} has a gap or goes down")

@@ -37,8 +37,8 @@ def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
     for run in runs:
         groups.setdefault(run.label, []).append(run)
     for label, members in groups.items():
-        _refuse_twins(label, members)
-    return dict(sorted(groups.items(), key=_natural))
+        refuse_twins(label, members)
+    return dict(sorted(groups.items(), key=natural))
 
 
 def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -53,7 +53,7 @@ def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
         choices = members[0].info["choices"]
         title = f"{PROBLEMS.get(choices['problem'], choices['problem'])}, {data_name(choices['data'])}"
         titled[", ".join([title, *(part for part in key if part not in shared)])] = members
-        _refuse_twins(title, members)
+        refuse_twins(title, members)
     return titled
 
 
@@ -107,13 +107,14 @@ def unfinished_lines(runs: Iterable[Run]) -> list[str]:
     ]
 
 
-def _natural(item: tuple[str, list[Run]]) -> list[tuple[float, str]]:
+def natural(item: tuple[str, list[Run]]) -> list[tuple[float, str]]:
     """Sorts numbers in a label by value: memory=5 before memory=10."""
     parts = re.split(r"(\d+)", item[0])
     return [(float(part), "") if part.isdigit() else (0.0, part) for part in parts]
 
 
-def _refuse_twins(label: str, runs: Iterable[Run]) -> None:
+def refuse_twins(label: str, runs: Iterable[Run]) -> None:
+    """Raises `UserError` where two runs have the same label and seed."""
     seen: dict[tuple[str, int], Path] = {}
     for run in runs:
         key = (run.label, run.info["seed"])

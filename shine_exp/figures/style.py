@@ -12,6 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 SETTINGS = {
@@ -47,7 +48,9 @@ METHODS: dict[str, Look] = {
     "bayes": ("Bayesian optimisation", "#999933", "*"),
     "lbfgs": ("L-BFGS backward", "#44AA99", "<"),
     "neumann": ("Neumann series", "#B8860B", ">"),
+    "refine_jf": ("Jacobian-Free refine", "#66C2A5", "X"),
     "full": ("Full inverse", "#000000", "h"),
+    "full_limited": ("Full inverse, limited", "#999999", "8"),
     "fallback": ("SHINE fallback", "#332288", "p"),
     "unroll": ("Unrolled", "#AA4499", "H"),
     "random directions": ("SHINE, random secant pairs", "#666666", "d"),
@@ -59,8 +62,15 @@ DIRECTIONS: dict[str, Look] = {
 }
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#882255")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-DATA = {"20news": "20newsgroups", "real_sim": "real-sim", "breast_cancer": "breast cancer"}
-PROBLEMS = {"logreg": "logistic regression", "nls": "non-linear least squares"}
+DATA = {
+    "20news": "20newsgroups",
+    "real_sim": "real-sim",
+    "breast_cancer": "breast cancer",
+    "cifar10": "CIFAR-10",
+    "digits_images": "digits",
+    "image_folder": "image folder",
+}
+PROBLEMS = {"logreg": "logistic regression", "nls": "non-linear least squares", "mdeq": "MDEQ"}
 
 
 @dataclass(frozen=True)
@@ -137,9 +147,10 @@ def legends_below(figure: "Figure", title: str, rows: int = 1) -> None:
 def legend_for_all(figure: "Figure", title: str) -> None:
     """One legend under all panels, where they show the same curves."""
     handles = {name: handle for ax in figure.axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), title=title, ncols=3, loc="outside lower center")
+    columns = 3 if max(map(len, handles)) <= 40 else 2
+    figure.legend(handles.values(), handles.keys(), title=title, ncols=columns, loc="outside lower center")
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + 0.22 * (len(handles) // 3 + 2))
+    figure.set_size_inches(width, height + 0.22 * (len(handles) // columns + 2))
 
 
 def panel_title(*lines: str) -> str:
@@ -153,13 +164,13 @@ def limit_log_y(ax: "Axes", values: Sequence[float], decades: float = 5) -> None
     ax.set_yscale("log", nonpositive="clip")
 
 
-def plain_log_y(ax: "Axes") -> None:
+def plain_log(axis: "Axis") -> None:
     """Ticks at 0.5, 1, 2, 5, 10 … for a logarithmic axis of few decades."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    ax.yaxis.set_minor_locator(NullLocator())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_locator(NullLocator())
 
 
 def save(figure: "Figure", folder: Path, name: str) -> list[Path]:

@@ -55,17 +55,29 @@ def _arrival(run: Run, best: float, share: float) -> tuple[float, float, float] 
 
 
 def as_text(entries: Iterable[Entry]) -> str:
+    return aligned([HEADER, *map(_cells, entries)])
+
+
+def as_markdown(entries: Iterable[Entry]) -> str:
+    note = "Median [lowest, highest] of the seeds that reached it; products: gradient evaluations + Hessian products."
+    return markdown([HEADER, *map(_cells, entries)], note)
+
+
+def aligned(lines: Sequence[tuple[str, ...]]) -> str:
     """Aligned columns for the terminal."""
-    lines = [HEADER, *map(_cells, entries)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def as_markdown(entries: Iterable[Entry]) -> str:
-    lines = [HEADER, tuple("---" for _ in HEADER), *map(_cells, entries)]
-    note = "Median [lowest, highest] of the seeds that reached it; products: gradient evaluations + Hessian products."
-    rows = ("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+def markdown(lines: Sequence[tuple[str, ...]], note: str) -> str:
+    """A table, its header the first line, and a note below it."""
+    ruled = [lines[0], tuple("---" for _ in lines[0]), *lines[1:]]
+    rows = ("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in ruled)
     return "\n".join([*rows, "", note, ""])
+
+
+def save_csv(data: pd.DataFrame, path: Path) -> None:
+    data.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def write_csv(entries: Iterable[Entry], path: Path) -> None:
@@ -85,18 +97,19 @@ def write_csv(entries: Iterable[Entry], path: Path) -> None:
             column = entry.arrivals[quantity]
             row |= {f"{quantity}_{name}": getattr(column, name)() for name in ("median", "min", "max")}
         rows.append(row)
-    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    save_csv(pd.DataFrame(rows), path)
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
     counts = entry.counts
-    ranges = (_range(entry.arrivals[quantity].to_numpy(float)) for quantity in QUANTITIES)
+    ranges = (median_range(entry.arrivals[quantity].to_numpy(float)) for quantity in QUANTITIES)
     ended = map(str, (counts.diverged, counts.unfinished, counts.missing))
     within = f"{100 * entry.share:g} %"
     return (entry.where, entry.label, within, f"{len(entry.arrivals)} of {counts.total}", *ranges, *ended)
 
 
-def _range(values: np.ndarray) -> str:
+def median_range(values: np.ndarray) -> str:
+    """Median [lowest, highest], a dash for no values."""
     if not len(values):
         return "–"
     low, median, high = np.quantile(values, [0, 0.5, 1])

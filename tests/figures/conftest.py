@@ -33,6 +33,8 @@ def add_run(results: Path) -> AddRun:
         status: str = "done",
         differs: Mapping[str, Any] | None = None,
         suffix: str = "",
+        config: Mapping[str, Any] | None = None,
+        info: Mapping[str, Any] | None = None,
     ) -> Path:
         folder = results / "-".join(where) / method / f"seed={seed}{suffix}"
         folder.mkdir(parents=True)
@@ -41,12 +43,41 @@ def add_run(results: Path) -> AddRun:
         for row in full:
             writer.append(row)
         writer.close()
-        (folder / CONFIG).write_text(yaml.safe_dump({"seed": seed}))
+        (folder / CONFIG).write_text(yaml.safe_dump({"seed": seed, **(config or {})}))
         choices = {"problem": where[0], "data": where[1], "solver": "lbfgs", "outer": outer, "method": method}
-        write_json(folder / INFO, {"status": status, "choices": choices, "seed": seed, "differs": dict(differs or {})})
+        left = {"status": status, "choices": choices, "seed": seed, "differs": dict(differs or {}), **(info or {})}
+        write_json(folder / INFO, left)
         return folder
 
     return add
+
+
+@pytest.fixture
+def add_network(add_run: AddRun) -> AddRun:
+    """Writes a training run of `method` with 10 steps per epoch, an epoch for each of `epochs`: what to change in it.
+
+    With `steps`, the method's number of backward steps differs from the default, 5. Pre-training ends at step 15.
+    """
+
+    def add(method: str, seed: int, epochs: Iterable[Mapping[str, float]], *, steps: int = 5, **more: Any) -> Path:
+        rows = [
+            EPOCH | {"step": 10 * n, "time": 2.0 * n, "epoch": n} | dict(epoch) for n, epoch in enumerate(epochs, 1)
+        ]
+        nested = {"steps": {"max_steps": steps}} if method.startswith("refine") else {"max_steps": steps}
+        key = f"method.inverse.{'steps.' if method.startswith('refine') else ''}max_steps"
+        differs = ({key: steps} if steps != 5 else {}) | more.pop("differs", {})
+        more = {"where": ("mdeq", "digits_images"), "outer": "train", "suffix": f"-{len(differs)}-{steps}"} | more
+        config = {"outer": {"pretrain_steps": 15}, "method": {"inverse": nested}}
+        return add_run(method, seed, rows, config=config, differs=differs, **more)
+
+    return add
+
+
+EPOCH = {
+    "step": 0, "time": 0.0, "epoch": 0, "test_loss": 0.5, "accuracy": 0.9, "spectral_radius": 0.6, "train_loss": 0.4,
+    "forward_residual": 1e-3, "backward_residual": 1e-2, "products": 6.0, "fell_back": "", "forward_ms": 20.0,
+    "backward_ms": 10.0,
+}  # fmt: skip
 
 
 def _search_row(step: int, time: float, products: int, outer: float, test: float) -> Row:

@@ -36,8 +36,10 @@ def add_everything(add_run) -> None:
     add_run("shine", 0, [row], outer="inversion_quality", suffix="-i")
 
 
-PAPER = ("fig1", "fig2-left", "figE1", "figNLS", "fig2-right", "fig-theorem")
-NAMES = (*PAPER, "curves-logreg-20news", "curves-nls-20news")
+LINEAR = ("fig1", "fig2-left", "figE1", "figNLS", "fig2-right", "fig-theorem")
+NETWORKS = ("fig3", "figE2", "table-contractivity", "table-networks")
+PAPER = (*LINEAR, *NETWORKS)
+NAMES = (*LINEAR, "curves-logreg-20news", "curves-nls-20news")
 
 
 def test_every_figure_is_written_twice_and_again_byte_for_byte(add_run, results: Path, shine_plot) -> None:
@@ -56,6 +58,35 @@ def test_every_figure_is_written_twice_and_again_byte_for_byte(add_run, results:
     again = {path.name: path.read_bytes() for path in (results / "again").iterdir()}
     assert len(again) == 6
     assert again == {name: files[name] for name in again}
+
+
+def test_networks_have_figures_and_tables_of_their_own(add_run, add_network, results: Path, shine_plot) -> None:
+    for method in ("shine", "jf"):
+        add_network(method, 0, [{}] * 3)
+    row = {"step": 0, "time": 0.0, "sample": 0, "estimate": "jf", "direction": "random"}
+    row |= {"cosine": 0.9, "norm_ratio": 0.5}
+    other = row | {"direction": "prescribed"}
+    add_run("full", 0, [row, other], where=("mdeq", "digits_images"), outer="network_inversion")
+    code, out, err = shine_plot(results)
+    assert (code, err) == (0, "")
+    figures = [f"{name}.{kind}" for name in ("fig3", "figE2", "curves-mdeq-digits_images") for kind in ("png", "pdf")]
+    tables = [f"{name}.{kind}" for name in ("table-contractivity", "table-networks") for kind in ("csv", "md")]
+    assert {path.name for path in (results / "figures").iterdir()} == {*figures, *tables}
+    lines = out.splitlines()
+    assert {*figures, *tables} == {line.split("/")[-1] for line in lines if line.startswith("wrote")}
+    assert lines[lines.index("table-contractivity:") + 2].split() == [
+        *("MDEQ,", "digits", "jf", "1", "0.6", "90.00", "0.001", "0.01"),
+    ]
+    text = (results / "figures" / "table-networks.md").read_text()
+    assert "| MDEQ, digits | shine | 1 of 1 | 90.00 |" in text
+    assert (
+        (results / "figures" / "table-contractivity.csv").read_text().startswith("network,method,seeds,accuracy_mean")
+    )
+    code, out, _ = shine_plot(results, "--figure", "curves", "--figure", "table-networks", "--x", "products")
+    assert code == 0
+    assert "curves-mdeq-digits_images: not drawn against products" in out
+    assert "table-networks:" in out.splitlines()
+    assert "table-contractivity" not in out
 
 
 def test_table_unfinished_and_missing_are_printed(add_run, results: Path, shine_plot) -> None:
@@ -165,5 +196,11 @@ except SystemExit:
 
 def test_help_is_quick_and_teaches() -> None:
     text = subprocess.run([sys.executable, "-c", HELP], check=True, capture_output=True, text=True).stdout
-    for word in ("fig-theorem", "--x {time,products,steps}", "shine-run -m experiment=fig1", "curves-PROBLEM-DATA"):
+    for word in (
+        "fig-theorem",
+        "--x {time,products,steps}",
+        "shine-run -m experiment=fig1",
+        "curves-PROBLEM-DATA",
+        *NETWORKS,
+    ):
         assert word in text
