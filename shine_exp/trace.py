@@ -44,7 +44,7 @@ class TraceWriter:
     def __init__(self, folder: Path, columns: Sequence[str], keep: int | None = None) -> None:
         self.columns = list(columns)
         path = folder / TRACE
-        rows = [] if keep is None else [row for row in _read(path) if int(row["step"]) <= keep]
+        rows = [] if keep is None else _read(path, self.columns, keep)
         temporary = path.with_suffix(".tmp")
         with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
@@ -89,9 +89,9 @@ def damaged(path: Path, why: str) -> UserError:
 class Run:
     """One run on disk.
 
-    `info` is run.json: `status` ("running", "done", "diverged" or "interrupted"), `choices` (the option chosen in
-    each configuration group: problem, data, solver, outer, method), `seed`, `differs` (dotted keys whose values are not
-    the defaults of these choices), sizes of the sets (`n_train`, `n_outer`, `n_test`), versions, host.
+    `info` is run.json: `status` ("running", "done", "diverged", "interrupted" or "failed"), `choices` (the option
+    chosen in each configuration group: problem, data, solver, outer, method), `seed`, `differs` (dotted keys whose
+    values are not the defaults of these choices), sizes of the sets (`n_train`, …), versions, host.
     """
 
     folder: Path
@@ -138,8 +138,15 @@ def _table(path: Path, content: Any) -> dict[str, Any]:
     return content
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def _read(path: Path, columns: Sequence[str], last: int) -> list[dict[str, str]]:
+    """The rows up to the step `last`."""
     if not path.is_file():
         raise UserError(f"{path}: missing, but the run has a checkpoint; delete the folder and run it again")
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        if rows and list(rows[0]) != list(columns):
+            raise ValueError(f"its columns are {', '.join(map(str, rows[0]))}")
+        return [row for row in rows if int(row["step"]) <= last]
+    except ValueError as error:
+        raise damaged(path, str(error)) from error

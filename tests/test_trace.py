@@ -125,3 +125,15 @@ def test_a_damaged_run_json(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"status": ')
     with pytest.raises(UserError, match=r"run\.json"):
         read_info(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "step,loss\nthree,1\n", "loss,step\n1,0\n", "step,loss\n\x00,1\n"])
+def test_a_damaged_trace_is_not_resumed(tmp_path: Path, content: str) -> None:
+    (tmp_path / "trace.csv").write_text(content)
+    if not content:  # nothing was written yet
+        TraceWriter(tmp_path, ["step", "loss"], keep=3).close()
+        assert (tmp_path / "trace.csv").read_text() == "step,loss\n"
+        return
+    with pytest.raises(UserError, match=r"trace\.csv"):
+        TraceWriter(tmp_path, ["step", "loss"], keep=3)
+    assert (tmp_path / "trace.csv").read_text() == content
