@@ -9,16 +9,18 @@ All contenders get one cell object (channels-last, weight norm, no dropout), one
 steps of the recipe. The cell comes from `--pretrain` Adam steps through 5 unrolled applications on one batch with
 random labels: no trained network, but no longer the initial cell, on which solvers have nothing to do.
 
-- forward: the solve and the recorded evaluation; backward: from r to the gradients of the cell's parameters and of
-  the injection. Contenders take turns; milliseconds are medians, ratios are medians of the ratios within a round.
+- fwd: the solve and the recorded evaluation; bwd: from r to the gradients of the cell's parameters and of the
+  injection. Contenders take turns; milliseconds are medians, ratios are medians of the ratios within a round. With
+  one thread on the CPU, milliseconds of CPU time: other processes do not count.
 - `one vjp` is the floor: one recorded evaluation at a solution, and its gradients of parameters and injection alone;
   `one vjp, z` is the same with the gradient of z.
 - f: evaluations of f, forward + backward; vjp: passes back through f, forward + backward, that to the parameters
   included. Counted by this script inside the cell, in a run off the clock.
 - residuals, median and largest over the batch: ‖z − f(z)‖ / ‖z‖ where the solver ended, ‖Jᵀu − r‖ / ‖r‖ of the u that
-  enters the recorded evaluation. Computed here from z and u, alike for all. An unrolled (phantom) gradient has no u.
-- peak: growth of memory over a forward and a backward pass. On the CPU that of the resident set (Linux, where the
-  kernel can reset the peak), after the allocator has returned what it holds; on CUDA that of allocated memory.
+  enters the recorded evaluation, J at that evaluation. Computed here from z and u, alike for all. An unrolled
+  (phantom) gradient has no u. TorchDEQ without `hook` solves with the J of one evaluation later, at f(z).
+- peak: of memory during the forward and during the backward pass, above what was there before both. On the CPU of
+  the resident set (Linux, which can reset it), after the allocator has returned what it holds; on CUDA as allocated.
 
 TorchDEQ (`torchdeq`) gets the cell as a function of a list, which it flattens in its own way, to NCHW; `, packed` gets
 one channels-last vector, as our layer does. Its weight norm is evaluated once per solve, as its own one would be.
@@ -27,11 +29,11 @@ one channels-last vector, as our layer does. Its weight norm is evaluated once p
 import argparse
 import ctypes
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -47,10 +49,10 @@ from shine_exp.problems.deq import DEQ
 from shine_exp.problems.deq.mdeq import MDEQ
 from shine_exp.problems.deq.packing import Packing
 
-METHODS = "full,full@anderson,shine,fallback,jf,refine,refine_jf,neumann,opa"
-FLOOR, PEER = "one vjp", "torchdeq broyden"
-HEADER = f"{'':26}{'f':>8}{'vjp':>8}{'forward':>10}{'backward':>10}{'/ floor':>9}{'forward residual':>20}"
-HEADER += f"{'backward residual':>20}{'peak':>9}"
+METHODS = "full,full@anderson,shine,jf,refine,neumann,opa"
+FLOORS = ("one vjp", "one vjp, z")
+HEADER = f"{'':26}{'f':>7}{'vjp':>7}{'fwd ms':>9}{'bwd ms':>9}{'/ one vjp':>11}{'‖z − f(z)‖ / ‖z‖':>20}"
+HEADER += f"{'‖Jᵀu − r‖ / ‖r‖':>20}{'peak MiB':>14}"
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,7 @@ def setting(model: str, batch: int, pretrain: int, device: str) -> Setting:
         cross_entropy(network(images, n_unrolled=5), labels).backward()
         optimizer.step()
     with torch.no_grad():
-        x = network.injection(images.contiguous(memory_format=torch.channels_last))
-        start = network.start(images, x)
+        start, (x,) = network.start(images)
     r = [torch.randn(t.shape).to(t) for t in start]
     return Setting(network.equilibrium.cell, start, x.requires_grad_(), r)
 
@@ -190,25 +191,27 @@ def floors(at: Setting, z: list[Tensor]) -> list[Contender]:
     def solve(with_z: bool, cell: nn.Module) -> Sequence[Tensor]:
         return cell([t.detach().requires_grad_(with_z) for t in z], at.injection)
 
-    return [Contender(FLOOR, partial(solve, False)), Contender(f"{FLOOR}, z", partial(solve, True))]
+    return [Contender(name, partial(solve, with_z)) for name, with_z in zip(FLOORS, (False, True), strict=True)]
 
 
 def clock(device: torch.device) -> float:
+    """Milliseconds: of this process's CPU time where it has one thread, else of wall time."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return 1e3 * time.perf_counter()
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return 1e3 * (time.process_time() if alone else time.perf_counter())
 
 
-def once(contender: Contender, at: Setting, cell: nn.Module) -> tuple[float, float]:
-    """Milliseconds forward and backward; r in the memory format of the output."""
+def once(contender: Contender, at: Setting, read: Callable[[torch.device], float]) -> tuple[float, float]:
+    """How much a reading grows over a forward and over a backward pass; r in the memory format of the output."""
     at.forget()
-    start = clock(at.device)
-    z = contender.solve(cell)
-    solved = clock(at.device)
+    start = read(at.device)
+    z = contender.solve(at.cell)
+    solved = read(at.device)
     r = [torch.empty_like(t).copy_(g) for t, g in zip(z, at.r, strict=True)]
-    begin = clock(at.device)
+    begin = read(at.device)
     torch.autograd.backward(z, r)
-    return solved - start, clock(at.device) - begin
+    return solved - start, read(at.device) - begin
 
 
 def norms(tensors: Sequence[Tensor]) -> Tensor:
@@ -246,27 +249,35 @@ def check(contender: Contender, at: Setting) -> Checked:
     return Checked(*counts, forward.detach(), backward, [t.detach() for t in z])
 
 
-def peak(contender: Contender, at: Setting) -> float:
-    """Growth of memory in MiB over one forward and one backward pass; nan where the system does not say."""
+def peaks(contender: Contender, at: Setting) -> tuple[float, float]:
+    """Peaks during a forward and during a backward pass, in MiB above what was there before both."""
     at.forget()
-    if at.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(at.device)
-        before = torch.cuda.memory_allocated(at.device)
-        once(contender, at, at.cell)
-        return (torch.cuda.max_memory_allocated(at.device) - before) / 2**20
+    before = peak(at.device, present=True)
+    z = contender.solve(at.cell)
+    forward = peak(at.device)
+    peak(at.device, present=True)
+    torch.autograd.backward(z, [torch.empty_like(t).copy_(g) for t, g in zip(z, at.r, strict=True)])
+    return forward - before, peak(at.device) - before
+
+
+def peak(device: torch.device, *, present: bool = False) -> float:
+    """The peak so far in MiB, of what is in use from now on with `present`; nan where the system does not say."""
+    if device.type == "cuda":
+        if present:
+            torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.max_memory_allocated(device) / 2**20
     try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is now the present
+        if present:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return float("nan")
-    before = resident_peak()
-    once(contender, at, at.cell)
-    return resident_peak() - before
-
-
-def resident_peak() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def pair(a: float, b: float, digits: int = 0) -> str:
+    return f"{a:.{digits}f} / {b:.{digits}f}"
 
 
 def spread(residual: Tensor | None) -> str:
@@ -277,9 +288,8 @@ def table(contenders: Sequence[Contender], at: Setting, repeats: int) -> None:
     checked = {c.name: check(c, at) for c in contenders}
     rest = floors(at, checked[contenders[0].name].z)
     checked |= {c.name: check(c, at) for c in rest}
-    contenders = [*contenders, *rest]
-    peaks = {c.name: peak(c, at) for c in contenders}
-    rounds = [{c.name: once(c, at, at.cell) for c in contenders} for _ in range(repeats)]
+    memory = {c.name: peaks(c, at) for c in (*contenders, *rest)}
+    rounds = [{c.name: once(c, at, clock) for c in (*contenders, *rest)} for _ in range(repeats)]
 
     def ratio(above: str, below: str, i: int) -> float:
         return statistics.median(r[above][i] / r[below][i] for r in rounds)
@@ -287,12 +297,56 @@ def table(contenders: Sequence[Contender], at: Setting, repeats: int) -> None:
     print(HEADER)
     for name, facts in checked.items():
         forward, backward = (statistics.median(r[name][i] for r in rounds) for i in (0, 1))
+        residuals = ("", "") if name in FLOORS else (spread(facts.forward), spread(facts.backward))
         print(
-            f"{name:26}{facts.evals:>8}{facts.vjps:>8}{forward:8.0f}ms{backward:8.0f}ms{ratio(name, FLOOR, 1):9.2f}"
-            f"{spread(facts.forward):>20}{spread(facts.backward if 'vjp' not in name else None):>20}"
-            f"{peaks[name]:6.0f}MiB"
+            f"{name:26}{facts.evals:>7}{facts.vjps:>7}{forward:9.0f}{backward:9.0f}{ratio(name, FLOORS[0], 1):11.2f}"
+            f"{residuals[0]:>20}{residuals[1]:>20}{pair(*memory[name]):>14}",
+            flush=True,
         )
-    for peer in [name for name in checked if name.startswith("torchdeq")]:
-        print(f"\n{'times faster than ' + peer:40}{'forward':>10}{'backward':>10}")
-        for c in contenders[: -len(rest)]:
-            print(f"{c.name:40}{ratio(peer, c.name, 0):10.2f}{ratio(peer, c.name, 1):10.2f}")
+    peers = [name for name in checked if name.startswith("torchdeq")]
+    if peers:
+        print(f"\n{'times as fast as …':26}" + "".join(f"{name:>26}" for name in peers))
+    for c in contenders if peers else ():
+        print(f"{c.name:26}" + "".join(f"{pair(*(ratio(p, c.name, i) for i in (0, 1)), 2):>26}" for p in peers))
+
+
+def growth(at: Setting, model: str) -> None:
+    """Memory against the number of steps."""
+    size = sum(t.nelement() * t.element_size() for t in at.start) / 2**20
+    print(f"\npeak MiB, forward / backward, with fewer and more steps; z has {size:.1f} MiB")
+    for spec, which in (("full", "backward_steps"), ("full", "forward_steps"), ("shine", "forward_steps")):
+        found = []
+        for n in (5, 20):
+            contender = ours(at, model, spec, f"problem.model.{which}={n}")
+            once(contender, at, clock)
+            found.append(f"{n}: {pair(*peaks(contender, at))}")
+        print(f"{spec:8}{which.replace('_', ' '):16}" + "".join(f"{text:>18}" for text in found), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", help="of conf/problem/model/; each with its --batch")
+    parser.add_argument("--batch", action="append", type=int)
+    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--pretrain", type=int, default=10)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-peer", action="store_true", help="without TorchDEQ")
+    arguments = parser.parse_args()
+    models, batches = arguments.model or ["tiny", "large"], arguments.batch or [32, 8]
+    if len(models) != len(batches):
+        parser.error("as many --batch as --model, please")
+    if not arguments.no_peer and find_spec("torchdeq") is None:
+        parser.error("TorchDEQ is not installed: pip install -e '.[bench]', or take --no-peer")
+    torch.set_num_threads(arguments.threads)
+    for model, batch in zip(models, batches, strict=True):
+        at = setting(model, batch, arguments.pretrain, arguments.device)
+        contenders = [ours(at, model, spec) for spec in arguments.methods.split(",")]
+        print(f"\n{model}, batch {batch}, {arguments.device}, {arguments.repeats} rounds")
+        table(contenders if arguments.no_peer else contenders + peers(at, model), at, arguments.repeats)
+        growth(at, model)
+
+
+if __name__ == "__main__":
+    main()

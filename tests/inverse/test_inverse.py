@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shine_exp.errors import UnsupportedSolver, UnsupportedSystem
+from shine_exp.inverse.broyden import BroydenSteps
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
 from shine_exp.inverse.fallback import Fallback
 from shine_exp.inverse.full import Full
@@ -24,6 +25,12 @@ D = 12
 def matrix(seed: int, condition: float = 50.0) -> torch.Tensor:
     q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((D, D)))
     return torch.from_numpy(q * np.geomspace(1.0, condition, D) / condition @ q.T)
+
+
+def nonsymmetric(seed: int) -> torch.Tensor:
+    """I − 0.9 Q/‖Q‖, as id − f of a contractive cell."""
+    q = torch.from_numpy(np.random.default_rng(seed + 7).standard_normal((D, D)))
+    return torch.eye(D, dtype=torch.float64) - 0.9 * q / torch.linalg.matrix_norm(q, 2)
 
 
 def vector(seed: int, *batch: int) -> torch.Tensor:
@@ -45,10 +52,68 @@ def test_exact_methods_reach_the_tolerance(method, seed: int, warm: bool, expone
     assert (a @ adjoint.u - r).norm() <= tol * r.norm() * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse(), Full()])
+@pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse(), Refine(JacobianFree(), ConjugateGradient())])
 def test_what_needs_symmetry_refuses_other_systems(method) -> None:
     with pytest.raises(UnsupportedSystem, match="symmetric"):
         method(system(matrix(0), vector(0), symmetric=False))
+
+
+@pytest.mark.parametrize("method", [Full(factor=1.0), BroydenSteps()])
+@given(seed=st.integers(0, 1000), warm=st.booleans(), exponent=st.integers(-8, -1))
+@settings(max_examples=25, deadline=None)
+def test_other_systems_are_solved_by_broyden_s_method(method, seed: int, warm: bool, exponent: int) -> None:
+    """Each of a batch to its own tolerance, Jᵀ and not J."""
+    a, r, tol = nonsymmetric(seed), vector(seed, 3), 10.0**exponent
+    r[1] *= 1e4
+    start = vector(seed + 1, 3) if warm else None
+    adjoint = method(system(a, r, tol, start=start, symmetric=False, vjp=lambda v: v @ a))
+    assert adjoint.status is Status.CONVERGED
+    assert ((adjoint.u @ a - r).norm(dim=-1) <= tol * r.norm(dim=-1) * (1 + 1e-6)).all()
+
+
+def test_full_asks_for_a_fraction_of_the_tolerance() -> None:
+    a, r = nonsymmetric(1), vector(1)
+    loose, tight = (Full(factor)(system(a, r, 1e-3, symmetric=False)).n_products for factor in (1.0, 1e-4))
+    assert loose < tight
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_broyden_counts_its_products_and_spares_the_one_at_zero(warm: bool) -> None:
+    a, r, points = nonsymmetric(2), vector(2), []
+
+    def vjp(v: torch.Tensor) -> torch.Tensor:
+        points.append(v.clone())
+        return v @ a
+
+    start = vector(3) if warm else None
+    adjoint = BroydenSteps(4)(system(a, r, 0.0, vjp=vjp, start=start, symmetric=False))
+    assert adjoint.status is Status.MAX_STEPS
+    assert adjoint.n_products == len(points) == (5 if warm else 4)
+    assert torch.equal(points[0], start if warm else r), "from zero the first step goes to r"
+
+
+@given(seed=st.integers(0, 1000), steps=st.integers(0, 5))
+@settings(max_examples=25, deadline=None)
+def test_broyden_s_answer_is_never_worse_than_its_start(seed: int, steps: int) -> None:
+    a, r, start = 20 * nonsymmetric(seed), vector(seed, 3), vector(seed + 1, 3)
+    u = BroydenSteps(steps)(system(a, r, start=start, symmetric=False)).u
+    assert ((u @ a - r).norm(dim=-1) <= (start @ a - r).norm(dim=-1) * (1 + 1e-12)).all()
+
+
+def test_broyden_starts_from_the_transposed_estimate() -> None:
+    """With the exact inverse it is there after one step."""
+    a, r = nonsymmetric(4), vector(4)
+
+    class Inverse:
+        def matvec(self, v: torch.Tensor) -> torch.Tensor:
+            return v @ torch.linalg.inv(a).T
+
+        def rmatvec(self, v: torch.Tensor) -> torch.Tensor:
+            return v @ torch.linalg.inv(a)
+
+    adjoint = BroydenSteps()(system(a, r, 1e-10, inverse=Inverse(), symmetric=False))
+    assert (adjoint.status, adjoint.n_products) == (Status.CONVERGED, 1)
+    torch.testing.assert_close(adjoint.u, torch.linalg.solve(a.T, r))
 
 
 def test_cg_counts_its_products_and_respects_the_limit() -> None:
@@ -143,6 +208,20 @@ def test_fallback_decides_per_system() -> None:
             return v * torch.tensor([[1.2], [1.4]])
 
     r = vector(11, 2)
-    u = Fallback(ratio=1.3)(system(matrix(11), r, inverse=Scaled())).u
-    torch.testing.assert_close(u[0], 1.2 * r[0], rtol=1e-6, atol=0)
-    assert torch.equal(u[1], r[1])
+    adjoint = Fallback(ratio=1.3)(system(matrix(11), r, inverse=Scaled()))
+    torch.testing.assert_close(adjoint.u[0], 1.2 * r[0], rtol=1e-6, atol=0)
+    assert torch.equal(adjoint.u[1], r[1])
+    assert adjoint.fell_back.tolist() == [False, True]
+    assert Shine()(system(matrix(11), r, inverse=Scaled())).fell_back is None
+
+
+def test_refined_jacobian_free_does_not_see_the_estimate() -> None:
+    class Untouchable:
+        def __getattr__(self, name: str) -> None:
+            raise AssertionError("the forward estimate was used")
+
+    steps = BroydenSteps(3)
+    problem = system(nonsymmetric(12), vector(12), symmetric=False, inverse=Untouchable())
+    assert Refine(JacobianFree(), steps)(problem).n_products == 4
+    with pytest.raises(AssertionError, match="was used"):
+        Refine(Shine(), steps)(problem)

@@ -29,12 +29,12 @@ class ResidualBlock(nn.Module):
         self.norm3 = nn.GroupNorm(groups, channels)
 
     def forward(self, z: Tensor, injection: Tensor | None, mask: Tensor | None) -> Tensor:
-        out = self.conv2(torch.relu(self.norm1(self.conv1(z))))
+        out = self.conv2(self.norm1(self.conv1(z)).relu_())
         if mask is not None:
             out = out * mask
         if injection is not None:
-            out = out + injection
-        normalised: Tensor = self.norm3(torch.relu(self.norm2(out) + z))
+            out = out.add_(injection)
+        normalised: Tensor = self.norm3(self.norm2(out).add_(z).relu_())
         return normalised
 
 
@@ -58,13 +58,14 @@ class Fusion(nn.Module):
         layers: list[nn.Module] = []
         for k in range(j, i):
             c = channels[i] if k == i - 1 else channels[j]
-            layers += [convolution(channels[j], c, 3, stride=2), nn.GroupNorm(groups, c), nn.ReLU()]
+            layers += [convolution(channels[j], c, 3, stride=2), nn.GroupNorm(groups, c), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers[:-1])
 
     def forward(self, z: Sequence[Tensor]) -> list[Tensor]:
         fused = []
-        for paths in self.paths:
-            terms = [path(x) for path, x in zip(cast(nn.ModuleList, paths), z, strict=True)]
+        for own, paths in zip(z, self.paths, strict=True):
+            height, width = own.shape[2:]  # of odd sizes, the last row or column of what goes up is left over
+            terms = [path(x)[..., :height, :width] for path, x in zip(cast(nn.ModuleList, paths), z, strict=True)]
             fused.append(reduce(torch.add, terms))
         return fused
 
@@ -81,7 +82,8 @@ class MultiscaleCell(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(c, expansion, groups) for c in channels)
         self.fusion = Fusion(channels, groups)
         self.mix = nn.ModuleList(
-            nn.Sequential(nn.ReLU(), weight_norm(convolution(c, c, 1)), nn.GroupNorm(groups, c)) for c in channels
+            nn.Sequential(nn.ReLU(inplace=True), weight_norm(convolution(c, c, 1)), nn.GroupNorm(groups, c))
+            for c in channels
         )
 
     def forward(self, z: Sequence[Tensor], injection: Tensor, *masks: Tensor) -> list[Tensor]:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from shine_exp.errors import UserError
 from shine_exp.problems.deq.linearisation import Linearisation
@@ -22,8 +23,9 @@ class Report:
     """What the last solves of a layer cost and reached; residuals are per sample (batch,).
 
     `forward_residual` is ‖z − f(z)‖ / ‖z‖ at the solver's z, with its counts of steps and of evaluations of f.
-    `backward_residual` is ‖Jᵀu − r‖ / ‖r‖, known once a gradient has been accumulated by `backward`, at no cost: the
-    parameter gradient's pass through f yields Jᵀu. `products` is the number of products with J before that pass.
+    `backward_residual` is ‖Jᵀu − r‖ / ‖r‖, known once a gradient has been accumulated by `backward`: the parameter
+    gradient's pass through f is taken down to z, which yields Jᵀu for a fraction of a product. `products` is the number
+    of products with J before that pass.
     """
 
     forward_residual: Tensor
@@ -85,9 +87,10 @@ class DEQ(nn.Module):
         awareness = self._awareness(packing, loss) if training else None
         tol = self.tol * math.sqrt(start.shape[-1])
         with torch.no_grad(), parametrize.cached(), full_precision():
+            self._fill_cache()
             solution = self.solver(lambda z: z - f(z), start, tol, awareness=awareness)
         z, inverse = solution.z, solution.inverse
-        residual = solution.residual / z.norm(dim=-1)
+        residual = solution.residual / _norm(z)
         self.last = Report(residual, solution.n_steps, solution.n_evals, solution.status)
         if not training:
             return packing.unpack(f(z))
@@ -96,6 +99,14 @@ class DEQ(nn.Module):
         estimate = inverse if getattr(self.inverse, "uses_forward_inverse", False) else None
         backward = _Backward(self.inverse, self.adjoint_tol, at, estimate, self.last)
         return packing.unpack(_Implicit.apply(at.image, backward))  # type: ignore[no-untyped-call]
+
+    def _fill_cache(self) -> None:
+        """Parametrised weights with a graph: a cache that the caller has opened goes on to the recorded evaluation."""
+        with torch.enable_grad():
+            for module in self.cell.modules():
+                if parametrize.is_parametrized(module):
+                    for name in cast(nn.ModuleDict, module.parametrizations):
+                        getattr(module, name)
 
     def _awareness(self, packing: Packing, loss: Callable[[Tensor | list[Tensor]], Tensor] | None) -> Awareness | None:
         if self.opa is None:
@@ -124,6 +135,12 @@ def _precisions(device: str) -> tuple[Callable[[], torch.autocast], Callable[[],
     )
 
 
+def _norm(v: Tensor) -> Tensor:
+    """|v| of each sample, not less than the smallest normal number: a divisor."""
+    norm: Tensor = v.norm(dim=-1)
+    return norm.clamp_min(torch.finfo(v.dtype).tiny)
+
+
 @dataclass(frozen=True, eq=False)
 class _Backward:
     """From r = ∇L(z*) to u, with f recorded at z* and the forward solver's `estimate`."""
@@ -133,6 +150,7 @@ class _Backward:
     at: Linearisation
     estimate: LinearInverse | None
     report: Report
+    hooks: list[RemovableHandle] = field(default_factory=list)  # that of the latest pass
 
     def __call__(self, r: Tensor) -> Tensor:
         with _precisions(r.device.type)[1]():
@@ -143,10 +161,12 @@ class _Backward:
         def measure(z: Tensor) -> None:
             """Once u has passed through f, z.grad is (∂f/∂z)ᵀu."""
             assert z.grad is not None
-            report.backward_residual = (u - z.grad - r).norm(dim=-1) / r.norm(dim=-1)
+            report.backward_residual = (u - z.grad - r).norm(dim=-1) / _norm(r)
             z.grad = None
 
-        self.at.z.register_post_accumulate_grad_hook(measure)
+        if self.hooks:
+            self.hooks.pop().remove()
+        self.hooks.append(self.at.z.register_post_accumulate_grad_hook(measure))
         return u
 
 

@@ -1,0 +1,97 @@
+"""The paper's figures, each by its name: nothing but `shine-run -m experiment=…` and `shine-plot`.
+
+    scripts/reproduce.py fig2_left                 the paper's protocol: hours
+    scripts/reproduce.py fig1 figE2 --fast         the same on two cores in minutes: fewer seeds, smaller sets
+    scripts/reproduce.py --list                    every figure, its commands, and how long they take
+
+What is done already is skipped and what was interrupted goes on, so the same command can be given again. Estimates are
+for one thread of a desktop processor; `--launcher joblib` or `submitit_slurm` runs the same sweeps in parallel.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One `shine-run -m`, and the minutes that all its runs take on one thread."""
+
+    overrides: str
+    minutes: float
+
+
+IMAGES = "data=image_folder data.path={images} data.subset=5000 data.test_subset=1000 outer.epochs=4"
+STEPS = (
+    ("full_limited", "method.inverse.max_steps"),
+    ("refine", "method.inverse.steps.max_steps"),
+    ("refine_jf", "method.inverse.steps.max_steps"),
+)
+FULL = {
+    "fig1": [Sweep("experiment=fig1 data=20news,real_sim", 90)],
+    "figE1": [Sweep("experiment=figE1 data=20news,real_sim", 130)],
+    "figNLS": [Sweep("experiment=figNLS", 60)],
+    "fig2_left": [Sweep("experiment=fig2_left", 20)],
+    "fig2_right": [Sweep("experiment=fig2_right", 1)],
+    "fig_theorem": [Sweep("experiment=fig_theorem", 15)],
+    "groups": [Sweep("method=shine,cg,grid,random,bayes data=20news problem.groups=1,10,100,1000 seed=range(3)", 90)],
+    "fig3": [
+        Sweep(f"experiment=fig3 {IMAGES}", 120),
+        *(Sweep(f"experiment=fig3 {IMAGES} method={method} {key}=1,2", 45) for method, key in STEPS),
+    ],
+    "figE2": [Sweep(f"experiment=figE2 {IMAGES.replace('outer.', 'outer.train.')}", 30)],
+}
+FAST = {
+    "fig1": [Sweep("experiment=fig1 data=20news seed=0", 3)],
+    "figE1": [Sweep("experiment=figE1 data=20news seed=0", 4)],
+    "figNLS": [Sweep("experiment=figNLS seed=0", 5)],
+    "fig2_left": [Sweep("experiment=fig2_left seed=0", 2)],
+    "fig2_right": [Sweep("experiment=fig2_right", 1)],
+    "fig_theorem": [Sweep("experiment=fig_theorem seed=range(3)", 2)],
+    "groups": [Sweep("method=shine,cg,grid,random,bayes problem.groups=1,5,30 seed=0", 2)],
+    "fig3": [Sweep("experiment=fig3 seed=0", 5)],
+    "figE2": [Sweep("experiment=figE2 seed=0", 2)],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"any of {', '.join(FULL)}")
+    parser.add_argument("--fast", action="store_true", help="minutes on two cores")
+    parser.add_argument("--list", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--results", default="results", help="where runs and figures go (default: results)")
+    parser.add_argument("--images", default="data/cifar10-jpeg.tar.xz", help="CIFAR-10 as a folder or tar of images")
+    parser.add_argument(
+        "--launcher", default="basic", help="Hydra's launcher (default: basic, one run after the other)"
+    )
+    options = parser.parse_args()
+    sweeps = FAST if options.fast else FULL
+    if unknown := [name for name in options.figures if name not in sweeps]:
+        parser.error(f"no such figure: {', '.join(unknown)}; there are: {', '.join(sweeps)}")
+    chosen = {name: sweeps[name] for name in options.figures or (sweeps if options.list else [])}
+    if not chosen:
+        parser.error(f"name one or more of: {', '.join(sweeps)}")
+    commands = []
+    for name, todo in chosen.items():
+        print(
+            f"{name}: about {sum(sweep.minutes for sweep in todo):g} minutes on one thread, less what is done already"
+        )
+        for sweep in todo:
+            overrides = shlex.split(sweep.overrides.format(images=options.images))
+            more = [f"runtime.results={options.results}", f"hydra/launcher={options.launcher}"]
+            commands.append([sys.executable, "-m", "shine_exp.run", "-m", *overrides, *more])
+            print(f"  shine-run -m {shlex.join([*overrides, *more])}")
+    if not options.list:
+        run([*commands, [sys.executable, "-m", "shine_exp.plot", options.results]])
+
+
+def run(commands: list[list[str]]) -> None:
+    """One after the other; a sweep that fails does not keep the others from running. Exits 1 if one did."""
+    codes = [subprocess.run(command, check=False).returncode for command in commands]
+    sys.exit(1 if any(codes) else 0)
+
+
+if __name__ == "__main__":
+    main()
