@@ -23,6 +23,8 @@ STUDIES = ("inversion_quality", "theorem")
 SEARCHES = ("bayes", "grid", "random")
 PAPER = ("fig1", "fig2_left", "figE1", "figNLS")
 STUDY_EXPERIMENTS = ("fig2_right", "fig_theorem")
+NETWORK_EXPERIMENTS = ("fig3", "figE2")
+NETWORK_LOOPS = ("train", "network_inversion")
 
 
 def options(group: str) -> list[str]:
@@ -72,7 +74,7 @@ def trains(shine_run, folders, status, trace):
 def test_every_folder_of_conf_is_tested_here() -> None:
     folders = {str(path.relative_to(CONFIG_DIR)) for path in CONFIG_DIR.rglob("*") if path.is_dir()}
     assert folders == {*GROUPS, "experiment", "method/special", "outer/oracle", "problem/model"}
-    assert sorted(PAPER + STUDY_EXPERIMENTS) == sorted(options("experiment"))
+    assert sorted(PAPER + STUDY_EXPERIMENTS + NETWORK_EXPERIMENTS) == sorted(options("experiment"))
 
 
 def test_the_issue_s_methods_exist() -> None:
@@ -138,7 +140,7 @@ def test_what_is_special_is_for_a_problem_and_a_method(special: str) -> None:
     assert composed(f"problem={problem}", f"method={method}").hydra.runtime.choices[name] == special
 
 
-@pytest.mark.parametrize("outer", [name for name in options("outer") if name != "train"])
+@pytest.mark.parametrize("outer", [name for name in options("outer") if name not in NETWORK_LOOPS])
 def test_every_outer_loop(ends_well, outer: str) -> None:
     more = ["data=gaussian"] if outer in STUDIES else ["method=unroll"] if outer == "unroll" else []
     ends_well(f"outer={outer}", *more)

@@ -69,7 +69,8 @@ class Descent(HyperparameterLoop):
     without an inner step would compare nothing. Safeguards, since a hypergradient may have the wrong length or sign:
 
     - L starts at ‖first hypergradient‖ / √k (1 if that is tiny) and follows the secant curvature ⟨Δα, Δ∇h⟩ / ‖Δα‖²,
-      by a factor of two a step at most: it rises where a step overshot, and one noisy secant cannot inflate it.
+      down by a factor of 2 a step at most and up by 1.2: it must rise where steps overshoot, but the secants of a noisy
+      hypergradient, as often too high as too low, would inflate it if both were alike.
     - No coordinate moves further than the radius, which doubles after a step that succeeded, up to `max_radius` (the
       published step can run away).
     - A step that raises the outer loss by more than `slack` √ε is undone and the old α solved again, more accurately:
@@ -172,4 +173,4 @@ class Descent(HyperparameterLoop):
         if not torch.any(moved != 0):
             return state.curvature
         secant = float(moved @ (g - state.last[1])) / float(moved @ moved)
-        return min(max(secant, 0.5 * state.curvature), 2.0 * state.curvature)
+        return min(max(secant, 0.5 * state.curvature), 1.2 * state.curvature)
