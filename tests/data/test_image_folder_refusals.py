@@ -16,7 +16,7 @@ from shine_exp.errors import DataError
 def refusal(tmp_path: Path) -> Callable[[Path], str]:
     def of(path: Path) -> str:
         with pytest.raises(DataError) as caught:
-            image_folder(str(path), str(tmp_path / "cache"), None, 0)
+            image_folder(str(path), str(tmp_path / "cache"), None, None, 0)
         message = str(caught.value)
         assert message.startswith(f"{path}: ")
         assert message.isprintable(), "one line"
@@ -73,7 +73,7 @@ def test_decompression_bombs_are_refused(
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
         assert f"test/Cat/10.png is no image that can be taken ({fault}" in refusal(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15)
-    is_the_data(image_folder(str(path), str(tmp_path / "cache"), None, 0))
+    is_the_data(image_folder(str(path), str(tmp_path / "cache"), None, None, 0))
 
 
 def test_too_large_a_file_is_refused(

@@ -68,7 +68,9 @@ def test_failed_download_says_soon_what_to_do(tmp_path: Path, monkeypatch: pytes
     archive = tmp_path / "20news_home" / "20news-bydate.tar.gz"
     assert message.startswith(f"cannot download http://127.0.0.1:1/archive to {archive} (ConnectionError: ")
     assert "put a copy there by hand" in message
-    assert message.endswith("data=breast_cancer, digits, synthetic_text or gaussian")
+    assert message.endswith(
+        "data=breast_cancer, digits, synthetic_text or gaussian, for a network digits_images or image_folder"
+    )
 
 
 def test_archive_that_scikit_learn_refuses_is_a_failed_download(

@@ -116,7 +116,9 @@ def test_failed_download_says_what_to_do_and_leaves_nothing(
     message = refusal(tmp_path)
     assert message.startswith(f"cannot download {module.URL} to {path} (")
     assert "put a copy there by hand" in message
-    assert message.endswith("data=breast_cancer, digits, synthetic_text or gaussian")
+    assert message.endswith(
+        "data=breast_cancer, digits, synthetic_text or gaussian, for a network digits_images or image_folder"
+    )
     assert [file.name for file in tmp_path.iterdir()] in ([], ["real-sim.bz2.lock"])
 
 
