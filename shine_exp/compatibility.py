@@ -9,6 +9,10 @@ from shine_exp.errors import UnsupportedSolver, UnsupportedSystem, UserError
 
 SOLVERS = {"minimum": "lbfgs, bfgs, scipy or scipy_cg", "root": "broyden, adjoint_broyden, fixed_point or anderson"}
 LEAVING = {"minimum": "lbfgs, bfgs or scipy", "root": "broyden or adjoint_broyden"}
+DATA = {
+    "minimum": "rows with two classes: breast_cancer, digits, 20news, real_sim, libsvm, gaussian or synthetic_text",
+    "root": "images: digits_images, cifar10 or image_folder",
+}
 AWARE = {"minimum": "lbfgs or bfgs", "root": "adjoint_broyden"}
 
 

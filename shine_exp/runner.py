@@ -19,7 +19,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from shine_exp.compatibility import check
+from shine_exp.compatibility import DATA, check
 from shine_exp.errors import UserError
 from shine_exp.identity import Identity, identify
 from shine_exp.outer.loop import LoopState, OuterLoop
@@ -27,10 +27,6 @@ from shine_exp.signals import deferred
 from shine_exp.trace import CONFIG, INFO, Row, Stopwatch, TraceWriter, read_info, write_json
 
 CHECKPOINT = "checkpoint.pt"
-DATA = {
-    "Dataset": "rows with two classes: breast_cancer, digits, 20news, real_sim, libsvm, gaussian or synthetic_text",
-    "Images": "images: digits_images, cifar10 or image_folder",
-}
 
 
 def run(config: DictConfig, choices: dict[str, str]) -> None:
@@ -55,7 +51,7 @@ def load(config: DictConfig, choices: dict[str, str]) -> Any:
     problem: Any = get_class(config.problem._target_)
     data = instantiate(config.data)
     if not isinstance(data, problem.data_type):
-        needed = DATA[problem.data_type.__name__]
+        needed = DATA[problem.solution]
         raise UserError(f"problem={choices['problem']} cannot use data={choices['data']}: it needs {needed}")
     sets = problem.sets(data, config.seed)
     return instantiate(config.problem, _partial_=True)(splits=sets, device=config.runtime.device)

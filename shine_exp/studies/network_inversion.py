@@ -3,6 +3,7 @@
 import math
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -72,35 +73,37 @@ class NetworkInversion:
             part[rows].to(problem.device) for part in (problem.images.test.pixels, problem.images.test.labels)
         )
         network = deepcopy(state.network).eval().double()
-        cell = _Cell(network, problem.images.normalise(pixels).double(), labels)
         generator = torch.Generator().manual_seed((state.seed << 32) + state.step)
+        cell = _Cell(network, problem.images.normalise(pixels).double(), labels)
         random = torch.randn(cell.start.shape, dtype=torch.float64, generator=generator).to(problem.device)
         tol = problem.tol * math.sqrt(random.shape[-1])
-        estimates: list[tuple[str, Solver[RootFunction], Awareness | None]] = [
-            ("jf", Broyden(self.forward_steps), None),
-            ("shine", Broyden(self.forward_steps), None),
-            ("adjoint_broyden", AdjointBroyden(self.forward_steps), None),
-            ("opa", AdjointBroyden(self.forward_steps), Awareness(cell.loss_gradient, self.opa)),
+        solves: list[tuple[tuple[str, ...], Solver[RootFunction], Awareness | None]] = [
+            (("jf", "shine"), Broyden(self.forward_steps), None),
+            (("adjoint_broyden",), AdjointBroyden(self.forward_steps), None),
+            (("opa",), AdjointBroyden(self.forward_steps), Awareness(cell.loss_gradient, self.opa)),
         ]
         return [
-            {"step": state.step, "estimate": name, **row}
-            for name, solver, awareness in estimates
-            for row in self._rows(cell, name, solver(cell.g, cell.start, tol, awareness=awareness), random)
+            {"step": state.step, **row}
+            for names, solver, awareness in solves
+            for row in self._rows(cell, names, solver(cell.g, cell.start, tol, awareness=awareness), random)
         ]
 
-    def _rows(self, cell: "_Cell", name: str, solution: Solution, random: Tensor) -> list[dict[str, float | int | str]]:
+    def _rows(
+        self, cell: "_Cell", names: tuple[str, ...], solution: Solution, random: Tensor
+    ) -> list[dict[str, float | int | str]]:
+        """Of the estimates that are taken from one solution."""
         assert solution.inverse is not None
         at = Linearisation(cell.f, solution.z)
-        residual = solution.residual / solution.z.norm(dim=-1)
+        directions = {"prescribed": cell.loss_gradient(solution.z), "random": random}
+        exact = {direction: self._exact(at, d) for direction, d in directions.items()}
+        residual = (solution.residual / solution.z.norm(dim=-1)).tolist()
         rows: list[dict[str, float | int | str]] = []
-        for direction, d in (("prescribed", cell.loss_gradient(solution.z)), ("random", random)):
-            a = d if name == "jf" else solution.inverse.rmatvec(d)
-            b = self._exact(at, d)
-            cosine, ratio = torch.cosine_similarity(a, b, dim=-1), a.norm(dim=-1) / b.norm(dim=-1)
-            rows += [
-                {"direction": direction, "sample": i, "cosine": c, "norm_ratio": n, "forward_residual": f}
-                for i, (c, n, f) in enumerate(zip(cosine.tolist(), ratio.tolist(), residual.tolist(), strict=True))
-            ]
+        for name, (direction, d) in product(names, directions.items()):
+            a, b = d if name == "jf" else solution.inverse.rmatvec(d), exact[direction]
+            cosine, ratio = torch.cosine_similarity(a, b, dim=-1).tolist(), (a.norm(dim=-1) / b.norm(dim=-1)).tolist()
+            for i, values in enumerate(zip(cosine, ratio, residual, strict=True)):
+                measured = dict(zip(("cosine", "norm_ratio", "forward_residual"), values, strict=True))
+                rows.append({"estimate": name, "direction": direction, "sample": i, **measured})
         return rows
 
     def _exact(self, at: Linearisation, d: Tensor) -> Tensor:
@@ -115,21 +118,12 @@ class _Cell:
     """g(z) = z − f(z) of a network on one batch, on packed vectors, and the gradient of each sample's loss."""
 
     def __init__(self, network: MDEQ, images: Tensor, labels: Tensor) -> None:
-        self.network, self.labels = network, labels
         with torch.no_grad():
-            z0, self.inputs = network.start(images)
-        self.packing = Packing.of(z0)
-        self.start = self.packing.pack(z0)
-
-    def f(self, z: Tensor) -> Tensor:
-        return self.packing.pack(self.network.equilibrium.cell(self.packing.unpack(z), *self.inputs))
+            z0, inputs = network.start(images)
+        packing = Packing.of(z0)
+        self.start = packing.pack(z0)
+        self.f = packing.lift(network.equilibrium.cell, *inputs)
+        self.loss_gradient = packing.gradient(lambda z: cross_entropy(network.head(z), labels, reduction="sum"))
 
     def g(self, z: Tensor) -> Tensor:
         return z - self.f(z)
-
-    def loss_gradient(self, z: Tensor) -> Tensor:
-        with torch.enable_grad():
-            leaf = z.detach().requires_grad_()
-            loss = cross_entropy(self.network.head(self.packing.unpack(leaf)), self.labels, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, leaf)
-        return gradient

@@ -69,22 +69,19 @@ class ImageClassification:
         z0, inputs = network.start(images)
         packing = Packing.of(z0)
         z = packing.pack(network.equilibrium(z0, *inputs))
-        return lambda v: packing.pack(network.equilibrium.cell(packing.unpack(v), *inputs)), z
+        return packing.lift(network.equilibrium.cell, *inputs), z
 
     def spectral_radius(self, network: MDEQ, n_steps: int) -> float:
-        """Median over a batch of test images of ρ(∂f/∂z) at the equilibrium, in evaluation mode."""
-        training = network.training
+        """Median over a batch of test images of ρ(∂f/∂z) at the equilibrium, in evaluation mode, which stays."""
         network.eval()
         images = self.images.normalise(self.images.test.pixels[:RADIUS_BATCH].to(self.device))
         f, z = self.at_equilibrium(network, images)
         radii = spectral_radius(Linearisation(f, z), n_steps, torch.Generator().manual_seed(0))
-        network.train(training)
         return float(radii.median())
 
     @torch.no_grad()
     def evaluate(self, network: MDEQ, n_unrolled: int | None) -> Evaluation:
-        """On the whole test set, in evaluation mode."""
-        training = network.training
+        """On the whole test set, in evaluation mode, which stays."""
         network.eval()
         loss, correct = 0.0, 0
         test = self.images.test
@@ -95,5 +92,4 @@ class ImageClassification:
             logits = network(self.images.normalise(pixels.to(self.device)), n_unrolled=n_unrolled)
             loss += float(cross_entropy(logits, labels, reduction="sum"))
             correct += int((logits.argmax(-1) == labels).sum())
-        network.train(training)
         return Evaluation(loss / len(test.labels), correct / len(test.labels))

@@ -44,8 +44,8 @@ class DEQ(nn.Module):
 
     with u from `inverse` (Bai et al. 2019; Ramzi et al. 2022, section 2). The solver works on g(z) = z − f(z) to
     ‖g‖ ≤ tol √d for each sample of length d, without a graph; one more evaluation of f is recorded, which serves the
-    products with Jᵀ and the parameter gradient, so memory does not grow with the number of steps. The output is that
-    evaluation, f(z*), in training and under `torch.no_grad` alike.
+    products with Jᵀ and the parameter gradient: what memory grows with, forward and backward, are the vectors that a
+    solver keeps. The output is that evaluation, f(z*), in training and under `torch.no_grad` alike.
 
     `cell(z, *inputs)` maps a tensor, or a list of tensors, each (batch, …), to the like. It must be a function: the
     same dropout mask in every evaluation (pass it as an input), no running statistics. Without `inverse` it can only be
@@ -75,11 +75,12 @@ class DEQ(nn.Module):
         """f(z*), in the structure of z0; `loss(z)`, a scalar, is what `opa` is to be aware of."""
         packing = Packing.of(z0)
         start = packing.pack(z0).detach()
+        lifted = packing.lift(self.cell, *inputs)
         cell_precision, full_precision = _precisions(start.device.type)
 
         def f(z: Tensor) -> Tensor:
             with cell_precision():
-                return packing.pack(self.cell(packing.unpack(z), *inputs))
+                return lifted(z)
 
         training = torch.is_grad_enabled()
         if training and self.inverse is None:
@@ -113,14 +114,7 @@ class DEQ(nn.Module):
             return None
         if loss is None:
             raise UserError("a DEQ layer with opa needs to be called with the loss as a function of z: loss=…")
-
-        def direction(z: Tensor) -> Tensor:
-            with torch.enable_grad():
-                leaf = z.detach().requires_grad_()
-                (gradient,) = torch.autograd.grad(loss(packing.unpack(leaf)), leaf)
-            return gradient
-
-        return Awareness(direction, self.opa)
+        return Awareness(packing.gradient(loss), self.opa)
 
 
 def _precisions(device: str) -> tuple[Callable[[], torch.autocast], Callable[[], torch.autocast]]:

@@ -1,7 +1,7 @@
 """The state of a cell, one tensor or several, as one vector per sample."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,21 @@ class Packing:
             for part, shape, last in zip(parts, self.shapes, self.channels_last, strict=True)
         ]
         return tensors[0] if self.single else tensors
+
+    def lift(self, cell: Callable[..., State], *inputs: Tensor) -> Callable[[Tensor], Tensor]:
+        """z ↦ cell(z, *inputs) on vectors (batch, d)."""
+        return lambda v: self.pack(cell(self.unpack(v), *inputs))
+
+    def gradient(self, loss: Callable[[Tensor | list[Tensor]], Tensor]) -> Callable[[Tensor], Tensor]:
+        """z ↦ ∇loss(z) on vectors (batch, d), of a scalar function of a state."""
+
+        def at(v: Tensor) -> Tensor:
+            with torch.enable_grad():
+                leaf = v.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(loss(self.unpack(leaf)), leaf)
+            return gradient
+
+        return at
 
 
 def _is_channels_last(t: Tensor) -> bool:
