@@ -1,8 +1,8 @@
 """scripts/bench_deq.py without TorchDEQ: it runs, and counts and residuals that it finds are those of the layer."""
 
-import importlib.util
+import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -12,18 +12,14 @@ from hydra.utils import instantiate
 
 from shine_exp.problems.deq import DEQ
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "bench_deq.py"
+SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_deq", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_deq"] = module  # where dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """A script's module; the scripts import each other as they do when one is run."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +32,15 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("spec", "vjps"), [("shine", "0+1"), ("refine", "0+7")])
-def test_the_audit_agrees_with_the_report_of_the_layer(bench: ModuleType, spec: str, vjps: str) -> None:
-    at, steps = bench.setting("micro", 2, 1, "cpu"), "problem.model.forward_steps=6"
-    checked = bench.check(bench.ours(at, "micro", spec, steps), at)
+def test_the_audit_agrees_with_the_report_of_the_layer(
+    script: Callable[[str], ModuleType], spec: str, vjps: str
+) -> None:
+    contenders, measures = script("deq_contenders"), script("deq_measures")
+    at, steps = contenders.setting("micro", 2, 1, "cpu"), "problem.model.forward_steps=6"
+    checked = measures.check(contenders.ours(at, "micro", spec, steps), at)
     assert (checked.evals, checked.vjps) == ("8+0", vjps)
 
-    config = bench.configuration("micro", spec, steps)
+    config = contenders.configuration("micro", spec, steps)
     layer = DEQ(at.cell, instantiate(config.solver), instantiate(config.method.inverse), tol=0.0, adjoint_tol=0.0)
     torch.autograd.backward(layer(at.start, at.injection), at.r)
     torch.testing.assert_close(checked.forward, layer.last.forward_residual, rtol=1e-3, atol=1e-5)
@@ -49,11 +48,11 @@ def test_the_audit_agrees_with_the_report_of_the_layer(bench: ModuleType, spec: 
 
 
 def test_the_script_prints_its_table_without_a_peer(
-    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--model", "micro", "--batch", "2", "--methods", "full,jf", "--repeats", "1", "--pretrain", "0"]
     monkeypatch.setattr(sys, "argv", ["bench_deq.py", *arguments, "--no-peer"])
-    bench.main()
+    script("bench_deq").main()
     printed = capsys.readouterr().out
     assert sum(row.startswith(("full ", "jf ", "one vjp")) for row in printed.split("\n")) == 6  # 2 on memory
     assert "torchdeq" not in printed
