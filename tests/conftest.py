@@ -1,5 +1,8 @@
 import json
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +42,30 @@ def shine_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callab
             GlobalHydra.instance().clear()
         printed = capsys.readouterr()
         return Outcome(code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def terminated(tmp_path: Path) -> Callable[..., Outcome]:
+    """The command in a process of its own, sent SIGTERM once a trace has so many lines."""
+
+    def run(*arguments: str, lines: int, seconds: float) -> Outcome:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "shine_exp.run", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            deadline = time.monotonic() + seconds
+            while not any(path.read_text().count("\n") >= lines for path in tmp_path.rglob("trace.csv")):
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=seconds)
+        finally:
+            process.kill()
+            process.wait()
+        return Outcome(process.returncode, "", err)
 
     return run
 

@@ -3,10 +3,6 @@
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -165,24 +161,11 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
-def test_sigterm_interrupts(shine_run, folders, status, trace, tmp_path: Path) -> None:
+def test_sigterm_interrupts(terminated, shine_run, folders, status, trace) -> None:
     command = ("method=random", "outer.n_steps=40")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "shine_exp.run", *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while not any(path.read_text().count("\n") >= 3 for path in tmp_path.rglob("trace.csv")):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130
-    assert err.count("\n") == 1
+    outcome = terminated(*command, lines=3, seconds=60)
+    assert outcome.code == 130
+    assert outcome.err.count("\n") == 1
     (folder,) = folders()
     assert status(folder) == "interrupted"
     rows = trace(folder)

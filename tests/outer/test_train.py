@@ -4,9 +4,6 @@ import math
 import os
 import signal
 import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -108,26 +105,13 @@ def test_a_step_s_batch_masks_and_crops_follow_from_seed_and_step(shine_run, mon
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
 def test_sigterm_interrupts_training(
-    shine_run, folders, status, trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    terminated, shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", True)  # as in the other process
     command = (*SMALL, "method=shine", "outer.augment=true", "outer.epochs=6")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "shine_exp.run", *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not any(path.read_text().count("\n") >= 2 for path in tmp_path.rglob("trace.csv")):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=120)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130
-    assert err.count("\n") == 1
+    outcome = terminated(*command, lines=2, seconds=120)
+    assert outcome.code == 130
+    assert outcome.err.count("\n") == 1
     (folder,) = folders()
     assert status(folder) == "interrupted"
     assert 1 <= len(trace(folder)) < 6
