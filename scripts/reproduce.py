@@ -2,10 +2,11 @@
 
     scripts/reproduce.py fig2_left                 the paper's protocol: hours
     scripts/reproduce.py fig1 figE2 --fast         the same on two cores in minutes: fewer seeds, smaller sets
-    scripts/reproduce.py --list                    every figure, its commands, and how long they take
+    scripts/reproduce.py --list                    every figure, its commands, and a guess at how long they take
 
-What is done already is skipped and what was interrupted goes on, so the same command can be given again. Estimates are
-for one thread of a desktop processor; `--launcher joblib` or `submitit_slurm` runs the same sweeps in parallel.
+What is done already is skipped and what was interrupted goes on, so the same command can be given again. The minutes,
+for one thread of a desktop processor, are guesses so far; `--launcher joblib` or `submitit_slurm` runs the sweeps in
+parallel.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sweep:
-    """One `shine-run -m`, and the minutes that all its runs take on one thread."""
+    """One `shine-run -m`, and a guess at the minutes that all its runs take on one thread."""
 
     overrides: str
     minutes: float
@@ -76,7 +77,7 @@ def main() -> None:
     commands = []
     for name, todo in chosen.items():
         print(
-            f"{name}: about {sum(sweep.minutes for sweep in todo):g} minutes on one thread, less what is done already"
+            f"{name}: {sum(sweep.minutes for sweep in todo):g} min on one thread at a guess, less what is done already"
         )
         for sweep in todo:
             overrides = shlex.split(sweep.overrides.format(images=options.images))
