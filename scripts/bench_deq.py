@@ -36,6 +36,8 @@ from deq_contenders import FLOORS, Contender, Setting, floors, ours, peers, sett
 from deq_measures import check, clock, once, peaks
 from torch import Tensor
 
+from shine_exp.allocator import keep_freed_memory
+
 METHODS = "full,full@anderson,shine,jf,refine,neumann,opa"
 HEADER = f"{'':26}{'f':>7}{'vjp':>7}{'fwd ms':>9}{'bwd ms':>9}{'/ one vjp':>11}{'‖z − f(z)‖ / ‖z‖':>20}"
 HEADER += f"{'‖Jᵀu − r‖ / ‖r‖':>20}{'peak MiB':>14}"
@@ -105,6 +107,7 @@ def main() -> None:
     if not arguments.no_peer and find_spec("torchdeq") is None:
         parser.error("TorchDEQ is not installed: pip install -e '.[bench]', or take --no-peer")
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as shine-run does
     for model, batch in zip(models, batches, strict=True):
         at = setting(model, batch, arguments.pretrain, arguments.device)
         contenders = [ours(at, model, spec) for spec in arguments.methods.split(",")]

@@ -1,7 +1,9 @@
 """`shine-run`: compose a configuration and do what it says."""
 
 import os
+import re
 import sys
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -11,14 +13,20 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from shine_exp.errors import UserError
-from shine_exp.identity import CONFIG_DIR
+from shine_exp.identity import CONFIG_DIR, GROUPS
 from shine_exp.signals import terminated_as_interrupt
+
+OURS = (  # messages in place of Hydra's
+    (r"Could not override '(.+?)'\..*", r"\1: no such option; see shine-run --help"),
+    (r"Ambiguous value for argument '(.+?)' 1\..*", r"\1: more than one value; add -m to run each of them"),
+)
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
 def app(config: DictConfig) -> None:
     try:
         with terminated_as_interrupt():
+            refuse_single_run_of_sweep(HydraConfig.get())
             from shine_exp.runner import run  # PyTorch: only once the command line is known to compose
 
             run(config, dict(HydraConfig.get().runtime.choices))
@@ -30,6 +38,9 @@ def app(config: DictConfig) -> None:
 
 def main() -> None:
     """The command. Exit code 2 for what the user can mend, 130 where interrupted."""
+    for option in sys.argv[1:]:
+        if option.startswith("--") and option[2:].split("=")[0] in (*GROUPS, "experiment", "seed", "runtime"):
+            fail(UserError(f"{option}: options are written without dashes, {option[2:].split('=')[0]}=VALUE"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
     try:
         app()
@@ -40,6 +51,15 @@ def main() -> None:
         if user_error(error) is None:
             raise
         fail(error)
+
+
+def refuse_single_run_of_sweep(hydra_config: Any) -> None:
+    """Raises `UserError` for an experiment that lists its runs, given without -m and without saying which of them."""
+    given = {override.partition("=")[0] for override in hydra_config.overrides.task}
+    left = [key for key in hydra_config.sweeper.params or () if key not in (*given, "seed")]
+    if hydra_config.mode == RunMode.RUN and left:
+        experiment = f"experiment={hydra_config.runtime.choices['experiment']}"
+        raise UserError(f"{experiment} is a sweep; run it by shine-run -m {experiment}, or choose {', '.join(left)}")
 
 
 def user_error(error: BaseException) -> str | None:
@@ -55,7 +75,8 @@ def user_error(error: BaseException) -> str | None:
             options = ", ".join(option for option in link.options if not option.startswith("_"))
             return f"{str(link).splitlines()[0]}; there are: {options}"
         if isinstance(link, HydraException | OmegaConfBaseException):
-            return " ".join(line.strip() for line in str(link).splitlines() if line.strip())
+            message = " ".join(line.strip() for line in str(link).splitlines() if line.strip())
+            return next((found.expand(ours) for hydras, ours in OURS if (found := re.match(hydras, message))), message)
     return None
 
 

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,31 +18,47 @@ import yaml
 from filelock import FileLock, Timeout
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
+from pydantic import NonNegativeFloat, PositiveInt
 from tqdm import tqdm
 
+from shine_exp.allocator import keep_freed_memory
 from shine_exp.compatibility import DATA, check
 from shine_exp.errors import UserError
 from shine_exp.identity import Identity, identify
 from shine_exp.outer.loop import LoopState, OuterLoop
 from shine_exp.signals import deferred
 from shine_exp.trace import CONFIG, INFO, Row, Stopwatch, TraceWriter, read_info, write_json
+from shine_exp.validation import check_values
 
 CHECKPOINT = "checkpoint.pt"
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how to run: the folder of all runs, PyTorch's device and threads, seconds between checkpoints."""
+
+    results: str
+    device: str
+    threads: PositiveInt
+    checkpoint_every: NonNegativeFloat
+
+
 def run(config: DictConfig, choices: dict[str, str]) -> None:
     """Do the run, unless it is done or running; print where it stands. Raises `UserError` for what a user can mend."""
+    check_values(config)
     check(config, choices)
     identity = identify(config, choices)
-    prepare(config.runtime.device, config.runtime.threads)
-    folder = Path(config.runtime.results) / identity.folder
+    runtime: Runtime = instantiate(config.runtime)
+    prepare(runtime)
+    folder = Path(runtime.results) / identity.folder
+    if finished(folder, identity):
+        return
+    problem = load(config, identity.choices)  # before the folder is made: what is refused leaves nothing behind
     try:
         with locked(folder):
-            claim(folder, identity)
-            if (folder / INFO).is_file() and read_info(folder)["status"] in ("done", "diverged"):
-                print(f"{folder}: {read_info(folder)['status']} already, nothing to do")
-                return
-            _Session(config, identity, folder, load(config, identity.choices)).run()
+            if not finished(folder, identity):
+                claim(folder, identity)
+                _Session(instantiate(config.outer), problem, identity, folder, runtime).run()
     except Timeout:
         print(f"{folder}: another process is at work on this run, left to it")
 
@@ -57,16 +74,17 @@ def load(config: DictConfig, choices: dict[str, str]) -> Any:
     return instantiate(config.problem, _partial_=True)(splits=sets, device=config.runtime.device)
 
 
-def prepare(device: str, threads: int) -> None:
-    """Raises `UserError` where the device or the number of threads cannot be used."""
+def prepare(runtime: Runtime) -> None:
+    """Set threads and memory. Raises `UserError` where the device cannot be used."""
     try:
-        torch.empty(0, device=device)
+        torch.empty(0, device=runtime.device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"runtime.device={device}: not usable here ({reason}); take runtime.device=cpu") from error
-    if type(threads) is not int or threads < 1:
-        raise UserError(f"runtime.threads={threads}: take a whole number, 1 or larger")
-    torch.set_num_threads(threads)
+        raise UserError(
+            f"runtime.device={runtime.device}: not usable here ({reason}); take runtime.device=cpu"
+        ) from error
+    torch.set_num_threads(runtime.threads)
+    keep_freed_memory()
 
 
 @contextmanager
@@ -87,15 +105,19 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def claim(folder: Path, identity: Identity) -> None:
-    """Write config.yaml, or compare with the one that is there. Raises `UserError` where it is another run's."""
+    """Write config.yaml, unless it is there."""
     path = folder / CONFIG
     if not path.is_file():
         temporary = path.with_suffix(".tmp")
         temporary.write_text(yaml.safe_dump(identity.config, sort_keys=False, allow_unicode=True))
         os.replace(temporary, path)
-        return
+
+
+def finished(folder: Path, identity: Identity) -> bool:
+    """Whether nothing is left to do. Raises `UserError` where the folder holds a run of another configuration."""
+    path = folder / CONFIG
     try:
-        there = yaml.safe_load(path.read_text())
+        there = yaml.safe_load(path.read_text()) if path.is_file() else identity.config
     except yaml.YAMLError as error:
         raise UserError(f"{path}: damaged; delete the folder and run it again") from error
     if there != identity.config:
@@ -103,14 +125,20 @@ def claim(folder: Path, identity: Identity) -> None:
             f"{folder}: holds a run of another configuration (see {CONFIG} there); move it away, or set "
             "runtime.results=FOLDER"
         )
+    status = read_info(folder)["status"] if (folder / INFO).is_file() else None
+    if status not in ("done", "diverged"):
+        return False
+    print(f"{folder}: {status} already, nothing to do")
+    return True
 
 
 class _Session:
     """The loop, its state, its trace and its clock."""
 
-    def __init__(self, config: DictConfig, identity: Identity, folder: Path, problem: Any) -> None:
-        self.config, self.identity, self.folder, self.problem = config, identity, folder, problem
-        self.loop: OuterLoop[Any, Any] = instantiate(config.outer)
+    def __init__(
+        self, loop: OuterLoop[Any, Any], problem: Any, identity: Identity, folder: Path, runtime: Runtime
+    ) -> None:
+        self.loop, self.problem, self.identity, self.folder, self.runtime = loop, problem, identity, folder, runtime
 
     def run(self) -> None:
         self.clock, self.state, keep = self._start()
@@ -148,7 +176,7 @@ class _Session:
                 return "diverged"
             if not bar.disable:
                 bar.set_postfix(self.loop.progress(self.state))
-            if time.monotonic() - saved > self.config.runtime.checkpoint_every:
+            if time.monotonic() - saved >= self.runtime.checkpoint_every:
                 self._save()
                 saved = time.monotonic()
         return "done"
@@ -196,8 +224,8 @@ class _Session:
             "python": platform.python_version(),
             "commit": commit(),
             "host": socket.gethostname(),
-            "device": self.config.runtime.device,
-            "threads": self.config.runtime.threads,
+            "device": self.runtime.device,
+            "threads": self.runtime.threads,
         }
         write_json(self.folder / INFO, info)
 

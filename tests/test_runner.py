@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
     shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed at step 4 with a checkpoint at step 2: rows 3 and 4 are written once."""
-    command = ("outer.n_steps=6", "runtime.checkpoint_every=-1")
+    command = ("outer.n_steps=6", "runtime.checkpoint_every=0")
     kept = {}
 
     def advance(self, problem, state, inner=Descent.advance):

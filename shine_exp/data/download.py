@@ -37,9 +37,8 @@ def fetch(url: str, path: Path) -> None:
 def download_failed(url: str, path: Path, error: Exception) -> DataError:
     """What was tried, where to put a copy by hand, and what runs without a download."""
     return DataError(
-        f"cannot download {url} to {path} ({one_line(error)}); put a copy there by hand, "
-        "or take data that needs no download: data=breast_cancer, digits, synthetic_text or gaussian, for a network "
-        "digits_images or image_folder"
+        f"cannot download {url} ({one_line(error, 60)}); put a copy at {path}, or take data that needs no download, "
+        "such as data=breast_cancer, for a network data=digits_images"
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from shine_exp.solvers.broyden import Broyden
@@ -19,7 +20,7 @@ class BroydenSteps:
     (Bai et al. 2019, section 3.2; Ramzi et al. 2022, section 4.2, "refine").
     """
 
-    max_steps: int = 1000
+    max_steps: NonNegativeInt = 1000
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         n_products = 0

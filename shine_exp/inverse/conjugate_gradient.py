@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from shine_exp.errors import UnsupportedSystem
@@ -19,7 +20,7 @@ class ConjugateGradient:
     least squares can have. Raises `UnsupportedSystem` where J is not symmetric.
     """
 
-    max_steps: int = 1000
+    max_steps: NonNegativeInt = 1000
     limit_grows: bool = False
 
     needs_symmetry = True

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from pydantic import PositiveFloat
 
 from shine_exp.inverse.shine import Shine
 from shine_exp.types import Adjoint, AdjointSystem
@@ -16,7 +17,7 @@ class Fallback:
     and makes it fall back as α falls.
     """
 
-    ratio: float = 1.3
+    ratio: PositiveFloat = 1.3
 
     uses_forward_inverse = True
 

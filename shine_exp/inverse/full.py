@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from pydantic import NonNegativeInt, PositiveFloat
+
 from shine_exp.inverse.broyden import BroydenSteps
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
 from shine_exp.types import Adjoint, AdjointSystem
@@ -15,8 +17,8 @@ class Full:
     paper's "limited backward", `limit_grows` as in `ConjugateGradient`.
     """
 
-    factor: float = 0.1
-    max_steps: int = 1000
+    factor: PositiveFloat = 0.1
+    max_steps: NonNegativeInt = 1000
     limit_grows: bool = False
 
     def __call__(self, system: AdjointSystem) -> Adjoint:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from shine_exp.errors import UnsupportedSystem
@@ -18,8 +19,8 @@ class LBFGSInverse:
     Starts from `system.start`, else from 0. One system: r is (d,). Raises `UnsupportedSystem` where J is not symmetric.
     """
 
-    max_steps: int = 1000
-    memory: int = 30
+    max_steps: NonNegativeInt = 1000
+    memory: PositiveInt = 30
 
     needs_symmetry = True
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from shine_exp.types import Adjoint, AdjointSystem, Status
@@ -16,9 +17,9 @@ class Neumann:
     DIVERGED where the terms grow without bound.
     """
 
-    n_terms: int = 20
-    scale: float | None = None
-    n_power_steps: int = 10
+    n_terms: NonNegativeInt = 20
+    scale: PositiveFloat | None = None
+    n_power_steps: PositiveInt = 10
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         scale = self.scale if self.scale is not None else 1.0 / self._norm(system)

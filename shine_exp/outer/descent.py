@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from shine_exp.outer.comparison import compare
@@ -82,10 +83,10 @@ class Descent(HyperparameterLoop):
 
     oracle: Oracle
     schedule: Schedule
-    n_steps: int = 30
-    bound: float = 12.0
-    max_radius: float = 1.0
-    slack: float = 0.3
+    n_steps: PositiveInt = 30
+    bound: PositiveFloat = 12.0
+    max_radius: PositiveFloat = 1.0
+    slack: NonNegativeFloat = 0.3
     compare: bool = False
 
     needs_gradient = True

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import PositiveInt
 from torch import Tensor
 
 from shine_exp.outer.descent import DescentState, Hypergradient, Inner
@@ -25,7 +26,7 @@ class Implicit:
 
     solver: Solver[Objective]
     inverse: InverseMethod
-    opa: int | Literal["countdown"] | None = None
+    opa: PositiveInt | Literal["countdown"] | None = None
 
     def solve(self, problem: LinearModel, state: DescentState, alpha: Tensor, tol: float, left: int) -> Inner:
         solution = self.solver(

@@ -1,7 +1,10 @@
 """How the inner tolerance falls from one outer step to the next."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Interval
+from pydantic import PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -12,8 +15,8 @@ class Schedule:
     """
 
     kind: Literal["exponential", "quadratic", "cubic", "exact"]
-    first: float
-    decrease: float
+    first: PositiveFloat
+    decrease: Annotated[float, Interval(gt=0, le=1)]
 
     def __call__(self, t: int) -> float:
         return {

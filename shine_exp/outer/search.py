@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from pydantic import PositiveFloat, PositiveInt
 
 from shine_exp.outer.loop import COLUMNS, HyperparameterLoop, State, loss_row, start_point
 from shine_exp.problems.linear_model import LinearModel
@@ -37,9 +38,9 @@ class Search(HyperparameterLoop):
 
     proposer: Proposer
     solver: Solver[Objective]
-    n_steps: int
-    tol: float
-    bound: float = 12.0
+    n_steps: PositiveInt
+    tol: PositiveFloat
+    bound: PositiveFloat = 12.0
 
     columns = COLUMNS
 
@@ -104,7 +105,7 @@ class Bayesian:
     The sampler is made anew for each trial, from seed and trials before: a resumed run goes on as it would have.
     """
 
-    n_random: int
+    n_random: PositiveInt
 
     def __call__(self, tried: np.ndarray, losses: np.ndarray, n: int, bound: float, seed: int) -> np.ndarray:
         import optuna

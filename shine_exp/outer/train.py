@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -66,17 +67,17 @@ class Train:
 
     solver: Solver[RootFunction]
     inverse: InverseMethod | None
-    opa: int | None
-    n_unrolled: int | None
-    epochs: int
-    batch_size: int
-    pretrain_steps: int
-    n_pretrain_unrolled: int
-    learning_rate: float
-    final_learning_rate: float
+    opa: PositiveInt | None
+    n_unrolled: PositiveInt | None
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    pretrain_steps: NonNegativeInt
+    n_pretrain_unrolled: PositiveInt
+    learning_rate: PositiveFloat
+    final_learning_rate: NonNegativeFloat
     augment: bool
     mixed_precision: bool
-    n_power_steps: int
+    n_power_steps: NonNegativeInt
 
     problem_type = ImageClassification
     needs_gradient = True

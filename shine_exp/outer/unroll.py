@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from shine_exp.outer.descent import DescentState, Hypergradient, Inner
@@ -20,7 +21,7 @@ class Unrolled:
     """
 
     solver: Solver[Objective]
-    n_unrolled: int
+    n_unrolled: PositiveInt
 
     def solve(self, problem: LinearModel, state: DescentState, alpha: Tensor, tol: float, left: int) -> Inner:
         solution = self.solver(problem.inner(alpha), state.theta, tol)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from shine_exp.solvers.adjoint_broyden_inverse import AdjointBroydenInverse
@@ -24,9 +25,9 @@ class AdjointBroyden:
     Each sample gets its best iterate, and the estimate that it had there.
     """
 
-    max_steps: int = 50
-    memory: int | None = None
-    max_halvings: int = 0
+    max_steps: NonNegativeInt = 50
+    memory: PositiveInt | None = None
+    max_halvings: NonNegativeInt = 0
 
     finds = "root"
     leaves_inverse = True

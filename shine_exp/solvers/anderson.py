@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from shine_exp.errors import UnsupportedSolver
@@ -21,10 +22,10 @@ class Anderson:
     no inverse estimate. Raises `UnsupportedSolver` where one is to be used or made.
     """
 
-    max_steps: int = 50
-    memory: int = 5
-    mixing: float = 1.0
-    regularization: float = 1e-6
+    max_steps: NonNegativeInt = 50
+    memory: PositiveInt = 5
+    mixing: PositiveFloat = 1.0
+    regularization: NonNegativeFloat = 1e-6
 
     finds = "root"
     leaves_inverse = False

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from shine_exp.errors import UnsupportedSolver
@@ -23,9 +24,9 @@ class Broyden:
     Raises `UnsupportedSolver` for outer-problem awareness.
     """
 
-    max_steps: int = 50
-    memory: int | None = None
-    max_halvings: int = 0
+    max_steps: NonNegativeInt = 50
+    memory: PositiveInt | None = None
+    max_halvings: NonNegativeInt = 0
 
     finds = "root"
     leaves_inverse = True

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor
 
 from shine_exp.errors import UnsupportedSolver
@@ -17,8 +18,8 @@ class FixedPoint:
     inverse estimate. Raises `UnsupportedSolver` where one is to be used or made.
     """
 
-    max_steps: int = 50
-    mixing: float = 1.0
+    max_steps: NonNegativeInt = 50
+    mixing: PositiveFloat = 1.0
 
     finds = "root"
     leaves_inverse = False

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from shine_exp.errors import UnsupportedSolver
@@ -26,9 +27,9 @@ class LBFGS:
     The inverse given for a warm start is updated in place. Raises `UnsupportedSolver` where it is of another type.
     """
 
-    memory: int | None = 30
+    memory: PositiveInt | None = 30
     initial: Literal["scaled", "identity"] = "scaled"
-    max_steps: int = 1000
+    max_steps: NonNegativeInt = 1000
     line_search: StrongWolfe = field(default_factory=StrongWolfe)
 
     leaves_inverse = True

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from pydantic import PositiveInt
+
 from shine_exp.solvers.objective import Ray
 
 # Relative to φ(0), a change that rounding may have made: there the slope alone decides ("approximate Wolfe",
@@ -26,7 +28,7 @@ class StrongWolfe:
 
     c1: float = 1e-4
     c2: float = 0.9
-    max_trials: int = 25
+    max_trials: PositiveInt = 25
 
     def __call__(self, ray: Ray, value: float, slope: float, t: float = 1.0) -> float | None:
         """The step, or None where none was found. `value` and `slope` are φ(0) and φ'(0) < 0, `t` the first trial."""

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 
@@ -23,8 +24,8 @@ class ScipyMinimizer:
     """
 
     method: Literal["L-BFGS-B", "CG"]
-    memory: int = 30
-    max_steps: int = 1000
+    memory: PositiveInt = 30
+    max_steps: NonNegativeInt = 1000
 
     finds = "minimum"
     takes_awareness = False

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
@@ -24,9 +25,9 @@ class InversionQuality(HyperparameterLoop):
     """
 
     solver: LBFGS
-    n_steps: int
-    tol: float
-    opa: int
+    n_steps: PositiveInt
+    tol: PositiveFloat
+    opa: PositiveInt
 
     columns = ("estimate", "direction", "cosine", "norm_ratio", "inner_steps", "evals")
 

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -35,11 +36,11 @@ class NetworkInversion:
     """
 
     train: Train
-    forward_steps: int
-    opa: int
-    n_batches: int
-    batch_size: int
-    exact_steps: int
+    forward_steps: PositiveInt
+    opa: PositiveInt
+    n_batches: PositiveInt
+    batch_size: PositiveInt
+    exact_steps: PositiveInt
 
     problem_type = ImageClassification
     needs_gradient = False

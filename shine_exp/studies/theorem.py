@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from shine_exp.outer.comparison import compare
@@ -26,9 +27,9 @@ class Theorem(HyperparameterLoop):
     """
 
     solver: LBFGS
-    opa: list[int]
+    opa: list[PositiveInt]
     others: dict[str, InverseMethod]
-    n_steps: int
+    n_steps: PositiveInt
 
     columns = ("tol", "estimate", "relative_error", "cosine", "norm_ratio", "inner_steps", "evals", "products")
 

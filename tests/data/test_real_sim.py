@@ -114,11 +114,9 @@ def test_failed_download_says_what_to_do_and_leaves_nothing(
             monkeypatch.setattr(module, "URL", "http://127.0.0.1:1/data")
     path = tmp_path / "real-sim.bz2"
     message = refusal(tmp_path)
-    assert message.startswith(f"cannot download {module.URL} to {path} (")
-    assert "put a copy there by hand" in message
-    assert message.endswith(
-        "data=breast_cancer, digits, synthetic_text or gaussian, for a network digits_images or image_folder"
-    )
+    assert message.startswith(f"cannot download {module.URL} (")
+    assert f"put a copy at {path}" in message
+    assert message.endswith("such as data=breast_cancer, for a network data=digits_images")
     assert [file.name for file in tmp_path.iterdir()] in ([], ["real-sim.bz2.lock"])
 
 

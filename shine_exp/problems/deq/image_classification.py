@@ -1,8 +1,10 @@
 """Image classification by an MDEQ: the data, the loss, and what is measured."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -13,6 +15,7 @@ from shine_exp.problems.deq.layer import DEQ
 from shine_exp.problems.deq.linearisation import Linearisation
 from shine_exp.problems.deq.mdeq import MDEQ, Recipe
 from shine_exp.problems.deq.packing import Packing
+from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.types import InverseMethod, Solver
 
@@ -29,7 +32,10 @@ class Evaluation:
 
 
 class ImageClassification:
-    """min_w of the cross-entropy of an MDEQ's logits over the training images."""
+    """min_w of the cross-entropy of an MDEQ's logits over the training images.
+
+    Raises `UserError` where the sizes of the network do not fit together.
+    """
 
     solution = "root"
     data_type = Images
@@ -39,24 +45,30 @@ class ImageClassification:
         """The training and the test set as the data has them."""
         return images
 
-    def __init__(self, splits: Images, model: Recipe, tol: float, adjoint_tol: float, device: str) -> None:
+    def __init__(
+        self, splits: Images, model: Recipe, tol: PositiveFloat, adjoint_tol: PositiveFloat, device: str
+    ) -> None:
         self.images, self.architecture, self.device = splits, model.architecture, device
         self.tol, self.adjoint_tol = tol, adjoint_tol
         self.sizes = {"n_train": len(splits.train.labels), "n_test": len(splits.test.labels)}
+        try:
+            with torch.device("meta"):  # shapes alone
+                self._network(lambda cell: DEQ(cell, Broyden(), None))
+        except ValueError as error:
+            raise UserError(f"problem.model.architecture: its sizes do not fit together ({error})") from error
 
     def network(self, solver: Solver[RootFunction], inverse: InverseMethod | None, opa: int | None, seed: int) -> MDEQ:
-        """A new network with weights by the seed. Raises `UserError` where its sizes do not fit together."""
+        """A new network with weights by the seed."""
 
         def layer(cell: torch.nn.Module) -> DEQ:
             return DEQ(cell, solver, inverse, tol=self.tol, adjoint_tol=self.adjoint_tol, opa=opa)
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            try:
-                network = MDEQ(self.architecture, self.images.shape[0], self.images.n_classes, layer)
-            except ValueError as error:
-                raise UserError(f"problem.model.architecture: its sizes do not fit together ({error})") from error
-        return network.to(self.device)
+            return self._network(layer).to(self.device)
+
+    def _network(self, layer: Callable[[torch.nn.Module], DEQ]) -> MDEQ:
+        return MDEQ(self.architecture, self.images.shape[0], self.images.n_classes, layer)
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised training images and their labels, on the device."""

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from shine_exp.problems.deq.cell import MultiscaleCell
@@ -18,13 +21,13 @@ from shine_exp.problems.deq.unroll import unroll
 class Architecture:
     """The sizes of an MDEQ: one entry of `channels` and `head_channels` per branch, each at half the resolution."""
 
-    channels: Sequence[int]
-    head_channels: Sequence[int]
-    final_channels: int
-    expansion: int
-    groups: int
-    n_downsamplings: int
-    dropout: float
+    channels: Sequence[PositiveInt]
+    head_channels: Sequence[PositiveInt]
+    final_channels: PositiveInt
+    expansion: PositiveInt
+    groups: PositiveInt
+    n_downsamplings: NonNegativeInt
+    dropout: Annotated[float, Interval(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,11 @@ class Recipe:
     """
 
     architecture: Architecture
-    forward_steps: int
-    backward_steps: int
-    epochs: int
-    batch_size: int
-    pretrain_steps: int
+    forward_steps: PositiveInt
+    backward_steps: PositiveInt
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    pretrain_steps: NonNegativeInt
     augment: bool
 
 
