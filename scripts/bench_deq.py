@@ -2,7 +2,7 @@
 
     python scripts/bench_deq.py                                      TINY at batch 32, then LARGE at batch 8
     python scripts/bench_deq.py --model micro --batch 4 --no-peer    one model, without TorchDEQ
-    python scripts/bench_deq.py --methods full,full@anderson,opa     METHOD or METHOD@SOLVER, of conf/
+    python scripts/bench_deq.py --methods full:14,full@anderson,opa  METHOD, METHOD:STEPS or METHOD@SOLVER, of conf/
 
 All contenders get one cell object (channels-last, weight norm, no dropout), one injection (of seeded normal images,
 3 × 32 × 32), the start 0, the gradient r at the layer's output (seeded normal) and, with tolerances of 0, exactly the
@@ -17,8 +17,8 @@ random labels: no trained network, but no longer the initial cell, on which solv
 - f: evaluations of f, forward + backward; vjp: passes back through f, forward + backward, that to the parameters
   included. Counted by this script inside the cell, in a run off the clock.
 - residuals, median and largest over the batch: ‖z − f(z)‖ / ‖z‖ where the solver ended, ‖Jᵀu − r‖ / ‖r‖ of the u that
-  enters the recorded evaluation, J at that evaluation. Computed here from z and u, alike for all. An unrolled
-  (phantom) gradient has no u. TorchDEQ without `hook` solves with the J of one evaluation later, at f(z).
+  enters the recorded evaluation, J at that evaluation. Computed here from z and u, alike for all. `full:14` has so many
+  backward steps, to compare at a peer's residual where that of `full` is smaller. An unrolled (phantom) gradient has no u. TorchDEQ without `hook` solves with the J of one evaluation later, at f(z).
 - peak: of memory during the forward and during the backward pass, above what was there before both. On the CPU of
   the resident set (Linux, which can reset it), after the allocator has returned what it holds; on CUDA as allocated.
 
@@ -38,8 +38,8 @@ from torch import Tensor
 
 from shine_exp.allocator import keep_freed_memory
 
-METHODS = "full,full@anderson,shine,jf,refine,neumann,opa"
-HEADER = f"{'':26}{'f':>7}{'vjp':>7}{'fwd ms':>9}{'bwd ms':>9}{'/ one vjp':>11}{'‖z − f(z)‖ / ‖z‖':>20}"
+METHODS = "full,full:14,full@anderson,shine,jf,refine,neumann,opa"
+HEADER = f"{'':26}{'f':>7}{'vjp':>7}{'fwd ms':>9}{'bwd ms':>9}{'/ vjp':>7}{'/ vjp, z':>9}{'‖z − f(z)‖ / ‖z‖':>20}"
 HEADER += f"{'‖Jᵀu − r‖ / ‖r‖':>20}{'peak MiB':>14}"
 
 
@@ -66,7 +66,8 @@ def table(contenders: Sequence[Contender], at: Setting, repeats: int) -> None:
         forward, backward = (statistics.median(r[name][i] for r in rounds) for i in (0, 1))
         residuals = ("", "") if name in FLOORS else (spread(facts.forward), spread(facts.backward))
         print(
-            f"{name:26}{facts.evals:>7}{facts.vjps:>7}{forward:9.0f}{backward:9.0f}{ratio(name, FLOORS[0], 1):11.2f}"
+            f"{name:26}{facts.evals:>7}{facts.vjps:>7}{forward:9.0f}{backward:9.0f}{ratio(name, FLOORS[0], 1):7.2f}"
+            f"{ratio(name, FLOORS[1], 1):9.2f}"
             f"{residuals[0]:>20}{residuals[1]:>20}{pair(*memory[name]):>14}",
             flush=True,
         )

@@ -48,12 +48,14 @@ class Contender:
 
 
 def configuration(model: str, spec: str, *overrides: str) -> DictConfig:
-    """conf/ composed for METHOD or METHOD@SOLVER."""
-    method, _, solver = spec.partition("@")
+    """conf/ composed for METHOD, METHOD@SOLVER or either with :STEPS, those of the backward pass."""
+    name, _, steps = spec.partition(":")
+    method, _, solver = name.partition("@")
     solver = solver or ("adjoint_broyden" if method == "opa" else "broyden")
     options = ["problem=mdeq", f"problem/model={model}", f"method={method}", f"solver={solver}"]
+    limit = [f"problem.model.backward_steps={steps}"] if steps else []
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("config", [*options, "problem.model.architecture.dropout=0", *overrides])
+        return compose("config", [*options, "problem.model.architecture.dropout=0", *limit, *overrides])
 
 
 def setting(model: str, batch: int, pretrain: int, device: str) -> Setting:
