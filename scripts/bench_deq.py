@@ -18,8 +18,8 @@ random labels: no trained network, but no longer the initial cell, on which solv
   included. Counted by this script inside the cell, in a run off the clock.
 - residuals, median and largest over the batch: ‖z − f(z)‖ / ‖z‖ where the solver ended, ‖Jᵀu − r‖ / ‖r‖ of the u that
   enters the recorded evaluation, J at that evaluation. Computed here from z and u, alike for all. `full:14` has so many
-  backward steps, to compare at a peer's residual where that of `full` is smaller. An unrolled (phantom) gradient has no u.
-  TorchDEQ without `hook` solves with the J of one evaluation later, at f(z).
+  backward steps, to compare at a peer's residual where that of `full` is smaller. A phantom gradient has no u. TorchDEQ
+  without `hook` solves with the J of one evaluation later, at f(z).
 - peak: of memory during the forward and during the backward pass, above what was there before both. On the CPU of
   the resident set (Linux, which can reset it), after the allocator has returned what it holds; on CUDA as allocated.
 
