@@ -1,4 +1,7 @@
-"""fig1, figE1, figNLS, fig2-left and curves-…: how far the held-out loss is from the best, against what it cost."""
+"""fig1, figE1, figNLS, fig2-left and curves-…: how far both losses are from the best, against what it cost.
+
+The held-out loss, as published, from the lowest that a run passed; the outer loss from the lowest that a run ended at.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +11,26 @@ import numpy as np
 
 from shine_exp.figures.aggregate import Trace, aggregate
 from shine_exp.figures.drawing import Drawing, how_to_make
-from shine_exp.figures.runs import best_per_seed, by_label, count, is_finished, place, seeds_of, setting
-from shine_exp.figures.style import PROBLEMS, data_name, legends_below, limit_log_y, new_figure, styles
+from shine_exp.figures.runs import (
+    best_end_per_seed,
+    best_per_seed,
+    by_label,
+    count,
+    is_finished,
+    place,
+    seeds_of,
+    setting,
+)
+from shine_exp.figures.style import PROBLEMS, data_name, legend_for_all, limit_log_y, new_figure, styles
 from shine_exp.trace import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LOSS = "test_loss"
+LOSSES = {
+    "test_loss": ("held-out loss − best passed", best_per_seed),
+    "outer_loss": ("|outer loss − best end|", best_end_per_seed),
+}
 X_LABELS = {
     "time": "time (s)",
     "products": "gradient evaluations + Hessian products\n(two passes over the data each)",
@@ -75,11 +90,11 @@ def draw_curves(where: str, runs: Sequence[Run], x: str) -> Drawing:
     return _draw(f"curves-{where}", [Panel(title, by_label(there), there, unfinished=True)], [], x, (0.1, 0.9))
 
 
-def trace_of(run: Run, x: str, best: float) -> Trace:
-    """Cost and suboptimality at each step where the held-out loss is finite."""
-    frame = run.trace[np.isfinite(run.trace[LOSS])]
+def trace_of(run: Run, x: str, loss: str, best: float) -> Trace:
+    """Cost and distance from the best at each step where the loss is finite."""
+    frame = run.trace[np.isfinite(run.trace[loss])]
     cost = {"time": frame["time"], "products": frame["evals"] + frame["products"], "steps": frame["step"]}[x]
-    return cost.to_numpy(float), frame[LOSS].to_numpy(float) - best
+    return cost.to_numpy(float), np.abs(frame[loss].to_numpy(float) - best)
 
 
 def _panel(comparison: Comparison, data: str, runs: Sequence[Run]) -> tuple[Panel | None, list[str]]:
@@ -105,22 +120,23 @@ def _draw(name: str, panels: Sequence[Panel], notes: Iterable[str], x: str, band
     name = name if x == "time" else f"{name}-{x}"
     if not panels:
         return Drawing(name, None, tuple(notes))
-    figure, axes = new_figure(1, len(panels))
-    for panel, ax in zip(panels, axes[0], strict=True):
-        _draw_panel(ax, panel, x, band)
-    axes[0][0].set_ylabel("held-out loss − best")
-    legends_below(figure, f"median and {100 * band[0]:.0f} – {100 * band[1]:.0f} % of seeds")
+    figure, axes = new_figure(len(panels), len(LOSSES))
+    for panel, row in zip(panels, axes, strict=True):
+        for ax, (loss, (distance, _)) in zip(row, LOSSES.items(), strict=True):
+            _draw_panel(ax, panel, loss, x, band)
+            ax.set_ylabel(distance)
+    legend_for_all(figure, f"median and {100 * band[0]:.0f} – {100 * band[1]:.0f} % of seeds")
     return Drawing(name, figure, tuple(notes))
 
 
-def _draw_panel(ax: "Axes", panel: Panel, x: str, band: tuple[float, float]) -> None:
+def _draw_panel(ax: "Axes", panel: Panel, loss: str, x: str, band: tuple[float, float]) -> None:
     seeds = seeds_of(run for runs in panel.curves.values() for run in runs)
-    best = best_per_seed(panel.everything, LOSS)
+    best = LOSSES[loss][1](panel.everything, loss)
     medians: list[float] = []
     for index, (label, style) in enumerate(styles(list(panel.curves)).items()):
         runs = panel.curves[label]
         drawn = [run for run in runs if panel.unfinished or is_finished(run)]
-        traces = [trace_of(run, x, best[setting(run), run.info["seed"]]) for run in drawn]
+        traces = [trace_of(run, x, loss, best[setting(run), run.info["seed"]]) for run in drawn]
         curve = aggregate(traces, band, log=x != "steps")
         counts = count(runs, seeds_of(runs) if panel.unfinished else seeds)
         name = style.name if counts.done == len(seeds) else f"{style.name} ({counts})"

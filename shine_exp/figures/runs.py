@@ -86,10 +86,22 @@ def seeds_of(runs: Iterable[Run]) -> set[int]:
 
 
 def best_per_seed(runs: Iterable[Run], column: str) -> dict[tuple[Setting, int], float]:
-    """The lowest finite value of a loss that any run, finished or not, of a setting and seed reached."""
+    """The lowest finite value of a loss that any run, finished or not, of a setting and seed passed."""
+    return _lowest(runs, column, slice(None))
+
+
+def best_end_per_seed(runs: Iterable[Run], column: str) -> dict[tuple[Setting, int], float]:
+    """The lowest finite loss that any run, finished or not, of a setting and seed has come to by its last row.
+
+    On its way a run can pass a lower outer loss than that of any θ*: a loosely solved θ is regularised by that too.
+    """
+    return _lowest(runs, column, slice(-1, None))
+
+
+def _lowest(runs: Iterable[Run], column: str, rows: slice) -> dict[tuple[Setting, int], float]:
     best: dict[tuple[Setting, int], float] = {}
     for run in runs:
-        values = run.trace[column].to_numpy(float)
+        values = run.trace[column].to_numpy(float)[rows]
         key = (setting(run), run.info["seed"])
         best[key] = min(best.get(key, np.inf), np.min(values[np.isfinite(values)], initial=np.inf))
     return best

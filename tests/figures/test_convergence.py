@@ -139,6 +139,17 @@ def test_a_method_looks_the_same_in_each_figure(add_run, draw: Draw) -> None:
     assert len(set.union(*looks.values())) == len(looks) == 5
 
 
+def test_the_outer_loss_is_measured_from_the_best_end(add_run, draw: Draw) -> None:
+    add_run("shine", 0, [(1, 1, 0.9, 0.5), (2, 2, 0.1, 0.5), (3, 3, 0.3, 0.5)])
+    add_run("cg", 0, [(1, 1, 0.9, 0.5), (3, 3, 0.4, 0.5)])
+    drawing = draw("fig1")
+    assert drawing.figure is not None
+    ax = drawing.figure.axes[1]
+    (shine,) = (line for line in ax.get_lines() if line.get_label() == "SHINE")
+    assert np.round(shine.get_ydata(), 9).tolist() == [0.6, 0.2, 0]
+    assert ax.get_ylabel() == "|outer loss − best end|"
+
+
 @pytest.mark.parametrize(("name", "quantiles"), [("fig1", (0.1, 0.9)), ("fig2-left", (0.25, 0.75))])
 def test_bands(add_run, draw: Draw, name: str, quantiles: tuple[float, float]) -> None:
     for seed in range(11):
@@ -150,7 +161,6 @@ def test_bands(add_run, draw: Draw, name: str, quantiles: tuple[float, float]) -
     shine = [line.get_label() for line in ax.get_lines()].index("SHINE")
     y = ax.collections[shine].get_paths()[0].vertices[:, 1]
     assert (y.min(), y.max()) == pytest.approx(quantiles)
-    legend = ax.get_legend()
-    assert legend is not None
+    (legend,) = drawing.figure.legends
     low, high = (f"{100 * quantile:.0f}" for quantile in quantiles)
     assert legend.get_title().get_text() == f"median and {low} – {high} % of seeds"

@@ -4,7 +4,15 @@ import pytest
 
 from shine_exp.errors import UserError
 from shine_exp.figures.read import is_search, read_runs
-from shine_exp.figures.runs import best_per_seed, by_label, by_setting, count, setting, unfinished_lines
+from shine_exp.figures.runs import (
+    best_end_per_seed,
+    best_per_seed,
+    by_label,
+    by_setting,
+    count,
+    setting,
+    unfinished_lines,
+)
 
 ROWS = [(1, 10, 0.5, 0.6), (2, 20, 0.3, 0.4)]
 
@@ -37,6 +45,8 @@ def test_the_best_is_that_of_a_seed_over_all_methods_and_statuses(add_run, resul
     assert (outer[here, 0], outer[here, 1]) == (0.2, 0.9)
     assert (held_out[here, 0], held_out[here, 1]) == (0.4, 0.8)
     assert outer[("logreg-20news", "data.subset=100"), 0] == 0.02
+    ends = best_end_per_seed(runs, "test_loss")
+    assert (ends[here, 0], ends[here, 1]) == (0.45, 0.8)
 
 
 def test_only_a_change_of_problem_or_data_makes_another_setting(add_run, results: Path) -> None:
