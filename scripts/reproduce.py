@@ -37,7 +37,7 @@ FULL = {
     "fig2_left": [Sweep("experiment=fig2_left", 20)],
     "fig2_right": [Sweep("experiment=fig2_right", 1)],
     "fig_theorem": [Sweep("experiment=fig_theorem", 15)],
-    "groups": [Sweep("method=shine,cg,grid,random,bayes data=20news problem.groups=1,10,100,1000 seed=range(3)", 90)],
+    "fig_groups": [Sweep("experiment=fig_groups", 90)],
     "fig3": [
         Sweep(f"experiment=fig3 {IMAGES}", 120),
         *(Sweep(f"experiment=fig3 {IMAGES} method={method} {key}=1,2", 45) for method, key in STEPS),
@@ -51,7 +51,7 @@ FAST = {
     "fig2_left": [Sweep("experiment=fig2_left seed=0", 2)],
     "fig2_right": [Sweep("experiment=fig2_right", 1)],
     "fig_theorem": [Sweep("experiment=fig_theorem seed=range(3)", 2)],
-    "groups": [Sweep("method=shine,cg,grid,random,bayes problem.groups=1,5,30 seed=0", 2)],
+    "fig_groups": [Sweep("experiment=fig_groups data=breast_cancer problem.groups=1,5,30 seed=0", 2)],
     "fig3": [Sweep("experiment=fig3 seed=0", 5)],
     "figE2": [Sweep("experiment=figE2 seed=0", 2)],
 }

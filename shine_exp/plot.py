@@ -14,6 +14,8 @@ from shine_exp.figures.contractivity import NAME as CONTRACTIVITY_TABLE
 from shine_exp.figures.contractivity import draw_contractivity
 from shine_exp.figures.convergence import COMPARISONS, X_LABELS, draw_comparison, draw_curves
 from shine_exp.figures.drawing import Drawing
+from shine_exp.figures.groups import NAME as GROUPS_FIGURE
+from shine_exp.figures.groups import draw_groups
 from shine_exp.figures.inversion import NAME as INVERSION_FIGURE
 from shine_exp.figures.inversion import draw_inversion
 from shine_exp.figures.network_curves import draw_network_curves
@@ -42,6 +44,7 @@ figures:
   fig2-left   HOAG, SHINE and SHINE-OPA on 20news
   fig2-right  quality of the inverse estimates
   fig-theorem error of the hypergradient against the inner tolerance
+  fig-groups  what methods end at, by the number of hyperparameters
   fig3        accuracy of networks against the time of a backward pass, beside RESULTS/paper/fig3.csv
   figE2       quality of the inverse estimates in a network
   curves      curves-PROBLEM-DATA for each problem and data there is: all methods and variants found
@@ -109,6 +112,7 @@ def _figures(
     studies = {
         INVERSION_FIGURE: partial(draw_inversion, runs),
         THEOREM_FIGURE: partial(draw_theorem, runs),
+        GROUPS_FIGURE: partial(draw_groups, searches),
         BACKWARD_TIME_FIGURE: partial(draw_backward_time, runs, options.results / "paper" / "fig3.csv"),
         NETWORK_INVERSION_FIGURE: partial(draw_network_inversion, runs),
         CONTRACTIVITY_TABLE: partial(draw_contractivity, runs),

@@ -179,6 +179,9 @@ def test_every_experiment_composes_and_sweeps_over_options_that_exist(experiment
         if key == "seed":
             assert values.startswith("range(")
             continue
+        if key == "problem.groups":
+            assert all(composed(f"{key}={n}").problem.groups == int(n) for n in values.split(","))
+            continue
         for option in values.split(","):
             assert option in options(key)
             assert composed(f"experiment={experiment}", f"{key}={option}").hydra.runtime.choices[key] == option

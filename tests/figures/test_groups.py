@@ -1,0 +1,38 @@
+from pathlib import Path
+
+from shine_exp.figures.groups import draw_groups
+from shine_exp.figures.read import read_runs
+
+
+def points(line) -> list[tuple[float, float]]:
+    return [(x, round(y, 9)) for x, y in line.get_xydata().tolist()]
+
+
+def test_the_last_losses_by_number_of_groups(add_run, results: Path) -> None:
+    """Seeds 0 and 1 have several groups; seed 2 has not, a run of another memory and one of a file do not belong."""
+    for seed, (one, ten) in enumerate([(0.5, 0.3), (0.7, 0.1)]):
+        add_run("shine", seed, [(0, 0, 9, 9), (1, 1, one, 0.8)])
+        add_run("shine", seed, [(0, 0, 9, 9), (1, 1, ten, 0.6)], differs={"problem.groups": 10}, suffix="-g")
+    add_run("shine", 2, [(1, 1, 0.0, 0.0)])
+    add_run("shine", 0, [(1, 1, 0.0, 0.0)], differs={"problem.groups": 10, "solver.memory": 5}, suffix="-m")
+    add_run("shine", 0, [(1, 1, 0.0, 0.0)], differs={"problem.groups": "mine.txt"}, suffix="-f")
+    drawing = draw_groups(read_runs(results))
+    assert drawing.figure is not None
+    outer, held_out = drawing.figure.axes
+    (bars,) = outer.containers
+    assert points(bars.lines[0]) == [(1, 0.6), (10, 0.2)]
+    low, high = (points(cap) for cap in bars.lines[1])
+    assert low == [(1, 0.5), (10, 0.1)]
+    assert high == [(1, 0.7), (10, 0.3)]
+    assert points(held_out.containers[0].lines[0]) == [(1, 0.8), (10, 0.6)]
+    assert "(2 seeds)" in outer.get_title()
+
+
+def test_nothing_to_draw(add_run, results: Path) -> None:
+    add_run("shine", 0, [(1, 1, 0.5, 0.5)])
+    add_run("shine", 1, [(1, 1, 0.5, 0.5)], status="running", differs={"problem.groups": 2}, suffix="-g")
+    drawing = draw_groups(read_runs(results))
+    assert drawing.figure is None
+    assert drawing.notes == (
+        "fig-groups: no finished runs with several groups; make them with: shine-run -m experiment=fig_groups",
+    )
