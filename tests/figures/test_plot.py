@@ -34,9 +34,10 @@ def add_everything(add_run) -> None:
     add_run("shine", 0, [row], outer="theorem", suffix="-t")
     row = {"step": 0, "time": 0.0, "estimate": "shine", "direction": "random", "cosine": 0.9, "norm_ratio": 0.5}
     add_run("shine", 0, [row], outer="inversion_quality", suffix="-i")
+    add_run("shine", 0, [(0, 1, 0.5, 0.5)], differs={"problem.groups": 2}, suffix="-g")
 
 
-LINEAR = ("fig1", "fig2-left", "figE1", "figNLS", "fig2-right", "fig-theorem")
+LINEAR = ("fig1", "fig2-left", "figE1", "figNLS", "fig2-right", "fig-theorem", "fig-groups")
 NETWORKS = ("fig3", "figE2", "table-contractivity", "table-networks")
 PAPER = (*LINEAR, *NETWORKS)
 NAMES = (*LINEAR, "curves-logreg-20news", "curves-nls-20news")
