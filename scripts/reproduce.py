@@ -14,6 +14,8 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,15 @@ def main() -> None:
     options = parser.parse_args()
     sweeps = FAST if options.fast else FULL
     if unknown := [name for name in options.figures if name not in sweeps]:
-        parser.error(f"no such figure: {', '.join(unknown)}; there are: {', '.join(sweeps)}")
+        refuse(f"no such figure: {', '.join(unknown)}; there are: {', '.join(sweeps)}")
     chosen = {name: sweeps[name] for name in options.figures or (sweeps if options.list else [])}
     if not chosen:
-        parser.error(f"name one or more of: {', '.join(sweeps)}")
+        refuse(f"name one or more of: {', '.join(sweeps)}")
+    needs_images = any("{images}" in sweep.overrides for todo in chosen.values() for sweep in todo)
+    if needs_images and not (options.list or Path(options.images).exists()):
+        refuse(
+            f"{options.images}: no such folder or file; say where CIFAR-10's images are: --images PATH, or take --fast"
+        )
     commands = []
     for name, todo in chosen.items():
         print(
@@ -89,9 +96,14 @@ def main() -> None:
 
 
 def run(commands: list[list[str]]) -> None:
-    """One after the other; a sweep that fails does not keep the others from running. Exits 1 if one did."""
+    """One after the other, whatever becomes of one; exits with the first code that is not 0."""
     codes = [subprocess.run(command, check=False).returncode for command in commands]
-    sys.exit(1 if any(codes) else 0)
+    sys.exit(next(filter(None, codes), 0))
+
+
+def refuse(message: str) -> NoReturn:
+    print(f"reproduce.py: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":
