@@ -1,11 +1,13 @@
 """The exact optimum of the outer problem on 20newsgroups, by scikit-learn and SciPy alone: a judge for our solvers.
 
     python scripts/exact_optimum.py --seeds 0 1 2      prints α*, the outer loss there and the held-out loss (sums)
+    python scripts/exact_optimum.py --runs results     and how far from it the runs with default settings ended, in %
 
 Newton-CG at six values of α, then in a bounded scalar search between the neighbours of the best: some 15 fits a seed.
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -13,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from shine_exp.data.newsgroups import newsgroups
 from shine_exp.data.splits import Rows, Splits, split
+from shine_exp.trace import load_runs
 
 GRID = (-3.0, -4.0, -5.0, -6.0, -7.0, -8.0)
 
@@ -44,14 +47,29 @@ def optimum(splits: Splits) -> tuple[float, float, float]:
     return float(alpha), outer(alpha), loss(model, splits.test)
 
 
+def last_losses(results: Path) -> dict[str, dict[int, float]]:
+    """The last outer loss (sum) by method and seed."""
+    ends: dict[str, dict[int, float]] = {}
+    for run in load_runs(results):
+        choices = run.info["choices"]
+        if (choices["problem"], choices["data"], run.info["differs"]) == ("logreg", "20news", {}):
+            last = float(run.trace["outer_loss"].iloc[-1]) * run.info["n_outer"]
+            ends.setdefault(choices["method"], {})[run.info["seed"]] = last
+    return ends
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--runs", type=Path, help="a results folder")
+    options = parser.parse_args()
+    ends = last_losses(options.runs) if options.runs else {}
     data = newsgroups(data_home=None, scaling="none")
-    print(f"{'seed':>4} {'alpha':>8} {'outer':>9} {'held-out':>9}")
-    for seed in parser.parse_args().seeds:
+    print(f"{'seed':>4} {'alpha':>8} {'outer':>9} {'held-out':>9} ", "".join(f"{method:>11}" for method in ends))
+    for seed in options.seeds:
         alpha, outer, held_out = optimum(split(data, seed))
-        print(f"{seed:4d} {alpha:8.3f} {outer:9.3f} {held_out:9.3f}", flush=True)
+        above = (f"{100 * (end[seed] / outer - 1):+11.3f}" if seed in end else f"{'–':>11}" for end in ends.values())
+        print(f"{seed:4d} {alpha:8.3f} {outer:9.3f} {held_out:9.3f} ", "".join(above), flush=True)
 
 
 if __name__ == "__main__":
