@@ -27,7 +27,7 @@ from shine_exp.figures.networks import is_training
 from shine_exp.figures.read import is_search, read_runs
 from shine_exp.figures.runs import place, unfinished_lines
 from shine_exp.figures.style import house_style, save
-from shine_exp.figures.table import aligned, as_markdown, as_text, make_table, markdown, save_csv, write_csv
+from shine_exp.figures.table import draw_table
 from shine_exp.figures.theorem import NAME as THEOREM_FIGURE
 from shine_exp.figures.theorem import draw_theorem
 from shine_exp.trace import Run
@@ -76,32 +76,23 @@ def plot(options: argparse.Namespace) -> None:
     searches = [run for run in runs if is_search(run)]
     figures = _chosen(_figures(runs, searches, options), options.figure)
     out = options.out or options.results / "figures"
-    table = make_table(searches)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if table:
-            write_csv(table, out / "table.csv")
-            (out / "table.md").write_text(as_markdown(table))
         with house_style():
-            drawings = [draw() for draw in figures.values()]
+            drawings = [draw_table(searches), *(draw() for draw in figures.values())]
             written = [path for drawing in drawings for path in _write(drawing, out)]
     except OSError as error:
         raise UserError(
             f"cannot write into {out}: {error.strerror or error}; choose another folder: --out DIR"
         ) from error
-    lines = [as_text(table), ""] if table else []
-    lines += [line for d in drawings if d.table is not None for line in (f"{d.name}:", aligned(d.table.lines), "")]
+    lines = [line for d in drawings if d.table is not None for line in (f"{d.name}:", d.table.aligned(), "")]
     lines += [*unfinished_lines(runs), *(note for drawing in drawings for note in drawing.notes)]
     print("\n".join([*lines, *(f"wrote {path}" for path in written)]))
 
 
 def _write(drawing: Drawing, out: Path) -> list[Path]:
-    paths = save(drawing.figure, out, drawing.name) if drawing.figure is not None else []
-    if drawing.table is not None:
-        paths += [out / f"{drawing.name}.csv", out / f"{drawing.name}.md"]
-        save_csv(drawing.table.data, paths[-2])
-        paths[-1].write_text(markdown(drawing.table.lines, drawing.table.note))
-    return paths
+    figure = save(drawing.figure, out, drawing.name) if drawing.figure is not None else []
+    return figure + (drawing.table.save(out, drawing.name) if drawing.table is not None else [])
 
 
 def _figures(

@@ -1,21 +1,27 @@
 """The table: what each method spends until it is, and stays, within 1 % and 0.1 % of the best outer loss."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from shine_exp.figures.drawing import Drawing, Table
 from shine_exp.figures.runs import Counts, best_end_per_seed, by_label, count, is_finished, place, seeds_of, setting
 from shine_exp.trace import Run
 
+NAME = "table"
 SHARES = (0.01, 0.001)
 QUANTITIES = ("time", "products", "held_out")
 HEADER = (
     "problem-data", "method", "within", "reached", "time (s)", "products", "held-out loss",
     "diverged", "unfinished", "missing",
 )  # fmt: skip
+
+NOTE = (
+    "Median [lowest, highest] of the seeds that reached it and stayed; the best is the lowest outer loss at the end of "
+    "any run; products: gradient evaluations + Hessian products."
+)
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,17 @@ class Entry:
     arrivals: pd.DataFrame
 
 
-def make_table(runs: Sequence[Run]) -> list[Entry]:
-    """The entries, by problem and data, label, and share; unfinished runs are only counted."""
+def draw_table(runs: Sequence[Run]) -> Drawing:
+    """Two lines for each label of a problem on its data."""
+    entries = make_entries(runs)
+    if not entries:
+        return Drawing(NAME, None)
+    lines = (HEADER, *map(_cells, entries))
+    return Drawing(NAME, None, table=Table(lines, NOTE, pd.DataFrame([_numbers(entry) for entry in entries])))
+
+
+def make_entries(runs: Sequence[Run]) -> list[Entry]:
+    """By problem and data, label, and share; unfinished runs are only counted."""
     best = best_end_per_seed(runs, "outer_loss")
     entries = []
     for where in sorted({place(run) for run in runs}):
@@ -58,53 +73,16 @@ def _arrival(run: Run, best: float, share: float) -> tuple[float, float, float] 
     return first["time"], first["evals"] + first["products"], first["test_loss"]
 
 
-def as_text(entries: Iterable[Entry]) -> str:
-    return aligned([HEADER, *map(_cells, entries)])
-
-
-def as_markdown(entries: Iterable[Entry]) -> str:
-    note = (
-        "Median [lowest, highest] of the seeds that reached it and stayed; best: the lowest outer loss at the end of a "
-        "run; products: gradient evaluations + Hessian products."
-    )
-    return markdown([HEADER, *map(_cells, entries)], note)
-
-
-def aligned(lines: Sequence[tuple[str, ...]]) -> str:
-    """Aligned columns for the terminal."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-
-
-def markdown(lines: Sequence[tuple[str, ...]], note: str) -> str:
-    """A table, its header the first line, and a note below it."""
-    ruled = [lines[0], tuple("---" for _ in lines[0]), *lines[1:]]
-    rows = ("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in ruled)
-    return "\n".join([*rows, "", note, ""])
-
-
-def save_csv(data: pd.DataFrame, path: Path) -> None:
-    data.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def write_csv(entries: Iterable[Entry], path: Path) -> None:
-    """One row an entry, each quantity as median, min and max; empty where no seed got there."""
-    rows = []
-    for entry in entries:
-        counts = entry.counts
-        row = {
-            "problem_data": entry.where,
-            "method": entry.label,
-            "within": entry.share,
-            "reached": len(entry.arrivals),
-        }
-        row |= {"seeds": counts.total, "diverged": counts.diverged}
-        row |= {"unfinished": counts.unfinished, "missing": counts.missing}
-        for quantity in QUANTITIES:
-            column = entry.arrivals[quantity]
-            row |= {f"{quantity}_{name}": getattr(column, name)() for name in ("median", "min", "max")}
-        rows.append(row)
-    save_csv(pd.DataFrame(rows), path)
+def _numbers(entry: Entry) -> dict[str, object]:
+    """Each quantity as median, min and max; empty where no seed got there."""
+    counts = entry.counts
+    row: dict[str, object] = {"problem_data": entry.where, "method": entry.label, "within": entry.share}
+    row |= {"reached": len(entry.arrivals), "seeds": counts.total, "diverged": counts.diverged}
+    row |= {"unfinished": counts.unfinished, "missing": counts.missing}
+    for quantity in QUANTITIES:
+        column = entry.arrivals[quantity]
+        row |= {f"{quantity}_{name}": getattr(column, name)() for name in ("median", "min", "max")}
+    return row
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def test_every_figure_is_written_twice_and_again_byte_for_byte(add_run, results:
     assert files["fig1.png"].startswith(b"\x89PNG")
     assert files["fig1.pdf"].startswith(b"%PDF")
     for name in files:
-        assert name.startswith("table") or f"wrote {results / 'figures' / name}" in out
+        assert f"wrote {results / 'figures' / name}" in out
     command = [sys.executable, "-m", "shine_exp.plot", str(results), "--out", str(results / "again")]
     elsewhere = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
     subprocess.run([*command, "--figure", "fig1", "--figure", "fig2-right"], env=elsewhere, check=True)
@@ -96,8 +96,9 @@ def test_table_unfinished_and_missing_are_printed(add_run, results: Path, shine_
     code, out, _ = shine_plot(results, "--figure", "fig1")
     lines = out.splitlines()
     assert code == 0
-    assert lines[0].startswith("problem-data")
-    assert lines[3].split() == [
+    assert lines[0] == "table:"
+    assert lines[1].startswith("problem-data")
+    assert lines[4].split() == [
         "logreg-20news",
         "shine",
         "1",
@@ -121,7 +122,12 @@ def test_table_unfinished_and_missing_are_printed(add_run, results: Path, shine_
     assert "not finished, so not in the table and the paper's figures: logreg-20news, cg: seed 4 interrupted" in lines
     how = "make them with: shine-run -m experiment=fig1"
     assert f"fig1: no finished runs of method refine, cg, jf, grid on logreg-20news; {how}" in lines
-    assert [line.split("/")[-1] for line in lines if line.startswith("wrote")] == ["fig1.png", "fig1.pdf"]
+    assert [line.split("/")[-1] for line in lines if line.startswith("wrote")] == [
+        "table.csv",
+        "table.md",
+        "fig1.png",
+        "fig1.pdf",
+    ]
 
 
 def just_begun(folder: Path) -> None:
@@ -138,7 +144,7 @@ def test_runs_without_a_row_are_reported_and_not_drawn(add_run, results: Path, s
     assert (code, err) == (0, "")
     waiting = "not finished, so not in the table and the paper's figures: logreg-20news, shine"
     assert f"{waiting}: seed 0 running, seed 1 interrupted" in out.splitlines()
-    assert "wrote" not in out
+    assert not [line for line in out.splitlines() if line.endswith((".png", ".pdf"))]
     add_run("shine", 2, ROWS)
     add_run("cg", 2, ROWS)
     just_begun(add_run("cg", 0, ROWS, status="running"))

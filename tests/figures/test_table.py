@@ -3,12 +3,20 @@ from pathlib import Path
 
 import pytest
 
+from shine_exp.figures.drawing import Table
 from shine_exp.figures.read import read_runs
-from shine_exp.figures.table import Entry, as_markdown, as_text, make_table, write_csv
+from shine_exp.figures.table import draw_table, make_entries
+from shine_exp.trace import Run
+
+
+def drawn(runs: list[Run]) -> Table:
+    table = draw_table(runs).table
+    assert table is not None
+    return table
 
 
 @pytest.fixture
-def entries(add_run, results: Path) -> list[Entry]:
+def runs(add_run, results: Path) -> list[Run]:
     """Best ends: 1.0 for seed 0 (by cg), 2.0 for seed 1 (by shine), none for seed 2; 0.9 was passed, not kept."""
     add_run("shine", 0, [(1, 10, 5, 7), (2, 20, 0.9, 6), (3, 30, 1.01, 5), (4, 40, 1.005, 4.5)])
     add_run(
@@ -19,11 +27,11 @@ def entries(add_run, results: Path) -> list[Entry]:
     add_run("cg", 1, [(5, 100, 4, 7), (10, 200, 2.5, 5.5)])
     add_run("cg", 3, [(5, 100, 4, 7)], status="running")
     add_run("jf", 0, [(1, 1, 8, 9)], where=("nls", "20news"))
-    return make_table(read_runs(results))
+    return read_runs(results)
 
 
-def test_arrival_to_stay_within_each_share_by_hand(entries: list[Entry]) -> None:
-    arrivals = {(e.where, e.label, e.share): e.arrivals.to_numpy().tolist() for e in entries}
+def test_arrival_to_stay_within_each_share_by_hand(runs: list[Run]) -> None:
+    arrivals = {(e.where, e.label, e.share): e.arrivals.to_numpy().tolist() for e in make_entries(runs)}
     assert arrivals == {
         ("logreg-20news", "cg", 0.01): [[10, 200, 5.5]],
         ("logreg-20news", "cg", 0.001): [[10, 200, 5.5]],
@@ -34,8 +42,8 @@ def test_arrival_to_stay_within_each_share_by_hand(entries: list[Entry]) -> None
     }
 
 
-def test_text_has_median_range_and_counts(entries: list[Entry]) -> None:
-    cells = [line.split("  ") for line in as_text(entries).splitlines()]
+def test_text_has_median_range_and_counts(runs: list[Run]) -> None:
+    cells = [line.split("  ") for line in drawn(runs).aligned().splitlines()]
     rows = [[cell.strip() for cell in line if cell.strip()] for line in cells]
     header = "problem-data", "method", "within", "reached", "time (s)", "products", "held-out loss"
     assert rows[0] == [*header, "diverged", "unfinished", "missing"]
@@ -46,8 +54,8 @@ def test_text_has_median_range_and_counts(entries: list[Entry]) -> None:
     assert rows[3] == ["logreg-20news", "shine", "1 %", "2 of 4", *shine]
 
 
-def test_markdown_says_the_same(entries: list[Entry]) -> None:
-    lines = as_markdown(entries).splitlines()
+def test_markdown_says_the_same(runs: list[Run]) -> None:
+    lines = drawn(runs).markdown().splitlines()
     assert lines[1] == "|" + " --- |" * 10
     assert lines[4].startswith("| logreg-20news | shine | 1 % | 2 of 4 | 3.5 [3, 4] | 40 [30, 50] |")
     assert len(lines) == 2 + 6 + 2
@@ -56,15 +64,15 @@ def test_markdown_says_the_same(entries: list[Entry]) -> None:
 def test_nobody_arrived(add_run, results: Path) -> None:
     add_run("cg", 0, [(1, 1, 1.0, 1.0)])
     add_run("jf", 0, [(1, 1, 1.5, 1.0)])
-    entries = make_table(read_runs(results))
-    assert "jf      1 %     0 of 1   –" in as_text(entries)
-    write_csv(entries, results / "table.csv")
+    table = drawn(read_runs(results))
+    assert "jf      1 %     0 of 1   –" in table.aligned()
+    table.save(results, "table")
     row = list(csv.DictReader((results / "table.csv").read_text().splitlines()))[2]
     assert (row["method"], row["reached"], row["time_median"]) == ("jf", "0", "")
 
 
-def test_csv_has_a_number_in_each_cell(entries: list[Entry], results: Path) -> None:
-    write_csv(entries, results / "table.csv")
+def test_csv_has_a_number_in_each_cell(runs: list[Run], results: Path) -> None:
+    drawn(runs).save(results, "table")
     rows = list(csv.DictReader((results / "table.csv").read_text().splitlines()))
     assert len(rows) == 6
     row = rows[2]
