@@ -42,15 +42,19 @@ class BroydenInverse:
 
     def matvec(self, v: Tensor) -> Tensor:
         """H v, (..., d) → (..., d), in new memory whatever H₀ is."""
-        n = self._factors.extent
         x = self.initial.matvec(v).reshape(len(self._rho), -1)
-        c = _row_product(x, self._directions[:, :n])
+        return self._apply(x, _row_product(x, self._directions[:, : self._factors.extent])).reshape(v.shape)
+
+    def _apply(self, x: Tensor, along_directions: Tensor) -> Tensor:
+        """(I + Uᵀ L⁻¹ P) x (batch, d) from x and P x (batch, n)."""
+        n = along_directions.shape[-1]
+        c = along_directions
         c = torch.linalg.solve_triangular(self._triangle[:, :n, :n], c[..., None], upper=False, unitriangular=True)
         c = torch.where(self._factors.valid(), c[..., 0], 0.0)
         weights = x.new_zeros(len(x), 1, n + 1)
         weights[:, 0, 1:] += self._rho[:, :n] * c
         weights[:, 0, :-1] -= self._tau[:, :n] * c
-        return torch.baddbmm(x[:, None], weights, self._directions[:, : n + 1]).reshape(v.shape)
+        return torch.baddbmm(x[:, None], weights, self._directions[:, : n + 1])[:, 0]
 
     def rmatvec(self, v: Tensor) -> Tensor:
         """Hᵀ v, (..., d) → (..., d)."""
@@ -76,12 +80,18 @@ class BroydenInverse:
             p = self.start(iterates)
         else:
             last, length = self._directions[:, n], self._length
-            p = self.matvec(iterates.g).neg_()
+            x = self.initial.matvec(iterates.g)
+            extent = self._factors.extent
+            rows = self._directions[:, : max(extent, n + 1)]
+            along, row = torch.bmm(torch.stack([x, last], 1), rows.mT).unbind(1)  # one pass for both
+            p = self._apply(x, along[:, :extent]).neg_()
             kappa = torch.linalg.vecdot(last, p)[:, None] / length
             regular = (1 - kappa).abs() > torch.finfo(p.dtype).eps ** 0.5
             scale = torch.where(regular, 1 / (1 - kappa), 1.0)
             p.mul_(scale).addcmul_(torch.where(regular, (t - 1) * kappa * length * scale, 0.0), last)
-            self._append_factor(n, p.norm(dim=-1, keepdim=True) / length, 1 - t, regular, iterates.moved)
+            self._append_factor(
+                n, row[:, : n + 1], p.norm(dim=-1, keepdim=True) / length, 1 - t, regular, iterates.moved
+            )
             self._append_direction(n + 1, p, iterates.moved)
             self._factors.add(iterates.moved)
         self._factors.mark_best(iterates.improved)
@@ -92,10 +102,9 @@ class BroydenInverse:
         self._factors.roll_back()
         return self
 
-    def _append_factor(self, n: int, rho: Tensor, tau: Tensor, regular: Tensor, learned: Tensor) -> None:
-        """Row n of L, which needs ρ and τ of the older factors only, and ρ_n and τ_n: 0 where H is kept."""
-        row = _row_product(self._directions[:, n], self._directions[:, : n + 1])
-        self._triangle[:, n, :n] = -self._along_updates(row)
+    def _append_factor(self, n: int, along: Tensor, rho: Tensor, tau: Tensor, regular: Tensor, learned: Tensor) -> None:
+        """Row n of L, from P p̂_n and ρ and τ of the older factors, and ρ_n and τ_n: 0 where H is kept."""
+        self._triangle[:, n, :n] = -self._along_updates(along)
         usable = regular & rho.isfinite()
         for column, value in ((self._rho[:, n], rho), (self._tau[:, n], tau)):
             column.copy_(torch.where(learned, torch.where(usable, value, 0.0)[:, 0], column))

@@ -29,7 +29,8 @@ class Iterates:
     A sample is `active` until ‖g(z)‖ ≤ tol, g(z) is not finite, or `max_steps` are done. From then on its z stands
     still, at the best iterate if it failed; g is still evaluated on the whole batch. `moved` are the samples that the
     last step took to a finite g(z), `improved` those for which it is the lowest residual so far. With `record` each
-    evaluation keeps its graph until the next one, for `vjp`. One synchronisation with the device per step: `running`.
+    evaluation keeps its graph until the next one, for `vjp`. One synchronisation with the device per step: the number
+    of active and of improved samples, since where it is all of them a pass over z is saved.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Iterates:
     ) -> None:
         self._g, self._shape, self._record = g, z0.shape, record
         self._max_steps = max_steps
-        self.n_steps = self.n_evals = 0
+        self.n_steps = self.n_evals = self._n_active = 0
         self._best_z = z0.detach().reshape(-1, z0.shape[-1]).clone()
         self.active = torch.ones(len(self._best_z), dtype=torch.bool, device=z0.device)
         self._failed = ~self.active
@@ -56,7 +57,7 @@ class Iterates:
 
     @property
     def running(self) -> bool:
-        return bool(self.active.any())
+        return self._n_active > 0
 
     def step(self, p: Tensor, max_halvings: int = 0) -> Tensor:
         """z ← z + t p for the active samples; the answer is t (batch, 1).
@@ -99,7 +100,8 @@ class Iterates:
         return Solution(z, inverse, residual, self.n_steps, self.n_evals, status)
 
     def _visit_along(self, p: Tensor, t: Tensor) -> _Visit:
-        return self._visit(torch.where(self.active[:, None], torch.addcmul(self.z, t, p), self._best_z))
+        z = torch.addcmul(self.z, t, p)
+        return self._visit(z if self._n_active == len(z) else torch.where(self.active[:, None], z, self._best_z))
 
     def _visit(self, z: Tensor) -> _Visit:
         self.n_evals += 1
@@ -115,6 +117,10 @@ class Iterates:
         self.improved = visit.residual < self._best_residual
         self._failed = self._failed | (self.active & ~finite)
         self._best_residual = torch.where(self.improved, visit.residual, self._best_residual)
-        torch.where(self.improved[:, None], visit.z, self._best_z, out=self._best_z)
         self._here = visit
         self.active = self.moved & (visit.residual > self._tol) & (self.n_steps < self._max_steps)
+        counts: list[int] = torch.stack([self.active.sum(), self.improved.sum()]).tolist()
+        self._n_active, n_improved = counts
+        self._best_z = (
+            visit.z if n_improved == len(visit.z) else torch.where(self.improved[:, None], visit.z, self._best_z)
+        )
