@@ -13,8 +13,9 @@ from shine_exp.allocator import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(50):
-        torch.zeros(2**21).add_(1.0)
+    for _ in range(20):
+        several = [torch.zeros(2**21) for _ in range(6)]  # 48 MiB, more than the heap keeps by default
+        del several
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 torch.set_num_threads(1)
