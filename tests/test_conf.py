@@ -22,6 +22,7 @@ ROOT_SOLVERS = ("broyden", "adjoint_broyden", "fixed_point", "anderson")
 STUDIES = ("inversion_quality", "theorem")
 SEARCHES = ("bayes", "grid", "random")
 PAPER = ("fig1", "fig2_left", "figE1", "figNLS")
+GROUPED = ("fig_groups",)
 STUDY_EXPERIMENTS = ("fig2_right", "fig_theorem")
 NETWORK_EXPERIMENTS = ("fig3", "figE2")
 NETWORK_LOOPS = ("train", "network_inversion")
@@ -74,7 +75,7 @@ def trains(shine_run, folders, status, trace):
 def test_every_folder_of_conf_is_tested_here() -> None:
     folders = {str(path.relative_to(CONFIG_DIR)) for path in CONFIG_DIR.rglob("*") if path.is_dir()}
     assert folders == {*GROUPS, "experiment", "method/special", "outer/oracle", "problem/model"}
-    assert sorted(PAPER + STUDY_EXPERIMENTS + NETWORK_EXPERIMENTS) == sorted(options("experiment"))
+    assert sorted(PAPER + GROUPED + STUDY_EXPERIMENTS + NETWORK_EXPERIMENTS) == sorted(options("experiment"))
 
 
 def test_the_issue_s_methods_exist() -> None:
@@ -175,6 +176,8 @@ def test_every_experiment_composes_and_sweeps_over_options_that_exist(experiment
     params = config.hydra.sweeper.get("params") or {}
     if experiment in PAPER:
         assert {"problem", "data", "method", "seed"} == set(params)
+    if experiment in GROUPED:
+        assert "problem.groups" in params
     for key, values in params.items():
         if key == "seed":
             assert values.startswith("range(")
