@@ -51,7 +51,8 @@ def make_entries(runs: Sequence[Run]) -> list[Entry]:
     for where in sorted({place(run) for run in runs}):
         there = [run for run in runs if place(run) == where]
         for label, members in by_label(there).items():
-            counts = count(members, seeds_of(there))
+            comparable = [run for run in there if setting(run) == setting(members[0])]
+            counts = count(members, seeds_of(comparable))
             finished = [run for run in members if is_finished(run)]
             for share in SHARES:
                 reached = (_arrival(run, best[setting(run), run.info["seed"]], share) for run in finished)

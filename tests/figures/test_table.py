@@ -61,6 +61,16 @@ def test_markdown_says_the_same(runs: list[Run]) -> None:
     assert len(lines) == 2 + 6 + 2
 
 
+def test_seeds_are_missing_only_of_the_same_setting(add_run, results: Path) -> None:
+    for seed in range(3):
+        add_run("cg", seed, [(1, 1, 1.0, 1.0)])
+    add_run("cg", 0, [(1, 1, 1.0, 1.0)], differs={"problem.groups": 2}, suffix="-g")
+    add_run("cg", 0, [(1, 1, 1.0, 1.0)], differs={"solver.memory": 2}, suffix="-m")
+    counts = {entry.label: entry.counts for entry in make_entries(read_runs(results))}
+    assert (counts["cg (problem.groups=2)"].total, counts["cg (problem.groups=2)"].missing) == (1, 0)
+    assert (counts["cg (solver.memory=2)"].total, counts["cg (solver.memory=2)"].missing) == (3, 2)
+
+
 def test_nobody_arrived(add_run, results: Path) -> None:
     add_run("cg", 0, [(1, 1, 1.0, 1.0)])
     add_run("jf", 0, [(1, 1, 1.5, 1.0)])
