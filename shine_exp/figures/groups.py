@@ -27,7 +27,8 @@ def draw_groups(runs: Sequence[Run]) -> Drawing:
         several = [run for run in there if _n_groups(run) > 1]
         choices, seeds = several[0].info["choices"], seeds_of(several)
         compared = [run for run in there if run.info["seed"] in seeds]
-        title = f"{PROBLEMS[choices['problem']]}, {data_name(choices['data'])} ({len(seeds)} seed{'s' * (len(seeds) != 1)})"
+        count = f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
+        title = f"{PROBLEMS[choices['problem']]}, {data_name(choices['data'])} ({count})"
         for ax, (loss, label) in zip(row, LOSSES.items(), strict=True):
             for method, style in styles(methods).items():
                 ends = _ends([run for run in compared if run.info["choices"]["method"] == method], loss)
