@@ -2,11 +2,11 @@
 
     scripts/reproduce.py fig2_left                 the paper's protocol: hours
     scripts/reproduce.py fig1 figE2 --fast         the same on two cores in minutes: fewer seeds, smaller sets
-    scripts/reproduce.py --list                    every figure, its commands, and a guess at how long they take
+    scripts/reproduce.py --list                    every figure, its commands, and how long they take
 
-What is done already is skipped and what was interrupted goes on, so the same command can be given again. The minutes,
-for one thread of a desktop processor, are guesses so far; `--launcher joblib` or `submitit_slurm` runs the sweeps in
-parallel.
+What is done already is skipped and what was interrupted goes on, so the same command can be given again. The minutes are
+those that the runs in results/ took on one thread, those of real_sim and of figE2 on images a guess; `--launcher joblib`
+or `submitit_slurm` runs the sweeps in parallel.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import NoReturn
 
 @dataclass(frozen=True)
 class Sweep:
-    """One `shine-run -m`, and a guess at the minutes that all its runs take on one thread."""
+    """One `shine-run -m`, and the minutes that all its runs take on one thread."""
 
     overrides: str
     minutes: float
@@ -33,28 +33,28 @@ STEPS = (
     ("refine_jf", "method.inverse.steps.max_steps"),
 )
 FULL = {
-    "fig1": [Sweep("experiment=fig1 data=20news,real_sim", 90)],
-    "figE1": [Sweep("experiment=figE1 data=20news,real_sim", 130)],
-    "figNLS": [Sweep("experiment=figNLS", 60)],
-    "fig2_left": [Sweep("experiment=fig2_left", 20)],
+    "fig1": [Sweep("experiment=fig1 data=20news,real_sim", 60)],
+    "figE1": [Sweep("experiment=figE1 data=20news,real_sim", 80)],
+    "figNLS": [Sweep("experiment=figNLS", 36)],
+    "fig2_left": [Sweep("experiment=fig2_left", 17)],
     "fig2_right": [Sweep("experiment=fig2_right", 1)],
-    "fig_theorem": [Sweep("experiment=fig_theorem", 15)],
-    "fig_groups": [Sweep("experiment=fig_groups", 90)],
+    "fig_theorem": [Sweep("experiment=fig_theorem", 4)],
+    "fig_groups": [Sweep("experiment=fig_groups", 130)],
     "fig3": [
-        Sweep(f"experiment=fig3 {IMAGES}", 120),
-        *(Sweep(f"experiment=fig3 {IMAGES} method={method} {key}=1,2", 45) for method, key in STEPS),
+        Sweep(f"experiment=fig3 {IMAGES}", 90),
+        *(Sweep(f"experiment=fig3 {IMAGES} method={method} {key}=1,2", 27) for method, key in STEPS),
     ],
     "figE2": [Sweep(f"experiment=figE2 {IMAGES.replace('outer.', 'outer.train.')}", 30)],
 }
 FAST = {
     "fig1": [Sweep("experiment=fig1 data=20news seed=0", 3)],
     "figE1": [Sweep("experiment=figE1 data=20news seed=0", 4)],
-    "figNLS": [Sweep("experiment=figNLS seed=0", 5)],
+    "figNLS": [Sweep("experiment=figNLS seed=0", 4)],
     "fig2_left": [Sweep("experiment=fig2_left seed=0", 2)],
     "fig2_right": [Sweep("experiment=fig2_right", 1)],
-    "fig_theorem": [Sweep("experiment=fig_theorem seed=range(3)", 2)],
+    "fig_theorem": [Sweep("experiment=fig_theorem seed=range(3)", 1)],
     "fig_groups": [Sweep("experiment=fig_groups data=breast_cancer problem.groups=1,5,30 seed=0", 2)],
-    "fig3": [Sweep("experiment=fig3 seed=0", 5)],
+    "fig3": [Sweep("experiment=fig3 seed=0", 8)],
     "figE2": [Sweep("experiment=figE2 seed=0", 2)],
 }
 
@@ -83,9 +83,7 @@ def main() -> None:
         )
     commands = []
     for name, todo in chosen.items():
-        print(
-            f"{name}: {sum(sweep.minutes for sweep in todo):g} min on one thread at a guess, less what is done already"
-        )
+        print(f"{name}: {sum(sweep.minutes for sweep in todo):g} min on one thread, less what is done already")
         for sweep in todo:
             overrides = shlex.split(sweep.overrides.format(images=options.images))
             more = [f"runtime.results={options.results}", f"hydra/launcher={options.launcher}"]
