@@ -4,9 +4,9 @@
     scripts/reproduce.py fig1 figE2 --fast         the same on two cores in minutes: fewer seeds, smaller sets
     scripts/reproduce.py --list                    every figure, its commands, and how long they take
 
-What is done already is skipped and what was interrupted goes on, so the same command can be given again. The minutes are
-those that the runs in results/ took on one thread, those of real_sim and of figE2 on images a guess; `--launcher joblib`
-or `submitit_slurm` runs the sweeps in parallel.
+What is done already is skipped and what was interrupted goes on, so the same command can be given again. The minutes
+are those that the runs in results/ took on one thread; real_sim's, and those of figE2 on images, are guesses.
+`--launcher joblib` or `submitit_slurm` runs a sweep in parallel.
 """
 
 import argparse
