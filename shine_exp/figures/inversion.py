@@ -53,11 +53,14 @@ def draw_cloud(ax: "Axes", part: pd.DataFrame, style: Style, name: str) -> None:
     ax.plot(cosine, ratio, style.marker, color=style.color, label=name, markersize=12, mec="black", zorder=3)
 
 
-def limit_quality(ax: "Axes", frame: pd.DataFrame, left: float = 0.0) -> None:
-    """Axes for the ratios and cosines of a frame, from `left` or the lowest cosine to 1."""
+def limit_quality(ax: "Axes", frame: pd.DataFrame) -> None:
+    """Axes for the ratios and cosines of a frame, from the lowest cosine to 1 with a twentieth around it."""
     limit_log_y(ax, frame["norm_ratio"].tolist())
     plain_log(ax.yaxis)
-    ax.set_xlim(min(left, float(frame["cosine"].min())) - 0.03, 1.03)
+    low = float(frame["cosine"].min())
+    margin = max((1 - low) / 20, 1e-3)
+    ax.set_xlim(low - margin, 1 + margin)
+    ax.locator_params(axis="x", nbins=6)
     ax.set_xlabel("cos(a, b)")
 
 

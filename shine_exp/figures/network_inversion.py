@@ -43,7 +43,7 @@ def draw_network_inversion(runs: Sequence[Run]) -> Drawing:
         for ax, (direction, name) in zip(row, DIRECTIONS.items(), strict=True):
             part = frame[frame["direction"] == direction]
             _draw_panel(ax, part, styles(list(dict.fromkeys(part["estimate"])), ESTIMATES))
-            limit_quality(ax, frame, left=1.0)
+            limit_quality(ax, frame)
             ax.set_title(panel_title(f"{name}; trained by {trainer}", title))
         row[0].set_ylabel("‖a‖ / ‖b‖")
     legends_below(figure, "a = Hᵀd, b = J⁻ᵀd of each sample;  large: median", rows=len(frames))
