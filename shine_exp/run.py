@@ -39,8 +39,9 @@ def app(config: DictConfig) -> None:
 def main() -> None:
     """The command. Exit code 2 for what the user can mend, 130 where interrupted."""
     for option in sys.argv[1:]:
-        if option.startswith("--") and option[2:].split("=")[0] in (*GROUPS, "experiment", "seed", "runtime"):
-            fail(UserError(f"{option}: options are written without dashes, {option[2:].split('=')[0]}=VALUE"))
+        name = option.removeprefix("--").partition("=")[0]
+        if option.startswith("--") and name in (*GROUPS, "experiment", "seed", "runtime"):
+            fail(UserError(f"{option}: options are written without dashes, {name}=VALUE"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
     try:
         app()

@@ -114,7 +114,7 @@ def claim(folder: Path, identity: Identity) -> None:
 
 
 def finished(folder: Path, identity: Identity) -> bool:
-    """Whether nothing is left to do. Raises `UserError` where the folder holds a run of another configuration."""
+    """Whether nothing is left to do, which is printed. Raises `UserError` where the folder holds another run."""
     path = folder / CONFIG
     try:
         there = yaml.safe_load(path.read_text()) if path.is_file() else identity.config

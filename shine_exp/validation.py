@@ -39,7 +39,8 @@ def _check_node(config: DictConfig, node: DictConfig, prefix: str) -> None:
             continue
         key, value = f"{prefix}{name}", node[name]
         if isinstance(value, DictConfig):
-            _check_node(config, value, f"{key}.")
+            if not OmegaConf.is_interpolation(node, name):  # what is taken from elsewhere is checked there
+                _check_node(config, value, f"{key}.")
         elif parameters is not None:
             plain = OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
             _check_value(_source(config, key), plain, parameters[name])
