@@ -21,13 +21,14 @@ random labels: no trained network, but no longer the initial cell, on which solv
   backward steps, to compare at a peer's residual where that of `full` is smaller. A phantom gradient has no u. TorchDEQ
   without `hook` solves with the J of one evaluation later, at f(z).
 - peak: of memory during the forward and during the backward pass, above what was there before both. On the CPU of
-  the resident set (Linux, which can reset it), after the allocator has returned what it holds; on CUDA as allocated.
+  the resident set (Linux, which can reset it), after the C library has returned what it holds; on CUDA as allocated.
 
 TorchDEQ (`torchdeq`) gets the cell as a function of a list, which it flattens in its own way, to NCHW; `, packed` gets
 one channels-last vector, as our layer does. Its weight norm is evaluated once per solve, as its own one would be.
 """
 
 import argparse
+import os
 import statistics
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -36,8 +37,6 @@ import torch
 from deq_contenders import FLOORS, Contender, Setting, floors, ours, peers, setting
 from deq_measures import check, clock, once, peaks
 from torch import Tensor
-
-from shine_exp.allocator import keep_freed_memory
 
 METHODS = "full,full:14,full@anderson,shine,jf,refine,neumann,opa"
 HEADER = f"{'':26}{'f':>7}{'vjp':>7}{'fwd ms':>9}{'bwd ms':>9}{'/ vjp':>7}{'/ vjp, z':>9}{'‖z − f(z)‖ / ‖z‖':>20}"
@@ -109,7 +108,7 @@ def main() -> None:
     if not arguments.no_peer and find_spec("torchdeq") is None:
         parser.error("TorchDEQ is not installed: pip install -e '.[bench]', or take --no-peer")
     torch.set_num_threads(arguments.threads)
-    keep_freed_memory()  # as shine-run does
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as shine-run does
     for model, batch in zip(models, batches, strict=True):
         at = setting(model, batch, arguments.pretrain, arguments.device)
         contenders = [ours(at, model, spec) for spec in arguments.methods.split(",")]

@@ -84,15 +84,13 @@ class BroydenInverse:
             extent = self._factors.extent
             rows = self._directions[:, : max(extent, n + 1)]
             along, row = torch.bmm(torch.stack([x, last], 1), rows.mT).unbind(1)  # one pass for both
-            p = self._apply(x, along[:, :extent]).neg_()
-            kappa = torch.linalg.vecdot(last, p)[:, None] / length
+            p = self._apply(x, along[:, :extent])  # −w
+            kappa = _row_product(p, last[:, None]) / -length
             regular = (1 - kappa).abs() > torch.finfo(p.dtype).eps ** 0.5
             scale = torch.where(regular, 1 / (1 - kappa), 1.0)
-            p.mul_(scale).addcmul_(torch.where(regular, (t - 1) * kappa * length * scale, 0.0), last)
-            self._append_factor(
-                n, row[:, : n + 1], p.norm(dim=-1, keepdim=True) / length, 1 - t, regular, iterates.moved
-            )
+            p.mul_(-scale).addcmul_(torch.where(regular, (t - 1) * kappa * length * scale, 0.0), last)
             self._append_direction(n + 1, p, iterates.moved)
+            self._append_factor(n, row[:, : n + 1], self._length / length, 1 - t, regular, iterates.moved)
             self._factors.add(iterates.moved)
         self._factors.mark_best(iterates.improved)
         return p
