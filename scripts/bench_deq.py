@@ -2,7 +2,7 @@
 
     python scripts/bench_deq.py                                      TINY at batch 32, then LARGE at batch 8
     python scripts/bench_deq.py --model micro --batch 4 --no-peer    one model, without TorchDEQ
-    python scripts/bench_deq.py --methods full:14,full@anderson,opa  METHOD, METHOD:STEPS or METHOD@SOLVER, of conf/
+    python scripts/bench_deq.py --methods full:12,full@anderson,opa  METHOD, METHOD:STEPS or METHOD@SOLVER, of conf/
 
 All contenders get one cell object (channels-last, weight norm, no dropout), one injection (of seeded normal images,
 3 × 32 × 32), the start 0, the gradient r at the layer's output (seeded normal) and, with tolerances of 0, exactly the
@@ -17,9 +17,13 @@ random labels: no trained network, but no longer the initial cell, on which solv
 - f: evaluations of f, forward + backward; vjp: passes back through f, forward + backward, that to the parameters
   included. Counted by this script inside the cell, in a run off the clock.
 - residuals, median and largest over the batch: ‖z − f(z)‖ / ‖z‖ where the solver ended, ‖Jᵀu − r‖ / ‖r‖ of the u that
-  enters the recorded evaluation, J at that evaluation. Computed here from z and u, alike for all. `full:14` has so many
+  enters the recorded evaluation, J at that evaluation. Computed here from z and u, alike for all. `full:12` has so many
   backward steps, to compare at a peer's residual where that of `full` is smaller. A phantom gradient has no u. TorchDEQ
   without `hook` solves with the J of one evaluation later, at f(z).
+- error: ‖g − g*‖ / ‖g*‖ of the gradient of the parameters and the injection together, g* the implicit one at the z
+  where the solver ended: what all of this is for. Its u is found by SciPy's GMRES in 80 steps; nan where it is not.
+- PyTorch is as it comes. `shine-run` sets THP_MEM_ALLOC_ENABLE=1, huge pages for large tensors; set for this script,
+  it makes every contender faster, those that allocate most by most.
 - peak: of memory during the forward and during the backward pass, above what was there before both. On the CPU of
   the resident set (Linux, which can reset it), after the C library has returned what it holds; on CUDA as allocated.
 
@@ -28,7 +32,6 @@ one channels-last vector, as our layer does. Its weight norm is evaluated once p
 """
 
 import argparse
-import os
 import statistics
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -38,9 +41,9 @@ from deq_contenders import FLOORS, Contender, Setting, floors, ours, peers, sett
 from deq_measures import check, clock, once, peaks
 from torch import Tensor
 
-METHODS = "full,full:14,full@anderson,shine,jf,refine,neumann,opa"
+METHODS = "full,full:12,full@anderson,shine,jf,refine,neumann,opa"
 HEADER = f"{'':26}{'f':>7}{'vjp':>7}{'fwd ms':>9}{'bwd ms':>9}{'/ vjp':>7}{'/ vjp, z':>9}{'‖z − f(z)‖ / ‖z‖':>20}"
-HEADER += f"{'‖Jᵀu − r‖ / ‖r‖':>20}{'peak MiB':>14}"
+HEADER += f"{'‖Jᵀu − r‖ / ‖r‖':>20}{'error':>9}{'peak MiB':>14}"
 
 
 def pair(a: float, b: float, digits: int = 0) -> str:
@@ -64,11 +67,13 @@ def table(contenders: Sequence[Contender], at: Setting, repeats: int) -> None:
     print(HEADER)
     for name, facts in checked.items():
         forward, backward = (statistics.median(r[name][i] for r in rounds) for i in (0, 1))
-        residuals = ("", "") if name in FLOORS else (spread(facts.forward), spread(facts.backward))
+        quality = (
+            ("", "", "") if name in FLOORS else (spread(facts.forward), spread(facts.backward), f"{facts.error:.1e}")
+        )
         print(
             f"{name:26}{facts.evals:>7}{facts.vjps:>7}{forward:9.0f}{backward:9.0f}"
             f"{ratio(name, FLOORS[0], 1):7.2f}{ratio(name, FLOORS[1], 1):9.2f}"
-            f"{residuals[0]:>20}{residuals[1]:>20}{pair(*memory[name]):>14}",
+            f"{quality[0]:>20}{quality[1]:>20}{quality[2]:>9}{pair(*memory[name]):>14}",
             flush=True,
         )
     peers = [name for name in checked if name.startswith("torchdeq")]
@@ -108,7 +113,6 @@ def main() -> None:
     if not arguments.no_peer and find_spec("torchdeq") is None:
         parser.error("TorchDEQ is not installed: pip install -e '.[bench]', or take --no-peer")
     torch.set_num_threads(arguments.threads)
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as shine-run does
     for model, batch in zip(models, batches, strict=True):
         at = setting(model, batch, arguments.pretrain, arguments.device)
         contenders = [ours(at, model, spec) for spec in arguments.methods.split(",")]

@@ -33,9 +33,13 @@ class Setting:
     def device(self) -> torch.device:
         return self.injection.device
 
+    def leaves(self) -> list[Tensor]:
+        """What a backward pass is for: the cell's parameters and the injection."""
+        return [*self.cell.parameters(), self.injection]
+
     def forget(self) -> None:
-        self.cell.zero_grad(set_to_none=True)
-        self.injection.grad = None
+        for leaf in self.leaves():
+            leaf.grad = None
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,20 @@
 """What bench_deq.py measures of a contender: counts and residuals, time, peak memory."""
 
 import ctypes
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from deq_contenders import Contender, Setting
+from scipy.sparse.linalg import LinearOperator, gmres
 from torch import Tensor, nn
+
+from shine_exp.problems.deq.packing import Packing
 
 
 @dataclass
@@ -71,12 +76,13 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Checked:
-    """Counts, forward + backward, residuals, and z where the solver ended."""
+    """Counts, forward + backward, residuals, the error of the gradient, and z where the solver ended."""
 
     evals: str
     vjps: str
     forward: Tensor
     backward: Tensor | None
+    error: float
     z: list[Tensor]
 
 
@@ -87,16 +93,36 @@ def check(contender: Contender, at: Setting) -> Checked:
     evals, vjps = audit.n_evals, audit.n_vjps
     solved, last = audit.recorded[-contender.n_recorded], audit.recorded[-1]
     torch.autograd.backward(out, at.r)
+    gradient = torch.cat([t.grad.flatten() for t in at.leaves() if t.grad is not None])
     z = [t.detach().clone().requires_grad_() for t in solved.z]
     image = at.cell(z, at.injection)
     forward = norms([a - b for a, b in zip(z, image, strict=True)]) / norms(z)
     backward = None
     if contender.n_recorded == 1:
         u = [last.u[i] for i in range(len(z))]
-        products = torch.autograd.grad(image, z, u)
+        products = torch.autograd.grad(image, z, u, retain_graph=True)
         backward = norms([a - b - c for a, b, c in zip(u, products, at.r, strict=True)]) / norms(at.r)
+    exact = exact_gradient(z, image, at)
+    error = float((gradient - exact).norm() / exact.norm())
     counts = f"{evals}+{audit.n_evals - evals}", f"{vjps}+{audit.n_vjps - vjps}"
-    return Checked(*counts, forward.detach(), backward, [t.detach() for t in z])
+    return Checked(*counts, forward.detach(), backward, error, [t.detach() for t in z])
+
+
+def exact_gradient(z: list[Tensor], image: list[Tensor], at: Setting) -> Tensor:
+    """Of the leaves, with u = J⁻ᵀr at z by SciPy's GMRES on the whole batch; nan where that does not converge."""
+    packing = Packing.of(z)
+    r = packing.pack(at.r)
+
+    def vjp(v: np.ndarray) -> np.ndarray:
+        u = packing.unpack(torch.from_numpy(v.astype(np.float32)).view_as(r).to(r))
+        product = packing.pack(torch.autograd.grad(image, z, u, retain_graph=True))
+        return v - product.flatten().cpu().numpy()
+
+    operator = LinearOperator((r.nelement(), r.nelement()), matvec=vjp, dtype=np.float32)
+    solution, failed = gmres(operator, r.flatten().cpu().numpy(), rtol=1e-5, restart=80, maxiter=1)
+    u = packing.unpack(torch.from_numpy(solution).view_as(r).to(r))
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(image, at.leaves(), u)])
+    return gradient * math.nan if failed else gradient
 
 
 def peaks(contender: Contender, at: Setting) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """shine-plot: every figure for which there are traces, and what is missing for the others."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -68,6 +69,8 @@ def main() -> None:
     except UserError as error:
         print(f"shine-plot: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # `| head` has read enough; the figures are written, and Python's own flush is to be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def plot(options: argparse.Namespace) -> None:
@@ -87,7 +90,7 @@ def plot(options: argparse.Namespace) -> None:
         ) from error
     lines = [line for d in drawings if d.table is not None for line in (f"{d.name}:", d.table.aligned(), "")]
     lines += [*unfinished_lines(runs), *(note for drawing in drawings for note in drawing.notes)]
-    print("\n".join([*lines, *(f"wrote {path}" for path in written)]))
+    print("\n".join([*lines, *(f"wrote {path}" for path in written)]), flush=True)
 
 
 def _write(drawing: Drawing, out: Path) -> list[Path]:

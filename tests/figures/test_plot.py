@@ -90,6 +90,17 @@ def test_networks_have_figures_and_tables_of_their_own(add_run, add_network, res
     assert "table-contractivity" not in out
 
 
+def test_a_reader_that_stops_reading_ends_it_quietly(add_run, results: Path) -> None:
+    add_run("shine", 0, ROWS)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "shine_exp.plot", str(results), "--figure", "fig1"]
+    ended = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write_end)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (results / "figures" / "fig1.pdf").exists()
+
+
 def test_table_unfinished_and_missing_are_printed(add_run, results: Path, shine_plot) -> None:
     add_run("shine", 0, ROWS)
     add_run("cg", 4, ROWS, status="interrupted")

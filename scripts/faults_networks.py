@@ -1,6 +1,6 @@
 """What four faults of the published network code cost, each beside its correction, on small problems in float64.
 
-    python scripts/published_faults.py
+    python scripts/faults_networks.py
 
 g(z) = z − tanh(W z + b) with ‖W‖₂ = 0.9, 60 unknowns, 20 seeds; J is known, so residuals and cosines are exact. Medians
 over the seeds [lowest, highest].
