@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from shine_exp.run import main
+
+torch.set_num_threads(1)  # each of pytest's workers has one core, as a run has by default
 
 
 @dataclass(frozen=True)
