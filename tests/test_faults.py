@@ -28,6 +28,9 @@ def test_network_code(seed: int) -> None:
     assert faults.stopping(seed)["each sample"] <= 1
     reached = faults.tolerance(seed)
     assert reached["reached"] > 10 * reached["asked for, the fault"]
+    memory = faults.memory(seed)
+    assert max(memory["steps, restarted"], memory["steps, the fault"]) < 30  # no difference is found, of 300 at most
+    assert memory["SHINE, restarted"] < 1
 
 
 @pytest.mark.parametrize("seed", [0, 2])  # seed 1 can be separated: there every published loop runs away
