@@ -1,6 +1,6 @@
 """What faults of the published regression code cost, each beside its correction: logistic regression, SHINE.
 
-    python scripts/faults_regression.py                                     20newsgroups, seeds 0 to 9
+    python scripts/faults_regression.py                                     20newsgroups, seeds 0 to 9: 20 to 40 min
     python scripts/faults_regression.py --data breast_cancer --seeds 0 1    bundled data
 
 1. The outer loop as published (30 steps of Pedregosa 2016's rule), with a move applied once or twice, and with the
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from shine_exp.data.bundled import breast_cancer
 from shine_exp.data.newsgroups import newsgroups
@@ -134,7 +135,7 @@ def main() -> None:
     torch.set_num_threads(1)
     data = newsgroups("none") if options.data == "20news" else breast_cancer("standard", 1.0)
     problems = {seed: LogisticRegression(split(data, seed), 1, "cpu") for seed in options.seeds}
-    ends = [outer_loops(problem, seed) for seed, problem in problems.items()]
+    ends = [outer_loops(problem, seed) for seed, problem in tqdm(problems.items(), unit="seed", disable=None)]
     table("1. outer loop", ("% above the lowest end", "evaluations"), ends)
     table("2. one solve", ("steps", "trials"), [one_solve(problem, seed) for seed, problem in problems.items()])
 
