@@ -1,3 +1,4 @@
+import importlib
 import json
 import signal
 import subprocess
@@ -6,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -24,6 +26,13 @@ class Outcome:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """A script's module by its name; the scripts import each other as they do when one is run."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "scripts"))
+    return importlib.import_module
 
 
 @pytest.fixture

@@ -1,25 +1,11 @@
 """The scripts that measure faults of the published code find each correction better than the fault."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-
-
-def load(name: str):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_network_code(seed: int) -> None:
-    faults = load("faults_networks")
+def test_network_code(script, seed: int) -> None:
+    faults = script("faults_networks")
     refined = faults.refined(seed)
     assert refined["from Hᵀ"] < refined["Jacobian-Free, from I"] < refined["from H, the fault"]
     assert refined["from H, the fault"] < refined["SHINE, not refined"]
@@ -29,13 +15,13 @@ def test_network_code(seed: int) -> None:
     reached = faults.tolerance(seed)
     assert reached["reached"] > 10 * reached["asked for, the fault"]
     memory = faults.memory(seed)
-    assert max(memory["steps, restarted"], memory["steps, the fault"]) < 30  # no difference is found, of 300 at most
-    assert memory["SHINE, restarted"] < 1
+    assert abs(memory["steps, restarted"] - memory["steps, the fault"]) <= 3  # no difference is found, of 300 at most
+    assert abs(memory["SHINE, restarted"] - memory["SHINE, the fault"]) < 0.1
 
 
 @pytest.mark.parametrize("seed", [0, 2])  # seed 1 can be separated: there every published loop runs away
-def test_regression_code(seed: int) -> None:
-    faults = load("faults_regression")
+def test_regression_code(script, seed: int) -> None:
+    faults = script("faults_regression")
     problem = faults.LogisticRegression(faults.split(faults.breast_cancer("standard", 1.0), seed), 1, "cpu")
     solves = faults.one_solve(problem, seed)
     assert solves["H₀ = γI, c₂ = 0.9"][1] < solves["H₀ = γI, c₂ = 9e-4"][1]

@@ -1,9 +1,7 @@
 """scripts/bench_deq.py without TorchDEQ: it runs, and counts and residuals that it finds are those of the layer."""
 
-import importlib
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -11,15 +9,6 @@ import torch
 from hydra.utils import instantiate
 
 from shine_exp.problems.deq import DEQ
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """A script's module; the scripts import each other as they do when one is run."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module
 
 
 @pytest.fixture(autouse=True)
