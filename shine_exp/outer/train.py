@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from shine_exp.data.augment import crop_and_flip
 from shine_exp.problems.deq.image_classification import ImageClassification
 from shine_exp.problems.deq.mdeq import MDEQ
+from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.trace import Row
 from shine_exp.types import InverseMethod, Solver
@@ -24,12 +25,16 @@ MEANS = (
     "gradient_norm",
     "forward_residual",
     "backward_residual",
+    "converged",
     "forward_steps",
     "evals",
     "products",
     "fell_back",
 )
 MEDIANS = ("forward_ms", "backward_ms")
+FINITE = ("train_loss", "gradient_norm")
+PADDING = 4  # pixels, of the crops
+EPOCH = 1  # of the two streams of random numbers: the order of an epoch, and what a step draws
 T = TypeVar("T")
 Log = dict[str, list[float]]  # a number per step of the epoch
 
@@ -59,7 +64,7 @@ class Train:
 
     The first `pretrain_steps` differentiate through `n_pretrain_unrolled` applications of the cell; then the
     equilibrium is solved, and differentiated by `inverse`, or, with `n_unrolled`, never. `augment` crops and flips.
-    `mixed_precision` evaluates the network in bfloat16, but not the solver's vectors. The trace has a row per epoch:
+    `mixed_precision` trains the network, but not the solver's vectors, in bfloat16. The trace has a row per epoch:
     means over its steps (residuals are medians over each batch), median milliseconds of the network's forward pass
     with the loss, and of its backward pass. `spectral_radius` is the median ρ(∂f/∂z) at the equilibrium over a batch of
     test images, by `n_power_steps` of the power method (0: not measured).
@@ -82,6 +87,7 @@ class Train:
     problem_type = ImageClassification
     needs_gradient = True
     changes_in_place = True
+    keeps_state = True  # the trained network
     columns = ("epoch", "test_loss", "accuracy", "spectral_radius", "learning_rate", *MEANS, *MEDIANS)
 
     def length(self, problem: ImageClassification) -> int:
@@ -103,6 +109,8 @@ class Train:
         state = self.begin(problem, saved["seed"])
         for name in ("network", "optimizer", "schedule"):
             getattr(state, name).load_state_dict(saved[name])
+        for of_parameter in state.optimizer.state.values():
+            of_parameter["step"] = of_parameter["step"].cpu()  # where Adam reads it without waiting for the device
         state.step, state.log = saved["step"], saved["log"]
         return state
 
@@ -110,19 +118,20 @@ class Train:
         if state.step % self.epoch_length(problem) == 0:
             state.log = {}
         state.network.train()
-        images, labels, generator = self._batch(problem, state)
-        entries = self._differentiate(problem, state, images, labels, generator)
-        if math.isfinite(entries["train_loss"]):
+        entries = self._differentiate(problem, state, *self._batch(problem, state))
+        for name, value in entries.items():
+            state.log.setdefault(name, []).append(value)
+        if not self.diverged(state):
             state.optimizer.step()
         state.schedule.step()
         state.step += 1
-        for name, value in entries.items():
-            state.log.setdefault(name, []).append(value)
         return state
 
+    def diverged(self, state: TrainState) -> bool:
+        return not all(math.isfinite(state.log[name][-1]) for name in FINITE if name in state.log)
+
     def measure(self, problem: ImageClassification, state: TrainState) -> list[Row]:
-        diverged = bool(state.log) and not math.isfinite(state.log["train_loss"][-1])
-        if state.step == 0 or (state.step % self.epoch_length(problem) and not diverged):
+        if state.step == 0 or (state.step % self.epoch_length(problem) and not self.diverged(state)):
             return []
         measured = problem.evaluate(state.network, self.n_unrolled)
         means = {name: statistics.fmean(state.log[name]) for name in MEANS if name in state.log}
@@ -147,10 +156,11 @@ class Train:
     def _batch(self, problem: ImageClassification, state: TrainState) -> tuple[Tensor, Tensor, torch.Generator]:
         """Images and labels of this step, and the generator that made them, for what else is random."""
         epoch, place = divmod(state.step, self.epoch_length(problem))
-        order = torch.randperm(len(problem.images.train.labels), generator=_generator(state.seed, 2**31 + epoch))
+        shuffled = generator(state.seed, epoch, EPOCH)
+        order = torch.randperm(len(problem.images.train.labels), generator=shuffled)
         images, labels = problem.batch(order[place * self.batch_size : (place + 1) * self.batch_size])
-        generator = _generator(state.seed, state.step)
-        return crop_and_flip(images, 4, generator) if self.augment else images, labels, generator
+        drawn = generator(state.seed, state.step)
+        return crop_and_flip(images, PADDING, drawn) if self.augment else images, labels, drawn
 
     def _differentiate(
         self,
@@ -158,7 +168,7 @@ class Train:
         state: TrainState,
         images: Tensor,
         labels: Tensor,
-        generator: torch.Generator,
+        drawn: torch.Generator,
     ) -> dict[str, float]:
         """Gradients of all parameters, and the entries of the log."""
         network = state.network
@@ -169,7 +179,7 @@ class Train:
 
         def forward() -> Tensor:
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self.mixed_precision):
-                logits = network(images, criterion=criterion, n_unrolled=n_unrolled, generator=generator)
+                logits = network(images, criterion=criterion, n_unrolled=n_unrolled, generator=drawn)
                 return criterion(logits)
 
         state.optimizer.zero_grad(set_to_none=True)
@@ -189,6 +199,7 @@ def _report(network: MDEQ) -> dict[str, float]:
     last = network.equilibrium.last
     entries = {
         "forward_residual": float(last.forward_residual.median()),
+        "converged": float(last.converged.float().mean()),
         "forward_steps": float(last.steps),
         "evals": float(last.evals),
         "products": float(last.products),
@@ -212,7 +223,3 @@ def _timed(function: Callable[[], T], device: torch.device) -> tuple[T, float]:
 def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _generator(seed: int, number: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed << 32) + number)

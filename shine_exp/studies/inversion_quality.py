@@ -41,7 +41,8 @@ class InversionQuality(HyperparameterLoop):
     def advance(self, problem: LinearModel, state: State) -> State:
         step = state.step + 1
         generator = torch.Generator().manual_seed(100_000 * int(state.carry["seed"]) + step)
-        start, prescribed, other = torch.randn(3, problem.n_features, dtype=torch.float64, generator=generator)
+        drawn = torch.randn(3, problem.n_features, dtype=torch.float64, generator=generator)
+        start, prescribed, other = drawn.to(problem.device)
         carry = {"seed": state.carry["seed"], "start": start, "prescribed": prescribed, "random": other}
         return replace(state, step=step, theta=start, carry=carry)
 

@@ -17,6 +17,7 @@ from shine_exp.problems.deq.image_classification import ImageClassification
 from shine_exp.problems.deq.linearisation import Linearisation
 from shine_exp.problems.deq.mdeq import MDEQ
 from shine_exp.problems.deq.packing import Packing
+from shine_exp.randomness import generator
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.iterates import RootFunction
@@ -43,8 +44,9 @@ class NetworkInversion:
     exact_steps: PositiveInt
 
     problem_type = ImageClassification
-    needs_gradient = False
+    needs_gradient = True
     changes_in_place = True
+    keeps_state = True  # the trained network
     columns = ("sample", "estimate", "direction", "cosine", "norm_ratio", "forward_residual")
 
     def length(self, problem: ImageClassification) -> int:
@@ -62,6 +64,9 @@ class NetworkInversion:
         state.step += 1
         return state
 
+    def diverged(self, state: TrainState) -> bool:
+        return self.train.diverged(state)
+
     def progress(self, state: TrainState) -> dict[str, str]:
         return self.train.progress(state)
 
@@ -74,9 +79,9 @@ class NetworkInversion:
             part[rows].to(problem.device) for part in (problem.images.test.pixels, problem.images.test.labels)
         )
         network = deepcopy(state.network).eval().double()
-        generator = torch.Generator().manual_seed((state.seed << 32) + state.step)
         cell = _Cell(network, problem.images.normalise(pixels).double(), labels)
-        random = torch.randn(cell.start.shape, dtype=torch.float64, generator=generator).to(problem.device)
+        drawn = generator(state.seed, state.step)
+        random = torch.randn(cell.start.shape, dtype=torch.float64, generator=drawn).to(problem.device)
         tol = problem.tol * math.sqrt(random.shape[-1])
         solves: list[tuple[tuple[str, ...], Solver[RootFunction], Awareness | None]] = [
             (("jf", "shine"), Broyden(self.forward_steps), None),

@@ -55,7 +55,7 @@ class Theorem(HyperparameterLoop):
             solution = self._solve(problem, state, Awareness(lambda theta: problem.outer(theta)[1], every))
             rows.append(self._row(problem, state, f"opa every {every}", solution, *self._shine(problem, solution)))
         generator = torch.Generator().manual_seed(int(state.carry["seed"]))
-        random = Awareness(lambda theta: torch.randn(theta.shape, dtype=theta.dtype, generator=generator), 1)
+        random = Awareness(lambda theta: torch.randn(theta.shape, dtype=theta.dtype, generator=generator).to(theta), 1)
         solution = self._solve(problem, state, random)
         rows.append(self._row(problem, state, "random directions", solution, *self._shine(problem, solution)))
         for name, method in self.others.items():

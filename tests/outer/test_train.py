@@ -79,21 +79,23 @@ def test_a_run_interrupted_in_an_epoch_resumes_to_the_same_numbers(
         assert (status(folder), len(trace(folder))) == ("interrupted", rows)
     assert "resumed after step 6" in shine_run(*RANDOM).out
     assert status(folder) == "done"
-    assert not (folder / "checkpoint.pt").exists()
     shine_run(*RANDOM, "runtime.results=whole")
     assert trace(folder).step.tolist() == ["4", "8"]
     same_numbers(trace(folder), trace(whole(folder)))
     resumed, uninterrupted = final
-    assert all(torch.equal(resumed[name], uninterrupted[name]) for name in uninterrupted)
+    kept = torch.load(folder / "checkpoint.pt", weights_only=True)["state"]["network"]
+    for name, tensor in uninterrupted.items():
+        assert torch.equal(resumed[name], tensor)
+        assert torch.equal(kept[name], tensor), "the trained network stays"
 
 
 def test_a_step_s_batch_masks_and_crops_follow_from_seed_and_step(shine_run, monkeypatch: pytest.MonkeyPatch) -> None:
     """An epoch sees every image once, in an order of its own."""
     seen = []
 
-    def spied(self, problem, state, images, labels, generator, inner=Train._differentiate):
-        seen.append((labels, generator.initial_seed()))
-        return inner(self, problem, state, images, labels, generator)
+    def spied(self, problem, state, images, labels, drawn, inner=Train._differentiate):
+        seen.append((labels, drawn.initial_seed()))
+        return inner(self, problem, state, images, labels, drawn)
 
     monkeypatch.setattr(Train, "_differentiate", spied)
     shine_run(*SMALL, "method=jf", "outer.batch_size=10000")
@@ -101,6 +103,20 @@ def test_a_step_s_batch_masks_and_crops_follow_from_seed_and_step(shine_run, mon
     assert not torch.equal(first, second)
     assert torch.equal(first.bincount(), second.bincount())
     assert one != two
+
+
+def test_each_seed_has_batches_masks_and_crops_of_its_own(shine_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, list[torch.Tensor]] = {}
+
+    def spied(self, problem, state, images, labels, drawn, inner=Train._differentiate):
+        seen.setdefault(state.seed, [labels, torch.rand(9, generator=drawn)])
+        return inner(self, problem, state, images, labels, drawn)
+
+    monkeypatch.setattr(Train, "_differentiate", spied)
+    for seed in (0, 1, 2):
+        shine_run(*SMALL, "method=jf", "outer.epochs=1", f"seed={seed}", "data.seed=0")
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not any(torch.equal(a, b) for a, b in zip(seen[one], seen[other], strict=True))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
@@ -121,35 +137,65 @@ def test_sigterm_interrupts_training(
     same_numbers(trace(folder), trace(whole(folder)))
 
 
-def test_a_loss_that_is_no_number_ends_the_run(
-    shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("column", ["train_loss", "gradient_norm"])
+def test_a_loss_or_gradient_that_is_no_number_ends_the_run(
+    shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch, column: str
 ) -> None:
-    """In the middle of an epoch, with the weights as they were before."""
-    calls, networks = [], []
+    """In the middle of an epoch, with the weights as they were before, and the last good checkpoint kept."""
+    calls = []
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         calls.append(1)
-        return cross_entropy(logits, labels) * (math.nan if len(calls) == 6 else 1.0)
+        value = cross_entropy(logits, labels)
+        if len(calls) == 6 and column == "gradient_norm":
+            value.register_hook(lambda gradient: gradient * math.nan)
+        return value * math.nan if len(calls) == 6 and column == "train_loss" else value
+
+    weights = []
 
     def advance(self, problem, state, inner=Train.advance):
-        networks.append([p.detach().clone() for p in state.network.parameters()])
         after = inner(self, problem, state)
-        networks.append([p.detach().clone() for p in state.network.parameters()])
+        weights.append({name: tensor.clone() for name, tensor in state.network.named_parameters()})
         return after
 
     monkeypatch.setattr(train, "cross_entropy", loss)
     monkeypatch.setattr(Train, "advance", advance)
-    outcome = shine_run(*SMALL, "method=jf")
+    outcome = shine_run(*SMALL, "method=jf", "runtime.checkpoint_every=0")
     (folder,) = folders()
     assert (outcome.code, status(folder)) == (0, "diverged")
     assert "diverged" in outcome.out
     rows = trace(folder)
     assert rows.step.tolist() == ["4", "6"]
-    assert rows.train_loss.iloc[-1] == "nan"
+    assert rows[column].iloc[-1] == "nan"
     assert math.isfinite(float(rows.test_loss.iloc[-1]))
     assert len(calls) == 6
-    assert all(torch.equal(a, b) for a, b in zip(*networks[-2:], strict=True))
-    assert not (folder / "checkpoint.pt").exists()
+    kept = torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
+    assert kept["step"] == 5
+    for name, tensor in weights[4].items():
+        assert torch.equal(weights[5][name], tensor)
+        assert torch.equal(kept["network"][name], tensor)
+
+
+def test_an_interrupt_in_the_step_that_diverges_leaves_the_last_good_checkpoint(
+    shine_run, folders, status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(logits, labels) * math.nan
+
+    def pressed(self, problem, state, *rest, inner=Train._differentiate):
+        if state.step == 5:
+            signal.raise_signal(signal.SIGINT)
+            monkeypatch.setattr(train, "cross_entropy", loss)
+        return inner(self, problem, state, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Train, "_differentiate", pressed)
+        assert shine_run(*SMALL, "method=jf", "runtime.checkpoint_every=0").code == 130
+    (folder,) = folders()
+    assert status(folder) == "interrupted"
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["state"]["step"] == 5
+    shine_run(*SMALL, "method=jf")
+    assert status(folder) == "diverged"
 
 
 def test_a_huge_learning_rate_diverges(shine_run, folders, status, trace) -> None:
@@ -180,6 +226,7 @@ def test_the_trace_has_a_row_per_epoch(shine_run, folders, trace) -> None:
     assert (rows.forward_steps == 5).all()
     assert (rows.evals == 6).all()
     assert (rows.products == 0).all()
+    assert rows.converged.between(0, 1).all()
     assert rows.fell_back.between(0, 1).all()
     for name in (
         "spectral_radius",
