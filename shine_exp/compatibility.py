@@ -27,7 +27,7 @@ def check(config: DictConfig, choices: dict[str, str]) -> None:
     solver, inverse = instantiate(config.solver), instantiate(config.method.inverse)
     if solver.finds != problem.solution:
         raise UnsupportedSolver(f"{names}: this problem needs another solver: {SOLVERS[problem.solution]}")
-    oracle = config.outer.get("oracle", config.outer)
+    oracle = config.outer.get("oracle") or config.outer.get("train") or config.outer
     if loop.needs_gradient and oracle.get("inverse") is None and oracle.get("n_unrolled") is None:
         raise UserError(
             f"{names}: this method gives no gradient of the kind that this outer loop uses; leave outer to the method"

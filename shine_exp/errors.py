@@ -15,3 +15,9 @@ class UnsupportedSolver(UserError):
 
 class UnsupportedSystem(UserError):
     """An inverse method that does not apply to this linear system."""
+
+
+def one_line(error: Exception, at_most: int = 160) -> str:
+    """The type and message of an error, without line breaks."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= at_most else text[:at_most] + "…"

@@ -27,6 +27,7 @@ def app(config: DictConfig) -> None:
     try:
         with terminated_as_interrupt():
             refuse_single_run_of_sweep(HydraConfig.get())
+            os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: PyTorch reads it once
             from shine_exp.runner import run  # PyTorch: only once the command line is known to compose
 
             run(config, dict(HydraConfig.get().runtime.choices))

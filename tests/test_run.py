@@ -149,6 +149,21 @@ def test_a_garbled_checkpoint(interrupted: Path, refuses) -> None:
     refuses("outer.n_steps=2", names="checkpoint.pt")
 
 
+def test_a_truncated_checkpoint(interrupted: Path, refuses) -> None:
+    path = interrupted / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+    refuses("outer.n_steps=2", names="checkpoint.pt")
+
+
+def test_a_checkpoint_of_another_configuration(interrupted: Path, refuses) -> None:
+    """Of the same loop and sizes, so that its state alone would fit."""
+    path = interrupted / "checkpoint.pt"
+    saved = torch.load(path, weights_only=True)
+    saved["config"]["outer"]["bound"] = 11.0
+    torch.save(saved, path)
+    refuses("outer.n_steps=2", names="checkpoint.pt")
+
+
 def test_a_checkpoint_that_lost_its_trace(interrupted: Path, refuses) -> None:
     (interrupted / "trace.csv").unlink()
     refuses("outer.n_steps=2", names="trace.csv")

@@ -3,17 +3,20 @@
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 
 from shine_exp.outer.descent import Descent
+from shine_exp.outer.loop import State
 from shine_exp.outer.search import Search
 from shine_exp.studies.inversion_quality import InversionQuality
 
-METHODS = ("shine", "cg", "random", "bayes", "unroll")
+METHODS = ("shine", "opa", "refine", "cg", "lbfgs", "neumann", "random", "bayes", "unroll")
 N_STEPS = 6
 
 
@@ -60,11 +63,27 @@ def test_a_run_that_is_done_is_skipped_and_said_so(shine_run, folders, status) -
     assert {"trace.csv", "run.json", "config.yaml"} <= set(before)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[State]:
+    """The last state of every run of N_STEPS."""
+    found: list[State] = []
+    for loop in (Descent, Search):
+
+        def measure(self, problem, state, inner=loop.measure):
+            if state.step == N_STEPS:
+                found.append(state)
+            return inner(self, problem, state)
+
+        monkeypatch.setattr(loop, "measure", measure)
+    return found
+
+
+@pytest.mark.parametrize("command", [*((f"method={name}",) for name in METHODS), ("solver=scipy",)], ids=lambda c: c[0])
 def test_an_interrupted_run_resumes_to_the_same_numbers(
-    interrupt, shine_run, folders, status, trace, method: str
+    interrupt, shine_run, folders, status, trace, ends: list[State], command: tuple[str, ...]
 ) -> None:
-    command = (f"method={method}", f"outer.n_steps={N_STEPS}")
+    """Bit for bit."""
+    command = (*command, f"outer.n_steps={N_STEPS}")
     outcome = interrupt("advance", 4, *command)
     assert outcome.code == 130
     assert outcome.err.count("\n") == 1
@@ -78,6 +97,9 @@ def test_an_interrupted_run_resumes_to_the_same_numbers(
     whole = trace(Path("whole") / folder.relative_to(folder.parents[2]))
     assert len(whole) == N_STEPS + 1
     same_numbers(trace(folder), whole)
+    resumed, uninterrupted = ends
+    assert torch.equal(resumed.theta, uninterrupted.theta)
+    assert torch.equal(resumed.alpha, uninterrupted.alpha)
 
 
 @pytest.mark.parametrize("step", [0, 1, 3])
@@ -121,6 +143,32 @@ def test_a_run_that_ends_by_an_error_says_so_and_can_go_on(
     shine_run("outer.n_steps=5")
     assert status(folder) == "done"
     assert trace(folder).step.tolist() == [str(step) for step in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee documentation."), "out of memory"),
+    ],
+)
+def test_a_machine_that_runs_out_is_told_of_in_one_line(
+    shine_run, folders, status, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    def advance(self, problem, state, inner=Descent.advance):
+        if state.step == 2:
+            raise error
+        return inner(self, problem, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Descent, "advance", advance)
+        outcome = shine_run("outer.n_steps=4")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert says in outcome.err
+    (folder,) = folders()
+    assert status(folder) == "failed"
+    shine_run("outer.n_steps=4")
+    assert status(folder) == "done"
 
 
 def test_interrupted_twice(interrupt, shine_run, folders, trace) -> None:
@@ -193,16 +241,17 @@ def test_a_run_at_work_elsewhere_is_left_alone(shine_run, interrupt, folders) ->
 def test_a_run_whose_loss_is_no_number_is_diverged(
     shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    def measure(self, problem, state, inner=Descent.measure):
-        return [row | ({"outer_loss": value} if state.step == 2 else {}) for row in inner(self, problem, state)]
+    def advance(self, problem, state, inner=Descent.advance):
+        state = inner(self, problem, state)
+        return replace(state, outer_value=value) if state.step == 2 else state
 
-    monkeypatch.setattr(Descent, "measure", measure)
-    outcome = shine_run("outer.n_steps=4")
+    monkeypatch.setattr(Descent, "advance", advance)
+    outcome = shine_run("outer.n_steps=4", "runtime.checkpoint_every=0")
     (folder,) = folders()
     assert (outcome.code, status(folder)) == (0, "diverged")
     assert "diverged" in outcome.out
     assert trace(folder).step.tolist() == ["0", "1", "2"]
-    assert not (folder / "checkpoint.pt").exists()
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["state"]["step"] == 1, "the last good one is kept"
     assert "diverged already" in shine_run("outer.n_steps=4").out
 
 

@@ -130,6 +130,9 @@ class Descent(HyperparameterLoop):
             state, alpha=alpha, theta=inner.theta, outer_value=inner.outer_value, carry=inner.carry, radius=grown
         )
 
+    def diverged(self, state: State) -> bool:
+        return state.step > 0 and not math.isfinite(state.outer_value)
+
     def _settle(self, problem: LinearModel, state: DescentState) -> DescentState:
         """Solve at the current α, for the first time or again after a step that was undone."""
         inner, state = self._solve(problem, state, state.alpha)

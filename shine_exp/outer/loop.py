@@ -66,6 +66,7 @@ class OuterLoop(Protocol[P, S]):
     problem_type: type
     needs_gradient: bool  # of the method
     changes_in_place: bool  # `advance` changes the state that it is given, so that a step must not be cut short
+    keeps_state: bool  # the last checkpoint of a run that is done is worth keeping
 
     @property
     def columns(self) -> tuple[str, ...]: ...
@@ -76,6 +77,10 @@ class OuterLoop(Protocol[P, S]):
     def begin(self, problem: P, seed: int) -> S: ...
     def restore(self, problem: P, saved: dict[str, Any]) -> S: ...
     def advance(self, problem: P, state: S) -> S: ...
+    def diverged(self, state: S) -> bool:
+        """Whether the method has met a number that is not finite, which ends the run."""
+        ...
+
     def measure(self, problem: P, state: S) -> list[Row]:
         """Rows for the trace, off the clock."""
         ...
@@ -92,9 +97,13 @@ class HyperparameterLoop:
     problem_type = LinearModel
     needs_gradient = False
     changes_in_place = False
+    keeps_state = False
 
     def length(self, problem: LinearModel) -> int:
         return self.n_steps
+
+    def diverged(self, state: State) -> bool:
+        return False
 
     def progress(self, state: State) -> dict[str, str]:
         return {"alpha": f"{float(state.alpha.mean()):.3g}", "outer loss": f"{state.outer_value:.6g}"}

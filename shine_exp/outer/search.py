@@ -47,8 +47,7 @@ class Search(HyperparameterLoop):
     def begin(self, problem: LinearModel, seed: int) -> SearchState:
         alpha, theta = start_point(problem, seed)
         scale = float(problem.inner(alpha)(theta).gradient.norm())
-        none = torch.empty(0, len(alpha), dtype=torch.float64)
-        carry = {"theta": theta, "tried": none, "losses": torch.empty(0, dtype=torch.float64)}
+        carry = {"theta": theta, "tried": alpha.new_empty(0, len(alpha)), "losses": alpha.new_empty(0)}
         return SearchState(0, alpha, theta, seed=seed, scale=scale, carry=carry)
 
     def restore(self, problem: LinearModel, saved: dict[str, Any]) -> SearchState:
@@ -57,11 +56,17 @@ class Search(HyperparameterLoop):
     def measure(self, problem: LinearModel, state: State) -> list[Row]:
         return [loss_row(problem, state)]
 
+    def diverged(self, state: State) -> bool:
+        """Every trial did; a single one that does is no better than others."""
+        return state.step == self.n_steps and not math.isfinite(state.outer_value)
+
     def advance(self, problem: LinearModel, state: State) -> SearchState:
         assert isinstance(state, SearchState)
         tried, losses = state.carry["tried"], state.carry["losses"]
-        proposal = self.proposer(tried.numpy(), losses.numpy(), self.n_steps, self.bound, state.seed)
-        alpha = torch.as_tensor(proposal, dtype=torch.float64, device=state.alpha.device)
+        proposal = self.proposer(
+            tried.numpy(force=True), losses.numpy(force=True), self.n_steps, self.bound, state.seed
+        )
+        alpha = torch.as_tensor(proposal).to(tried)
         tol = self.tol * state.scale
         solution = self.solver(problem.inner(alpha), state.carry["theta"], tol)
         loss, _ = problem.outer(solution.z)
@@ -73,8 +78,8 @@ class Search(HyperparameterLoop):
             tol=tol,
             carry={
                 "theta": solution.z,
-                "tried": torch.cat([tried, alpha.cpu()[None]]),
-                "losses": torch.cat([losses, torch.tensor([loss], dtype=torch.float64)]),
+                "tried": torch.cat([tried, alpha[None]]),
+                "losses": torch.cat([losses, losses.new_tensor([loss])]),
             },
         )
         if loss < state.outer_value:

@@ -52,6 +52,18 @@ def test_the_exact_inverse_is_exact_or_nan() -> None:
     assert u[2].isnan().all()
 
 
+def test_a_network_that_diverges_ends_the_study(shine_run, folders, status) -> None:
+    assert shine_run(*SMALL, "outer.train.learning_rate=1e30").code == 0
+    (folder,) = folders()
+    assert status(folder) == "diverged"
+
+
+def test_a_method_that_trains_no_network_is_refused(shine_run, folders) -> None:
+    outcome = shine_run(*SMALL, "method=grid", "outer=network_inversion")
+    assert (outcome.code, outcome.err.count("\n"), folders()) == (2, 1, [])
+    assert "gives no gradient" in outcome.err
+
+
 def test_an_interrupted_study_resumes_to_the_same_rows(shine_run, folders, trace, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         original = NetworkInversion.measure
