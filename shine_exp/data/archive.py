@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from shine_exp.data.download import one_line
-from shine_exp.errors import DataError
+from shine_exp.errors import DataError, one_line
 
 BLOCK = 512  # bytes; an archive ends with two blocks of zeros
 
@@ -19,9 +18,9 @@ Name = tuple[str, ...]  # the parts of a relative path
 
 
 def tar_names(path: Path) -> list[Name]:
-    """The files of an archive; links, devices, absolute names and names with `..` are left out.
+    """The files of an archive.
 
-    Raises `DataError` where the archive cannot be read, is damaged, or is cut off.
+    Raises `DataError` where the archive cannot be read, is damaged or cut off, has a link, or a name leads out of it.
     """
     return [name for name, _, _ in _members(path)]
 
@@ -51,7 +50,11 @@ def _members(path: Path) -> Iterator[tuple[Name, tarfile.TarFile, tarfile.TarInf
     with _readable(path), _open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             name = PurePosixPath(member.name)
-            if member.isreg() and not name.is_absolute() and ".." not in name.parts:
+            if name.is_absolute() or ".." in name.parts:
+                raise DataError(f"{path}: {member.name!r} leads out of the archive; take one without such names")
+            if member.issym() or member.islnk():
+                raise DataError(f"{path}: {member.name!r} is a link, which is not followed; take an archive of files")
+            if member.isreg():
                 yield name.parts, tar, member
         if tar.fileobj is None or tar.fileobj.read(BLOCK) != bytes(BLOCK):
             raise tarfile.ReadError("cut off, or a broken header")  # tarfile takes either for the end

@@ -4,18 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from shine_exp.errors import DataError
-
 
 def crop_and_flip(batch: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Each image is padded by zeros on all sides, cropped at random, and mirrored with probability 1/2.
+    """Each image is padded by zeros, of normalised images the mean, cropped at random, and mirrored one time in two.
 
     The usual augmentation of CIFAR-10 (He et al. 2016, section 4.2, with 4 pixels of padding). Shapes
     (n, channels, height, width) → the same, any dtype and device; the random numbers are drawn on the generator's.
-    Raises `DataError` where `padding` is negative.
     """
-    if padding < 0:
-        raise DataError(f"padding={padding}: take 0 pixels or more")
     n, channels, height, width = batch.shape
     down, right = _integers(2 * padding + 1, (2, n, 1), generator, batch.device)
     rows = down + torch.arange(height, device=batch.device)

@@ -7,10 +7,10 @@ import numpy as np
 import pooch
 
 from shine_exp.data.archive import tar_files
-from shine_exp.data.download import fetch, one_line
+from shine_exp.data.download import fetch
 from shine_exp.data.image_cache import Decoding, Record, cached
 from shine_exp.data.images import Images
-from shine_exp.errors import DataError
+from shine_exp.errors import DataError, one_line
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"

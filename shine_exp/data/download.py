@@ -4,11 +4,12 @@ import logging
 import os
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pooch
 from filelock import FileLock
 
-from shine_exp.errors import DataError
+from shine_exp.errors import DataError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -63,18 +64,12 @@ def verify_sha256(path: Path, pinned: str | None) -> None:
         )
 
 
-def one_line(error: Exception, at_most: int = 160) -> str:
-    """The type and message of an error, without line breaks."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= at_most else text[:at_most] + "…"
-
-
 def _record(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
 def _write_record(record: Path, text: str, found: str) -> None:
-    temporary = record.with_name(f".{record.name}.{os.getpid()}")
+    temporary = record.with_name(f".{record.name}.{uuid4().hex}")
     try:
         temporary.write_text(text)
         os.replace(temporary, record)

@@ -21,9 +21,8 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from shine_exp.data.download import one_line
 from shine_exp.data.images import Images, LabelledImages
-from shine_exp.errors import DataError
+from shine_exp.errors import DataError, one_line
 
 FORMAT = 1  # of the cache: another number, and everything is decoded anew
 SPLITS = ("train", "test")

@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image
 
 from shine_exp.data.archive import Name, shown, tar_files, tar_names
-from shine_exp.data.download import one_line
 from shine_exp.data.image_cache import SPLITS, Decoding, Record, cached
 from shine_exp.data.images import Images
-from shine_exp.errors import DataError
+from shine_exp.errors import DataError, one_line
 
 LARGEST_FILE = 1 << 28  # bytes of one image file
 LAYOUT = "expected are train/<class>/<image> and test/<class>/<image>"
@@ -23,10 +22,10 @@ Place = tuple[str, int, int]  # split, position in it, label
 def image_folder(path: str, cache: str, subset: int | None, test_subset: int | None, seed: int) -> Images:
     """Your own images of one size, as RGB, in `train/<class>/` and `test/<class>/` of a folder or of a tar archive.
 
-    Classes are the sorted folders of train with an image in them; images are sorted by class and name. An archive
-    (plain, .gz, .xz or .bz2) may have one leading folder. Hidden files and files at another depth are ignored. `subset`
-    and `test_subset` keep balanced subsets, as `Images.reduced` does. Raises `DataError` where a split is missing, a
-    class is in test only, a file is no image or of another size, or as `cached` and `balanced_subset` do.
+    Classes are the sorted folders with an image in them; images are sorted by class and name. An archive (plain, .gz,
+    .xz or .bz2) may have one leading folder. Hidden files and files at another depth are ignored. `subset` and
+    `test_subset` keep balanced subsets, as `Images.reduced` does. Raises `DataError` where a split is missing, a class
+    is in one split only, a file is no image or of another size, or as `tar_names`, `cached` and `balanced_subset` do.
     """
     source = Path(path).expanduser().resolve()
     if not (source.is_dir() or source.is_file()):
@@ -84,11 +83,12 @@ def _places(source: Path, names: list[Name]) -> tuple[tuple[str, ...], dict[Name
     for split, members in by_split.items():
         if not members:
             raise DataError(f"{source}: has no images in {split}/; {LAYOUT}")
-    classes = sorted({name[-2] for name in by_split["train"]})
+    found = {split: {name[-2] for name in members} for split, members in by_split.items()}
+    for split, other in (SPLITS, SPLITS[::-1]):
+        if alone := sorted(found[split] - found[other]):
+            raise DataError(f"{source}: {shown((split, alone[0]))} is a class without images in {other}/; {LAYOUT}")
+    classes = sorted(found["train"])
     labels = {name: label for label, name in enumerate(classes)}
-    unknown = next((name for name in by_split["test"] if name[-2] not in labels), None)
-    if unknown:
-        raise DataError(f"{source}: {shown(unknown[-3:-1])} is a class without images in train/; {LAYOUT}")
     return tuple(classes), {
         name: (split, index, labels[name[-2]])
         for split, members in by_split.items()

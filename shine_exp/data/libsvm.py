@@ -12,8 +12,7 @@ import scipy.sparse as sp
 from sklearn.datasets import load_svmlight_file
 
 from shine_exp.data.dataset import Dataset, Scaling, two_classes
-from shine_exp.data.download import one_line
-from shine_exp.errors import DataError
+from shine_exp.errors import DataError, one_line
 
 SNIFFED_BYTES = 1 << 16
 LARGEST_INDEX = 2**31 - 1

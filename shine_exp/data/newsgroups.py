@@ -12,8 +12,8 @@ from filelock import FileLock
 from sklearn.datasets import fetch_20newsgroups_vectorized, get_data_home
 
 from shine_exp.data.dataset import Dataset, Scaling
-from shine_exp.data.download import download_failed, fetch, one_line
-from shine_exp.errors import DataError
+from shine_exp.data.download import download_failed, fetch
+from shine_exp.errors import DataError, one_line
 
 URL = "https://ndownloader.figshare.com/files/5975967"
 

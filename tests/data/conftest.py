@@ -2,20 +2,10 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
-
-@dataclass
-class Server:
-    """Serves `content` at every path, or 404 where it is None; counts the requests."""
-
-    url: str = ""
-    content: bytes | None = None
-    announced_length: int | None = None
-    requests: list[str] = field(default_factory=list)
+from web_server import Server
 
 
 @pytest.fixture

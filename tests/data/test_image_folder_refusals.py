@@ -1,4 +1,5 @@
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def without(split: str, label: str) -> Files:
         (without("test", ""), "has no images in test/; expected are"),
         ({"a/b/c.png": b""}, "has no images in train/; expected are"),
         (without("train", "bee"), "test/bee is a class without images in train/; expected are"),
+        (without("test", "bee"), "train/bee is a class without images in test/; expected are"),
         (FILES | {"test/d\nog/1.png": b""}, r"test/d\nog is a class without images in train/"),
         (FILES | {"test/bee/1.png": b"noise"}, "test/bee/1.png is no image that can be taken (UnidentifiedImageError"),
         (FILES | {"train/bee/1.png": FILES["train/bee/1.png"][:-30]}, "train/bee/1.png is no image that can be taken"),
@@ -58,6 +60,26 @@ def test_what_is_no_data_set_is_refused(
     make = in_folder if source == "mine" else in_tar
     assert fault in refusal(make(tmp_path / source, ordered))
     assert not any(path.is_dir() for path in (tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize("name", ["/train/ant/a.png", "../train/ant/b.png", "train/../train/ant/c.png"])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE])
+def test_names_that_lead_out_of_an_archive_are_refused(
+    tmp_path: Path, refusal: Callable[[Path], str], name: str, kind: bytes
+) -> None:
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    assert "leads out of the archive" in refusal(in_tar(tmp_path / "mine.tar.xz", more=[member]))
+    assert {path.name for path in tmp_path.iterdir()} <= {"mine.tar.xz", "cache"}
+
+
+@pytest.mark.parametrize(("kind", "target"), [(tarfile.SYMTYPE, "/etc/hostname"), (tarfile.LNKTYPE, "train/ant/1.png")])
+def test_links_in_an_archive_are_refused(
+    tmp_path: Path, refusal: Callable[[Path], str], kind: bytes, target: str
+) -> None:
+    member = tarfile.TarInfo("train/ant/3.png")
+    member.type, member.linkname = kind, target
+    assert "'train/ant/3.png' is a link, which is not followed" in refusal(in_tar(tmp_path / "mine.tar", more=[member]))
 
 
 def test_several_leading_folders_are_refused(tmp_path: Path, refusal: Callable[[Path], str]) -> None:

@@ -98,7 +98,7 @@ def labelled(draw: st.DrawFn) -> tuple[LabelledImages, int, int]:
 
 
 @given(labelled(), st.integers(0, 2**32 - 1))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_subset_is_balanced_and_in_order(case: tuple[LabelledImages, int, int], seed: int) -> None:
     images, n_classes, n = case
     subset = balanced_subset(images, n, n_classes, seed)

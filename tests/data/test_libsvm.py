@@ -23,7 +23,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
 }
 GOOD = b"-1 1:0.5 3:2\n# a comment\n\n+1 2:1e-3 # another\n"
-same_folder = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+same_folder = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def write(folder: Path, content: bytes, suffix: str = "") -> Path:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from conftest import Server
 from sklearn.datasets import fetch_20newsgroups_vectorized, get_data_home
+from web_server import Server
 
 from shine_exp.data import newsgroups as module
 from shine_exp.data.newsgroups import newsgroups

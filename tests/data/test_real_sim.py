@@ -1,11 +1,11 @@
 import bz2
 import hashlib
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Server
+from web_server import Server
 
 from shine_exp.data import real_sim as module
 from shine_exp.data.dataset import Dataset
@@ -46,11 +46,9 @@ def test_downloads_once(tmp_path: Path, server: Server) -> None:
 
 
 def test_processes_that_start_together_download_once(tmp_path: Path, server: Server) -> None:
-    threads = [threading.Thread(target=load, args=(tmp_path,)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        loaded = list(pool.map(load, [tmp_path] * 4))
+    assert {data.x.shape for data in loaded} == {(3, 3)}
     assert len(server.requests) == 1
 
 

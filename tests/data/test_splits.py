@@ -25,7 +25,7 @@ def dense(x: Matrix) -> np.ndarray:
 
 
 @given(st.integers(200, 700), st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_protocol_is_the_published_one(n: int, seed: int) -> None:
     """The same rows in the same order as two shuffles of legacy NumPy give: first tenth taken, its first half outer."""
     rest = np.random.RandomState(seed).permutation(n)[: -(-n // 10)]
@@ -53,7 +53,7 @@ def test_sizes_on_twenty_newsgroups() -> None:
     [("none", False), ("none", True), ("variance", False), ("variance", True), ("standard", False)],
 )
 @given(seed=st.integers(0, 1000), factor=st.floats(-1e6, 1e6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_rows_outside_train_do_not_influence_it(scaling: Scaling, sparse: bool, seed: int, factor: float) -> None:
     data = made(300, scaling, sparse)
     outside = np.setdiff1d(np.arange(300), rows(split(made(300), seed).train))

@@ -38,7 +38,7 @@ def test_word_frequencies_follow_zipf_and_are_scattered() -> None:
 
 
 @given(st.integers(40, 90), st.integers(2, 200), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_text_has_the_sizes_asked_for(n: int, p: int, draw: st.DataObject) -> None:
     nnz_per_row = draw.draw(st.integers(1, p // 2))
     data = synthetic_text(n, p, nnz_per_row, seed=5, scaling="none")
