@@ -38,7 +38,9 @@ class LinearInverse(Protocol):
 class Solution:
     """What a solver hands on: an iterate z (..., d) with ‖g(z)‖ = residual (...), and H ≈ J⁻¹ if it has one.
 
-    z is the last iterate of a single system and the best one of each system in a batch, whose status is its worst.
+    z is the last iterate of a minimiser and, of a root solver, the best one of each system. `converged` and `diverged`
+    (...), bool, say which systems reached the tolerance and which met a number that is not finite; `status` is the
+    worst of all.
     """
 
     z: Tensor
@@ -47,6 +49,8 @@ class Solution:
     n_steps: int
     n_evals: int
     status: Status
+    converged: Tensor
+    diverged: Tensor
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,21 @@ class Solver(Protocol[G]):
 
     `inverse` is an estimate to start from, of the type that this solver leaves behind.
     """
+
+    @property
+    def finds(self) -> str:
+        """A "minimum" or a "root"."""
+        ...
+
+    @property
+    def leaves_inverse(self) -> bool:
+        """Whether `Solution.inverse` is an estimate, which SHINE needs."""
+        ...
+
+    @property
+    def takes_awareness(self) -> bool:
+        """Whether OPA is possible."""
+        ...
 
     def __call__(
         self, g: G, z0: Tensor, tol: float, *, awareness: Awareness | None = None, inverse: LinearInverse | None = None

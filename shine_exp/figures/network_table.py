@@ -17,14 +17,15 @@ QUANTITIES = {
     "backward_ms": "backward (ms)",
     "products": "products per step",
     "forward_residual": "forward residual",
+    "converged": "share converged",
     "backward_residual": "backward residual",
     "fell_back": "share fell back",
 }
 HEADER = ("network", "method", "done", "top-1 (%)", *QUANTITIES.values(), "diverged", "unfinished", "missing")
 NOTE = (
-    "Seeds that are done: mean ± std (n − 1) of top-1, else median [lowest, highest]. Losses, residuals "
-    "and the share that fell back are those of the last epoch; milliseconds and products with J, per training step, "
-    "are medians over the epochs after pre-training."
+    "Seeds that are done: mean ± std (n − 1) of top-1, else median [lowest, highest]. Losses, residuals and shares of "
+    "samples (whose equilibrium was solved to the tolerance; that fell back) are those of the last epoch; milliseconds "
+    "and products with J, per training step, are medians over the epochs after pre-training."
 )
 
 

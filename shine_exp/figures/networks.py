@@ -14,7 +14,7 @@ from shine_exp.trace import CONFIG, Run, damaged
 
 MODEL = "problem/model"
 OF_METHOD = ("method.", "solver")  # changes that make a variant of the method; all others make another setting
-LAST = ("accuracy", "test_loss", "spectral_radius", "forward_residual", "backward_residual", "fell_back")
+LAST = ("accuracy", "test_loss", "spectral_radius", "forward_residual", "converged", "backward_residual", "fell_back")
 TYPICAL = ("forward_ms", "backward_ms", "products")
 
 

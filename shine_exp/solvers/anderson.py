@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from shine_exp.errors import UnsupportedSolver
@@ -25,7 +25,7 @@ class Anderson:
     max_steps: NonNegativeInt = 50
     memory: PositiveInt = 5
     mixing: PositiveFloat = 1.0
-    regularization: NonNegativeFloat = 1e-6
+    regularization: PositiveFloat = 1e-6
 
     finds = "root"
     leaves_inverse = False

@@ -2,10 +2,13 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from shine_exp.solvers.factor_count import FactorCount
 from shine_exp.solvers.iterates import Iterates
 from shine_exp.types import LinearInverse
+
+INITIAL_CAPACITY = 32  # pairs allotted before the first doubling: a long memory costs nothing until it is used
 
 
 class BroydenInverse:
@@ -21,19 +24,21 @@ class BroydenInverse:
 
         H = (I + Uᵀ L⁻¹ P) H₀,   Hᵀ = H₀ᵀ (I + Pᵀ L⁻ᵀ U),   L = I − tril(P Uᵀ, −1)
 
-    which takes two passes over the directions (batch, memory + 1, d) to apply. Where |1 − κ| ≤ √ε the update would
-    make H singular to working precision, and H is kept. Where the memory is full, running samples restart from H₀.
+    which takes two passes over the directions, (batch, n + 1, d) for n pairs, to apply. Where |1 − κ| ≤ √ε the update
+    would make H singular to working precision, and H is kept. Where the memory is full, running samples restart from
+    H₀.
     """
 
     def __init__(self, initial: LinearInverse, iterates: Iterates, memory: int) -> None:
         z = iterates.z
         self.initial = initial
         self._factors = FactorCount(len(z), memory, z.device)
-        self._directions = z.new_zeros(len(z), memory + 1, z.shape[-1])  # p̂_j
+        n = min(memory, INITIAL_CAPACITY)
+        self._directions = z.new_zeros(len(z), n + 1, z.shape[-1])  # p̂_j
         self._length = z.new_zeros(len(z), 1)  # |p_j| of the latest direction
-        self._rho = z.new_zeros(len(z), memory)
-        self._tau = z.new_zeros(len(z), memory)
-        self._triangle = z.new_zeros(len(z), memory, memory)  # L below its unit diagonal
+        self._rho = z.new_zeros(len(z), n)
+        self._tau = z.new_zeros(len(z), n)
+        self._triangle = z.new_zeros(len(z), n, n)  # L below its unit diagonal
 
     @property
     def count(self) -> Tensor:
@@ -67,8 +72,7 @@ class BroydenInverse:
         return self.initial.rmatvec(y)
 
     def start(self, iterates: Iterates) -> Tensor:
-        """Forget all pairs of the active samples; the answer is their direction −H₀ g (batch, d)."""
-        self._factors.restart(iterates.active)
+        """The direction −H₀ g (batch, d) of the active samples, the first of a cycle."""
         p = -self.initial.matvec(iterates.g)
         self._append_direction(0, p, iterates.active)
         return p
@@ -77,8 +81,10 @@ class BroydenInverse:
         """Take in the step t p (t: (batch, 1)) that the moved samples made; the answer is their next direction."""
         n = self._factors.next
         if self._factors.full:
+            self._factors.restart(iterates.active)
             p = self.start(iterates)
         else:
+            self._make_room(n)
             last, length = self._directions[:, n], self._length
             x = self.initial.matvec(iterates.g)
             extent = self._factors.extent
@@ -99,6 +105,15 @@ class BroydenInverse:
         """The estimate as it was at the best iterate of each sample: later pairs are dropped."""
         self._factors.roll_back()
         return self
+
+    def _make_room(self, n: int) -> None:
+        """For the pair n: twice the rows, as far as the memory goes, where there is none left."""
+        rows = self._rho.shape[1]
+        if n == rows:
+            more = min(rows, self._factors.capacity - rows)
+            self._directions = pad(self._directions, (0, 0, 0, more))
+            self._rho, self._tau = pad(self._rho, (0, more)), pad(self._tau, (0, more))
+            self._triangle = pad(self._triangle, (0, more, 0, more))
 
     def _append_factor(self, n: int, along: Tensor, rho: Tensor, tau: Tensor, regular: Tensor, learned: Tensor) -> None:
         """Row n of L, from P p̂_n and ρ and τ of the older factors, and ρ_n and τ_n: 0 where H is kept."""

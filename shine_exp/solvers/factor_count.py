@@ -1,4 +1,4 @@
-"""How many rank-one factors each sample of a batch owns in a preallocated memory."""
+"""How many rank-one factors each sample of a batch owns in a memory that all samples share."""
 
 import torch
 from torch import Tensor

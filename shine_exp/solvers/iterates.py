@@ -29,8 +29,8 @@ class Iterates:
     A sample is `active` until ‖g(z)‖ ≤ tol, g(z) is not finite, or `max_steps` are done. From then on its z stands
     still, at the best iterate if it failed; g is still evaluated on the whole batch. `moved` are the samples that the
     last step took to a finite g(z), `improved` those for which it is the lowest residual so far. With `record` each
-    evaluation keeps its graph until the next one, for `vjp`. One synchronisation with the device per step: the number
-    of active and of improved samples, since where it is all of them a pass over z is saved.
+    evaluation keeps its graph until the next one, for `vjp`. One synchronisation with the device per evaluation: the
+    number of active and of improved samples, since where it is all of them a pass over z is saved.
     """
 
     def __init__(
@@ -91,13 +91,16 @@ class Iterates:
 
         The residual of a sample on which g was never finite is infinite.
         """
+        converged = self._best_residual <= self._tol
         status = Status.MAX_STEPS
         if bool(self._failed.any()):
             status = Status.DIVERGED
-        elif bool((self._best_residual <= self._tol).all()):
+        elif bool(converged.all()):
             status = Status.CONVERGED
-        z, residual = self._best_z.reshape(self._shape), self._best_residual.reshape(self._shape[:-1])
-        return Solution(z, inverse, residual, self.n_steps, self.n_evals, status)
+        batch = self._shape[:-1]
+        residual, converged, failed = (t.reshape(batch) for t in (self._best_residual, converged, self._failed))
+        z = self._best_z.reshape(self._shape)
+        return Solution(z, inverse, residual, self.n_steps, self.n_evals, status, converged, failed)
 
     def _visit_along(self, p: Tensor, t: Tensor) -> _Visit:
         z = torch.addcmul(self.z, t, p)
@@ -114,7 +117,7 @@ class Iterates:
     def _arrive(self, visit: _Visit) -> None:
         finite = visit.residual.isfinite()
         self.moved = self.active & finite
-        self.improved = visit.residual < self._best_residual
+        self.improved = self.moved & (visit.residual < self._best_residual)
         self._failed = self._failed | (self.active & ~finite)
         self._best_residual = torch.where(self.improved, visit.residual, self._best_residual)
         self._here = visit

@@ -82,7 +82,8 @@ class _Run:
                         self._add_aware_pair(awareness)
                     continue
                 status = Status.STALLED
-            return Solution(self.point.z, self.inverse, residual, n_steps, self.n_evals, status)
+            flags = (torch.tensor(status is other) for other in (Status.CONVERGED, Status.DIVERGED))
+            return Solution(self.point.z, self.inverse, residual, n_steps, self.n_evals, status, *flags)
 
     def _step(self) -> bool:
         """Move along −H∇G, or where that fails along −γ∇G with an empty memory; False, H unchanged, where both fail."""

@@ -20,7 +20,7 @@ class ScipyMinimizer:
     """Minimise G by `scipy.optimize.minimize`, stopped where ‖∇G‖ ≤ tol. z is (d,), on the CPU.
 
     "L-BFGS-B" leaves SciPy's `hess_inv` (its pairs, H₀ = I); "CG", the non-linear conjugate gradient, leaves nothing.
-    Both start without memory. Raises `UnsupportedSolver` for outer-problem awareness.
+    Both start without memory. Raises `UnsupportedSolver` for outer-problem awareness, and on another device.
     """
 
     method: Literal["L-BFGS-B", "CG"]
@@ -46,6 +46,8 @@ class ScipyMinimizer:
         if awareness is not None:
             raise UnsupportedSolver("OPA needs a solver that takes extra secant pairs: solver=lbfgs or bfgs")
         function = _Function(g)
+        if z0.device.type != "cpu":
+            raise UnsupportedSolver("SciPy's minimisers work on the CPU: take solver=lbfgs, or runtime.device=cpu")
         start = z0.numpy()
         if np.linalg.norm(function(start)[1]) <= tol:
             result = OptimizeResult(x=start, nit=0)
@@ -59,10 +61,11 @@ class ScipyMinimizer:
                     raise StopIteration
 
             result = minimize(function, start, jac=True, method=self.method, callback=stop, options=options)
-        residual = float(np.linalg.norm(function(result.x)[1]))
-        status = Status.CONVERGED if residual <= tol else Status.MAX_STEPS
-        z = torch.from_numpy(result.x.copy())
-        return Solution(z, self._estimate(result), torch.tensor(residual), result.nit, function.n_evals, status)
+        z, residual = torch.from_numpy(result.x.copy()), torch.tensor(np.linalg.norm(function(result.x)[1]))
+        converged, diverged = residual <= tol, ~residual.isfinite()
+        status = Status.CONVERGED if converged else Status.DIVERGED if diverged else Status.MAX_STEPS
+        inverse, n_evals = self._estimate(result), function.n_evals
+        return Solution(z, inverse, residual, result.nit, n_evals, status, converged, diverged)
 
     def estimate(self, s: Tensor, y: Tensor) -> InverseHessian | None:
         """SciPy's `hess_inv` for pairs in the rows of s and y (n, d)."""

@@ -75,8 +75,8 @@ def add_network(add_run: AddRun) -> AddRun:
 
 EPOCH = {
     "step": 0, "time": 0.0, "epoch": 0, "test_loss": 0.5, "accuracy": 0.9, "spectral_radius": 0.6, "train_loss": 0.4,
-    "forward_residual": 1e-3, "backward_residual": 1e-2, "products": 6.0, "fell_back": "", "forward_ms": 20.0,
-    "backward_ms": 10.0,
+    "forward_residual": 1e-3, "backward_residual": 1e-2, "converged": 0.75, "products": 6.0, "fell_back": "",
+    "forward_ms": 20.0, "backward_ms": 10.0,
 }  # fmt: skip
 
 

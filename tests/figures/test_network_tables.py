@@ -33,7 +33,23 @@ def test_table_of_networks(runs: Path) -> None:
     header, jf, shine, unroll = (dict(zip(table.lines[0], line, strict=True)) for line in table.lines)
     assert list(header)[:4] == ["network", "method", "done", "top-1 (%)"]
     assert list(jf.values()) == [
-        *("MDEQ, digits", "jf", "1 of 4", "80.00", "0.5", "20", "10", "6", "0.001", "0.01", "0.25", "1", "1", "1"),
+        *(
+            "MDEQ, digits",
+            "jf",
+            "1 of 4",
+            "80.00",
+            "0.5",
+            "20",
+            "10",
+            "6",
+            "0.001",
+            "0.75",
+            "0.01",
+            "0.25",
+            "1",
+            "1",
+            "1",
+        ),
     ]
     assert shine["top-1 (%)"] == "92.00 ± 2.00"
     assert shine["test loss"] == "0.2 [0.1, 0.3]"
@@ -62,7 +78,7 @@ def test_unfinished_networks_are_only_counted(add_network, results: Path) -> Non
     add_network("jf", 0, [{}], status="interrupted")
     runs = read_runs(results)
     (line,) = table_of(draw_network_table(runs)).lines[1:]
-    assert line == ("MDEQ, digits", "jf", "0 of 1", *"––––––––", "0", "1", "0")
+    assert line == ("MDEQ, digits", "jf", "0 of 1", *"–––––––––", "0", "1", "0")
     drawing = draw_contractivity(runs)
     assert drawing.table is None
     how = "make them with: shine-run -m experiment=fig3"

@@ -44,7 +44,7 @@ def assert_same(inverse: AdjointBroydenInverse, expected: Tensor, tol: float) ->
     torch.testing.assert_close(dense_transposed(inverse, like), expected.mT, rtol=tol, atol=tol)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds, every=st.sampled_from((None, 1, 2)))
 def test_the_estimate_is_that_of_the_dense_recursion(seed, every):
     g = Recorded(Cell.draw(GAINS, 10, seed))
@@ -61,7 +61,7 @@ def test_the_estimate_is_that_of_the_dense_recursion(seed, every):
     assert_same(solution.inverse, torch.stack(expected), tol=1e-10)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds, memory=st.integers(1, 5))
 def test_a_full_memory_restarts_the_running_samples_only(seed, memory):
     """Extra updates count. The update that finds the memory full is the first of the next cycle, or, for a sample that
@@ -79,7 +79,7 @@ def test_a_full_memory_restarts_the_running_samples_only(seed, memory):
     assert_same(solution.inverse, torch.stack(expected), tol=1e-8)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds, n_steps=st.integers(1, 8))
 def test_adjoint_secant_equation(seed, n_steps):
     """σᵀJ H = σᵀ for σ = g(z), J at the same z, after every update."""

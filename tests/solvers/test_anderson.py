@@ -10,7 +10,7 @@ from shine_exp.solvers.fixed_point import FixedPoint
 from shine_exp.types import Status
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), mixing=st.sampled_from((0.5, 1.0)))
 def test_a_linear_problem_is_solved_in_as_many_steps_as_it_has_dimensions(seed, mixing):
     """With a memory of d it is GMRES: d + 1 steps, however little the map contracts (Walker & Ni 2011, theorem 2.2)."""
@@ -23,7 +23,7 @@ def test_a_linear_problem_is_solved_in_as_many_steps_as_it_has_dimensions(seed, 
     torch.testing.assert_close(solution.z, exact, rtol=0, atol=1e-3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), mixing=st.sampled_from((0.6, 1.0)), memory=st.integers(1, 3))
 def test_the_step_is_the_regularized_least_squares_solution(seed, mixing, memory):
     """Against a dense least-squares solve with the Tikhonov rows appended, on the last `memory` differences only.

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shine_exp.errors import UnsupportedSolver
+from shine_exp.solvers import broyden_inverse
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.broyden_inverse import BroydenInverse
 from shine_exp.solvers.iterates import Iterates
@@ -38,7 +39,7 @@ def assert_same(inverse: BroydenInverse, expected: Tensor, tol: float = 1e-10) -
     torch.testing.assert_close(dense_transposed(inverse, like), expected.mT, rtol=tol, atol=tol)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds)
 def test_the_estimate_is_that_of_the_dense_recursion(seed):
     g = Recorded(Cell.draw(GAINS, 10, seed))
@@ -51,7 +52,7 @@ def test_the_estimate_is_that_of_the_dense_recursion(seed):
     assert_same(solution.inverse, torch.stack(expected))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, lengths=st.lists(st.floats(0.1, 1.5), min_size=6, max_size=6))
 def test_any_step_lengths(seed, lengths):
     """The product form holds for the step t p with any t, another one for each sample."""
@@ -71,7 +72,7 @@ def test_any_step_lengths(seed, lengths):
     torch.testing.assert_close(estimate.matvec(dg), dz, rtol=1e-8, atol=1e-10)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds, memory=st.integers(1, 5), gain=st.sampled_from((0.8, 0.9, 0.95)))
 def test_a_full_memory_restarts_the_running_samples_only(seed, memory, gain):
     """The pairs of a sample are those of one cycle, from H₀; a sample that stops at a full memory keeps it."""
@@ -92,6 +93,16 @@ def test_a_full_memory_restarts_the_running_samples_only(seed, memory, gain):
     assert_same(solution.inverse, torch.stack(expected), tol=1e-9)
 
 
+def test_room_for_pairs_is_made_as_they_come(monkeypatch: pytest.MonkeyPatch):
+    cell = Cell.draw(GAINS, 10, seed=3)
+    allotted = Broyden(max_steps=40)(cell, cell.start, 1e-12)
+    monkeypatch.setattr(broyden_inverse, "INITIAL_CAPACITY", 1)
+    grown = Broyden(max_steps=40)(cell, cell.start, 1e-12)
+    assert grown.n_steps == allotted.n_steps > 8
+    torch.testing.assert_close(grown.z, allotted.z, rtol=1e-12, atol=1e-12)
+    assert_same(grown.inverse, dense(allotted.inverse, cell.start))
+
+
 def test_the_estimate_belongs_to_the_best_iterate():
     g = Recorded(Cell.draw((0.5, 6.0, 6.0), 10, seed=1))
     solution = Broyden(max_steps=13)(g, g.g.start, 1e-4)
@@ -100,6 +111,13 @@ def test_the_estimate_belongs_to_the_best_iterate():
     z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
     expected = [recursion(z[i], values[i], 50, torch.eye(10).double())[: best[i] + 1][-1] for i in range(3)]
     assert_same(solution.inverse, torch.stack(expected), tol=1e-8)
+
+
+def test_where_the_start_is_the_best_iterate_its_estimate_is_the_initial_one():
+    solution = Broyden(max_steps=1)(lambda z: 4 * z - 1, torch.zeros(1, 1, dtype=torch.float64), 0.0)
+    assert float(solution.z) == 0
+    assert solution.inverse.count.tolist() == [0]
+    assert float(solution.inverse.matvec(torch.ones(1, 1, dtype=torch.float64))) == 1
 
 
 def test_an_estimate_outlives_a_failure():
@@ -115,6 +133,8 @@ def test_an_estimate_outlives_a_failure():
     failed = Broyden()(failing, cell.start, 1e-6)
     short = Broyden(max_steps=3)(cell, cell.start, 1e-6)
     assert failed.status is Status.DIVERGED
+    assert failed.diverged.tolist() == [False, True]
+    assert failed.converged.tolist() == [True, False]
     assert short.inverse.count.tolist() == [3, 3]
     assert torch.equal(failed.z[1], short.z[1])
     torch.testing.assert_close(dense(failed.inverse, cell.start)[1], dense(short.inverse, cell.start)[1])
@@ -178,7 +198,7 @@ def test_a_solved_start_leaves_the_initial_estimate():
     assert torch.equal(solution.inverse.rmatvec(torch.ones(2, 4)), torch.ones(2, 4))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds)
 def test_the_adjoint_system_starts_from_the_transposed_estimate(seed):
     """H₀ = Hᵀ of the forward pass: the recursion over it is exact, and the forward estimate does not change."""

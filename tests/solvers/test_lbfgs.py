@@ -37,7 +37,7 @@ def pairs(seed: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 12), memory=st.sampled_from([1, 3, 5, None]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_operator_is_the_dense_recursion_over_the_kept_pairs(seed: int, n: int, memory: int | None) -> None:
     s, y = pairs(seed, n)
     inverse = InverseHessian.from_pairs(s, y, memory)

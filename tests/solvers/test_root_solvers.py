@@ -23,7 +23,7 @@ every_solver = pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 
 
 @every_solver
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_converges_to_the_tolerance(solver, seed):
     cell = Cell.draw(GAINS, 12, seed)
@@ -35,7 +35,7 @@ def test_converges_to_the_tolerance(solver, seed):
 
 
 @every_solver
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 10_000))
 def test_a_batch_is_solved_as_its_samples_are(solver, seed):
     cell = Cell.draw(GAINS, 12, seed)

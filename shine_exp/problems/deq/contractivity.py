@@ -15,6 +15,6 @@ def spectral_radius(at: Linearisation, n_steps: int, generator: torch.Generator)
     v = torch.randn(at.z.shape, dtype=at.z.dtype, generator=generator).to(at.z.device)
     factors = []
     for _ in range(n_steps):
-        v = at.vjp(v / v.norm(dim=-1, keepdim=True))
+        v = at.vjp(torch.nn.functional.normalize(v, dim=-1))
         factors.append(v.norm(dim=-1))
     return torch.stack(factors[n_steps // 2 :]).log().mean(0).exp()

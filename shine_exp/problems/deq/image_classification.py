@@ -63,7 +63,7 @@ class ImageClassification:
         def layer(cell: torch.nn.Module) -> DEQ:
             return DEQ(cell, solver, inverse, tol=self.tol, adjoint_tol=self.adjoint_tol, opa=opa)
 
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self._network(layer).to(self.device)
 

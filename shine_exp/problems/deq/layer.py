@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
-from shine_exp.errors import UserError
+from shine_exp.errors import UnsupportedSolver, UserError
 from shine_exp.problems.deq.linearisation import Linearisation
 from shine_exp.problems.deq.packing import Packing, State
 from shine_exp.solvers.iterates import RootFunction
@@ -22,13 +22,15 @@ from shine_exp.types import AdjointSystem, Awareness, InverseMethod, LinearInver
 class Report:
     """What the last solves of a layer cost and reached; residuals are per sample (batch,).
 
-    `forward_residual` is ‖z − f(z)‖ / ‖z‖ at the solver's z, with its counts of steps and of evaluations of f.
+    `forward_residual` is ‖z − f(z)‖ / ‖z‖ at the solver's z and `converged` (batch,) whether that met the tolerance;
+    `steps` and `evals` (products with J that a solver makes included) are the solver's counts.
     `backward_residual` is ‖Jᵀu − r‖ / ‖r‖, known once a gradient has been accumulated by `backward`: the parameter
     gradient's pass through f is taken down to z, which yields Jᵀu for a fraction of a product. `products` is the number
     of products with J before that pass.
     """
 
     forward_residual: Tensor
+    converged: Tensor
     steps: int
     evals: int
     status: Status
@@ -51,6 +53,8 @@ class DEQ(nn.Module):
     same dropout mask in every evaluation (pass it as an input), no running statistics. Without `inverse` it can only be
     evaluated. With `opa` the solver adds an update along Hᵀ∇L every that many steps. `last` reports on the last solves.
     Gradients of gradients are not supported.
+
+    Raises `UnsupportedSolver` where the solver leaves no estimate for `inverse`, or takes no updates for `opa`.
     """
 
     last: Report
@@ -66,6 +70,15 @@ class DEQ(nn.Module):
         opa: int | None = None,
     ) -> None:
         super().__init__()
+        if getattr(inverse, "uses_forward_inverse", False) and not solver.leaves_inverse:
+            raise UnsupportedSolver(
+                f"{type(inverse).__name__} uses the solver's inverse estimate and {type(solver).__name__} leaves none: "
+                "take Broyden or AdjointBroyden"
+            )
+        if opa is not None and not solver.takes_awareness:
+            raise UnsupportedSolver(f"{type(solver).__name__} takes no updates of OPA: take AdjointBroyden")
+        if opa is not None and opa < 1:
+            raise UserError(f"opa={opa}: take a number of steps, 1 or more")
         self.cell, self.solver, self.inverse = cell, solver, inverse
         self.tol, self.adjoint_tol, self.opa = tol, adjoint_tol, opa
 
@@ -90,14 +103,15 @@ class DEQ(nn.Module):
         with torch.no_grad(), parametrize.cached(), full_precision():
             self._fill_cache()
             solution = self.solver(lambda z: z - f(z), start, tol, awareness=awareness)
-        z, inverse = solution.z, solution.inverse
-        residual = solution.residual / _norm(z)
-        self.last = Report(residual, solution.n_steps, solution.n_evals, solution.status)
+        z = solution.z
+        estimate = solution.inverse if getattr(self.inverse, "uses_forward_inverse", False) else None
+        counts = solution.n_steps, solution.n_evals, solution.status
+        self.last = Report(solution.residual / _norm(z), solution.converged, *counts)
+        del solution  # and with it an estimate that is not used, before f is recorded
         if not training:
             return packing.unpack(f(z))
         assert self.inverse is not None
         at = Linearisation(f, z)
-        estimate = inverse if getattr(self.inverse, "uses_forward_inverse", False) else None
         backward = _Backward(self.inverse, self.adjoint_tol, at, estimate, self.last)
         return packing.unpack(_Implicit.apply(at.image, backward))  # type: ignore[no-untyped-call]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from annotated_types import Interval
+from annotated_types import Interval, MinLen
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
@@ -21,12 +21,12 @@ from shine_exp.problems.deq.unroll import unroll
 class Architecture:
     """The sizes of an MDEQ: one entry of `channels` and `head_channels` per branch, each at half the resolution."""
 
-    channels: Sequence[PositiveInt]
-    head_channels: Sequence[PositiveInt]
+    channels: Annotated[Sequence[PositiveInt], MinLen(1)]
+    head_channels: Annotated[Sequence[PositiveInt], MinLen(1)]
     final_channels: PositiveInt
     expansion: PositiveInt
     groups: PositiveInt
-    n_downsamplings: NonNegativeInt
+    n_downsamplings: Annotated[int, Interval(ge=0, le=2)]
     dropout: Annotated[float, Interval(ge=0, lt=1)]
 
 

@@ -14,7 +14,8 @@ State = Tensor | Sequence[Tensor]  # each (batch, …)
 class Packing:
     """The shapes of a state, to go from it to vectors (batch, d) and back.
 
-    A 4-d tensor in channels-last memory is packed in that order, so that neither way moves its elements.
+    A 4-d tensor in channels-last memory is packed in that order, so that neither way moves its elements. The state has
+    the floating-point type of its first tensor; vectors have float32 where that is shorter, as under autocast.
     """
 
     shapes: tuple[torch.Size, ...]
@@ -33,17 +34,19 @@ class Packing:
         )
 
     def pack(self, z: State) -> Tensor:
-        """The state as (batch, d), in the floating-point type of the first one."""
+        """The state as vectors (batch, d)."""
         tensors = (z,) if isinstance(z, Tensor) else z
         parts = [
             (t.permute(0, 2, 3, 1) if last else t).flatten(1)
             for t, last in zip(tensors, self.channels_last, strict=True)
         ]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).to(self.dtype)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).to(
+            torch.promote_types(self.dtype, torch.float32)
+        )
 
     def unpack(self, v: Tensor) -> Tensor | list[Tensor]:
         """The vectors (batch, d) as a state."""
-        parts = v.split([math.prod(shape) for shape in self.shapes], dim=1)
+        parts = v.to(self.dtype).split([math.prod(shape) for shape in self.shapes], dim=1)
         tensors = [
             part.unflatten(1, (*shape[1:], shape[0])).permute(0, 3, 1, 2) if last else part.unflatten(1, shape)
             for part, shape, last in zip(parts, self.shapes, self.channels_last, strict=True)

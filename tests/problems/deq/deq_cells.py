@@ -57,6 +57,9 @@ class Watched:
     values: list[Tensor] = field(default_factory=list)
     solution: Solution | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
     def __call__(self, g: Callable[[Tensor], Tensor], z0: Tensor, tol: float, **options: Any) -> Solution:
         def watched(z: Tensor) -> Tensor:
             value = g(z)

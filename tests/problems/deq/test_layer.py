@@ -13,9 +13,11 @@ from shine_exp.errors import UserError
 from shine_exp.inverse.fallback import Fallback
 from shine_exp.inverse.full import Full
 from shine_exp.inverse.jacobian_free import JacobianFree
+from shine_exp.inverse.refine import Refine
 from shine_exp.inverse.shine import Shine
 from shine_exp.problems.deq import DEQ
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
+from shine_exp.solvers.anderson import Anderson
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.fixed_point import FixedPoint
 from shine_exp.types import Status
@@ -63,6 +65,20 @@ def test_evaluation_needs_no_inverse_method() -> None:
         assert layer(z0, x).shape == z0.shape
     with pytest.raises(UserError, match="no_grad"):
         layer(z0, x)
+
+
+@pytest.mark.parametrize(
+    ("solver", "inverse", "opa", "says"),
+    [
+        (Anderson(), Shine(), None, "Shine uses the solver's inverse estimate and Anderson leaves none: take Broyden"),
+        (FixedPoint(), Refine(Shine(), Full()), None, "Refine uses the solver's inverse estimate and FixedPoint"),
+        (Broyden(), Shine(), 5, "Broyden takes no updates of OPA: take AdjointBroyden"),
+        (AdjointBroyden(), Shine(), 0, "opa=0: take a number of steps"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_when_the_layer_is_made(solver, inverse, opa: int | None, says) -> None:
+    with pytest.raises(UserError, match=says):
+        DEQ(TanhCell(), solver, inverse, opa=opa)
 
 
 def test_opa_needs_the_loss() -> None:

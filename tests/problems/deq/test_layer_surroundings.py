@@ -102,6 +102,20 @@ def test_autocast_loses_no_gradient_and_keeps_the_solver_in_full_precision(metho
     assert torch.cosine_similarity(*gradients, dim=0) > 0.95
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_start_in_short_floats_is_solved_in_float32(solver) -> None:
+    """As features are under autocast."""
+    cell, x = NormedCell().float(), normal(4, 6, seed=3).bfloat16()
+    watched, spy = Watched(solver), Spy(FULL)
+    layer = DEQ(cell, watched, spy, tol=1e-2, adjoint_tol=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = layer(torch.zeros_like(x), x)
+        output.float().sum().backward()
+    assert {t.dtype for t in (*watched.points, *watched.values, spy.system.r, spy.adjoint.u)} == {torch.float32}
+    assert output.dtype is torch.bfloat16
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in cell.parameters())
+
+
 def test_a_backward_pass_outside_of_autocast_is_the_same() -> None:
     cell, x = NormedCell().float(), normal(4, 6, seed=3).float()
     layer, found = DEQ(cell, Broyden(20), FULL), []

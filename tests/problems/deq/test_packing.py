@@ -35,7 +35,7 @@ def is_channels_last(t: Tensor) -> bool:
     return t.ndim == 4 and t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(z=states())
 def test_unpacking_undoes_packing(z) -> None:
     packing = Packing.of(z)
@@ -47,7 +47,7 @@ def test_unpacking_undoes_packing(z) -> None:
     assert torch.equal(packing.pack(back), v)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(z=states())
 def test_a_row_is_a_sample(z) -> None:
     packing = Packing.of(z)
@@ -59,7 +59,7 @@ def test_a_row_is_a_sample(z) -> None:
     assert torch.equal(difference[-1], torch.ones_like(difference[-1]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(z=states())
 def test_a_channels_last_tensor_comes_back_in_channels_last_order(z) -> None:
     """Of each sample: between samples lie the other tensors of the state."""
