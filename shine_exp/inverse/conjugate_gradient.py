@@ -16,8 +16,8 @@ class ConjugateGradient:
 
     Starts from `system.start`, else from 0. At most `max_steps` products ("limited backward", Ramzi et al. 2022,
     appendix E). Where the step limit grows as the tolerance falls, `limit_grows` raises it to ⌊1 / (100 √tol)⌋.
-    Stops as STALLED, with the last good iterate, in a direction of negative curvature, which a Hessian of non-linear
-    least squares can have. Raises `UnsupportedSystem` where J is not symmetric.
+    Stops as STALLED, with the last good iterate, in a direction without positive curvature, which a Hessian of
+    non-linear least squares can have. Raises `UnsupportedSystem` where J is not symmetric.
     """
 
     max_steps: NonNegativeInt = 1000
@@ -47,7 +47,7 @@ def _solve(system: AdjointSystem, limit: int) -> Adjoint:
         image = system.vjp(direction)
         n_products += 1
         curvature = _dot(direction, image)
-        if (curvature < 0).any() or not torch.isfinite(curvature).all():
+        if ((curvature <= 0) & (square > 0)).any() or not torch.isfinite(curvature).all():
             return Adjoint(u, n_products, Status.STALLED)
         step = torch.where(square > 0, square / curvature, 0.0)  # a system of the batch that is solved stands still
         u = u + step * direction

@@ -11,7 +11,7 @@ from shine_exp.types import Adjoint, AdjointSystem
 
 @dataclass(frozen=True)
 class Fallback:
-    """u = Hᵀr, but u = r for each system of the batch where ‖Hᵀr‖ > ratio ‖r‖ (Ramzi et al. 2022, section 4.2).
+    """u = Hᵀr, but u = r for each system of the batch where not ‖Hᵀr‖ ≤ ratio ‖r‖ (Ramzi et al. 2022, section 4.2).
 
     Made for networks, whose J⁻¹ is close to I. The inverse Hessian of a weakly regularised regression is far larger
     and makes it fall back as α falls.
@@ -23,6 +23,6 @@ class Fallback:
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         shine = Shine()(system)
-        too_long = shine.u.norm(dim=-1, keepdim=True) > self.ratio * system.r.norm(dim=-1, keepdim=True)
-        u = torch.where(too_long, system.r, shine.u)
-        return Adjoint(u, shine.n_products, shine.status, fell_back=too_long[..., 0])
+        plausible = shine.u.norm(dim=-1, keepdim=True) <= self.ratio * system.r.norm(dim=-1, keepdim=True)
+        u = torch.where(plausible, shine.u, system.r)
+        return Adjoint(u, shine.n_products, shine.status, fell_back=~plausible[..., 0])

@@ -22,7 +22,7 @@ class Neumann:
     n_power_steps: PositiveInt = 10
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
-        scale = self.scale if self.scale is not None else 1.0 / self._norm(system)
+        scale = self.scale if self.scale is not None else 1.0 / _divisor(self._norm(system))
         term = total = scale * system.r
         for _ in range(self.n_terms):
             term = term - scale * system.vjp(term)
@@ -34,6 +34,11 @@ class Neumann:
         """Spectral radius of each Jᵀ in the batch (..., 1), from below."""
         v: Tensor = system.r
         for _ in range(self.n_power_steps):
-            v = system.vjp(v / v.norm(dim=-1, keepdim=True))
+            v = system.vjp(v / _divisor(v.norm(dim=-1, keepdim=True)))
         norm: Tensor = v.norm(dim=-1, keepdim=True)
         return norm
+
+
+def _divisor(norm: Tensor) -> Tensor:
+    """Where r = 0, u is 0 too."""
+    return norm.clamp_min(torch.finfo(norm.dtype).tiny)

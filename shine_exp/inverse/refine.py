@@ -27,4 +27,4 @@ class Refine:
         first = self.start(system)
         inverse = system.inverse if self.uses_forward_inverse else None
         refined = self.steps(replace(system, start=first.u, inverse=inverse))
-        return replace(refined, n_products=first.n_products + refined.n_products)
+        return replace(refined, n_products=first.n_products + refined.n_products, fell_back=first.fell_back)
