@@ -11,17 +11,18 @@ random labels: no trained network, but no longer the initial cell, on which solv
 
 - fwd: the solve and the recorded evaluation; bwd: from r to the gradients of the cell's parameters and of the
   injection. Contenders take turns; milliseconds are medians, ratios are medians of the ratios within a round. With
-  one thread on the CPU, milliseconds of CPU time: other processes do not count.
+  one thread on the CPU, milliseconds of CPU time: of other processes, only what they take of caches and memory counts.
 - `one vjp` is the floor: one recorded evaluation at a solution, and its gradients of parameters and injection alone;
   `one vjp, z` is the same with the gradient of z.
 - f: evaluations of f, forward + backward; vjp: passes back through f, forward + backward, that to the parameters
   included. Counted by this script inside the cell, in a run off the clock.
 - residuals, median and largest over the batch: ‖z − f(z)‖ / ‖z‖ where the solver ended, ‖Jᵀu − r‖ / ‖r‖ of the u that
-  enters the recorded evaluation, J at that evaluation. Computed here from z and u, alike for all. `full:12` has so many
-  backward steps, to compare at a peer's residual where that of `full` is smaller. A phantom gradient has no u. TorchDEQ
-  without `hook` solves with the J of one evaluation later, at f(z).
-- error: ‖g − g*‖ / ‖g*‖ of the gradient of the parameters and the injection together, g* the implicit one at the z
-  where the solver ended: what all of this is for. Its u is found by SciPy's GMRES in 80 steps; nan where it is not.
+  enters the recorded evaluation, J at that evaluation. Computed here from z and u, alike for all. A phantom gradient
+  has no u. TorchDEQ without `hook` solves with the J of one evaluation later, at f(z), so that its residual is no
+  measure of its u: there, compare errors. `:12` is with so many backward steps.
+- error: ‖g − g*‖ / ‖g*‖ of the gradient of the parameters and the injection together: what all of this is for. g* is
+  the implicit gradient at the fixed point itself, found by 200 steps of Broyden's method to 1e-7 a coordinate, its u by
+  SciPy's GMRES in 80 steps; nan where there is no convergence to either.
 - PyTorch is as it comes. `shine-run` sets THP_MEM_ALLOC_ENABLE=1, huge pages for large tensors; set for this script,
   it makes every contender faster, those that allocate most by most.
 - peak: of memory during the forward and during the backward pass, above what was there before both. On the CPU of
@@ -38,7 +39,7 @@ from importlib.util import find_spec
 
 import torch
 from deq_contenders import FLOORS, Contender, Setting, floors, ours, peers, setting
-from deq_measures import check, clock, once, peaks
+from deq_measures import check, clock, exact_gradient, once, peaks
 from torch import Tensor
 
 METHODS = "full,full:12,full@anderson,shine,jf,refine,neumann,opa"
@@ -55,9 +56,10 @@ def spread(residual: Tensor | None) -> str:
 
 
 def table(contenders: Sequence[Contender], at: Setting, repeats: int) -> None:
-    checked = {c.name: check(c, at) for c in contenders}
+    exact = exact_gradient(at)
+    checked = {c.name: check(c, at, exact) for c in contenders}
     rest = floors(at, checked[contenders[0].name].z)
-    checked |= {c.name: check(c, at) for c in rest}
+    checked |= {c.name: check(c, at, exact) for c in rest}
     memory = {c.name: peaks(c, at) for c in (*contenders, *rest)}
     rounds = [{c.name: once(c, at, clock) for c in (*contenders, *rest)} for _ in range(repeats)]
 

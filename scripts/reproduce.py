@@ -10,6 +10,7 @@ are those that the runs in results/ took on one thread; real_sim's, and those of
 """
 
 import argparse
+import re
 import shlex
 import subprocess
 import sys
@@ -81,11 +82,12 @@ def main() -> None:
         refuse(
             f"{options.images}: no such folder or file; say where CIFAR-10's images are: --images PATH, or take --fast"
         )
+    images = options.images if re.fullmatch(r"[\w./~-]+", options.images) else f"'{options.images}'"  # for Hydra
     commands = []
     for name, todo in chosen.items():
         print(f"{name}: {sum(sweep.minutes for sweep in todo):g} min on one thread, less what is done already")
         for sweep in todo:
-            overrides = shlex.split(sweep.overrides.format(images=options.images))
+            overrides = [part.format(images=images) for part in sweep.overrides.split()]
             more = [f"runtime.results={options.results}", f"hydra/launcher={options.launcher}"]
             commands.append([sys.executable, "-m", "shine_exp.run", "-m", *overrides, *more])
             print(f"  shine-run -m {shlex.join([*overrides, *more])}")

@@ -1,7 +1,7 @@
 """scripts/bench_deq.py without TorchDEQ: it runs, and counts and residuals that it finds are those of the layer."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -11,22 +11,14 @@ from hydra.utils import instantiate
 from shine_exp.problems.deq import DEQ
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the script takes by default."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(("spec", "vjps"), [("shine", "0+1"), ("refine", "0+7")])
 def test_the_audit_agrees_with_the_report_of_the_layer(
     script: Callable[[str], ModuleType], spec: str, vjps: str
 ) -> None:
     contenders, measures = script("deq_contenders"), script("deq_measures")
-    at, steps = contenders.setting("micro", 2, 1, "cpu"), "problem.model.forward_steps=6"
-    checked = measures.check(contenders.ours(at, "micro", spec, steps), at)
+    at, steps = contenders.setting("micro", 2, 0, "cpu"), "problem.model.forward_steps=6"
+    exact = torch.ones(sum(leaf.nelement() for leaf in at.leaves()))
+    checked = measures.check(contenders.ours(at, "micro", spec, steps), at, exact)
     assert (checked.evals, checked.vjps) == ("8+0", vjps)
 
     config = contenders.configuration("micro", spec, steps)
@@ -34,6 +26,33 @@ def test_the_audit_agrees_with_the_report_of_the_layer(
     torch.autograd.backward(layer(at.start, at.injection), at.r)
     torch.testing.assert_close(checked.forward, layer.last.forward_residual, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(checked.backward, layer.last.backward_residual, rtol=1e-3, atol=1e-5)
+
+
+class Contraction(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(0.5 * torch.eye(6) + 0.05 * torch.ones(6, 6))
+
+    def forward(self, z: list[torch.Tensor], x: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.tanh(z[0] @ self.weight + x)]
+
+
+def test_the_exact_gradient_is_that_of_the_unrolled_iteration_or_nan(script: Callable[[str], ModuleType]) -> None:
+    contenders, measures = script("deq_contenders"), script("deq_measures")
+    cell, start = Contraction(), [torch.zeros(3, 6)]
+    at = contenders.Setting(cell, start, torch.randn(3, 6).requires_grad_(), [torch.randn(3, 6)])
+    exact = measures.exact_gradient(at)
+    z = start
+    for _ in range(100):
+        z = cell(z, at.injection)
+    torch.autograd.backward(z, at.r)
+    unrolled = torch.cat([leaf.grad.flatten() for leaf in at.leaves()])
+    torch.testing.assert_close(exact, unrolled, rtol=1e-3, atol=1e-4)
+    contend = contenders.ours(at, "micro", "full:60", "problem.model.forward_steps=60")
+    assert measures.check(contend, at, exact).error < 1e-3
+    assert measures.check(contenders.ours(at, "micro", "jf"), at, exact).error > 1e-2
+    cell.forward = lambda z, x: [z[0] + x.abs() + cell.weight.abs().sum()]  # has no fixed point
+    assert measures.exact_gradient(at).isnan().all()
 
 
 def test_the_script_prints_its_table_without_a_peer(
