@@ -13,10 +13,18 @@ import pandas as pd
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from hypothesis import settings
 
 from shine_exp.run import main
 
 torch.set_num_threads(1)  # each of pytest's workers has one core, as a run has by default
+settings.register_profile("same every time", derandomize=True, deadline=None)
+settings.load_profile("same every time")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def test_wrong_hypergradients_are_survived(factors: list[float], problem: Linear
         if math.isfinite(before.outer_value):
             assert state.outer_value <= before.outer_value * (1 + 0.3 * math.sqrt(state.eps))
     assert values[-1] < 1.02
-    assert values[-1] == min(values) or values[-1] < min(values) * (1 + 0.3 * math.sqrt(1e-3))
+    assert values[-1] < min(values) * (1 + 0.3 * math.sqrt(1e-3))
 
 
 def test_a_step_that_raises_the_loss_is_undone_and_the_radius_shrinks(problem: LinearModel) -> None:
