@@ -52,8 +52,7 @@ class Panel:
 def draw_backward_time(runs: Sequence[Run], published: Path) -> Drawing:
     """A panel for each trained network, and one for the published numbers if that file is there.
 
-    A point is the mean and standard deviation of top-1 over seeds, and the milliseconds of the fastest seed: all do the
-    same work, and other processes, or a slower machine, can only add to them.
+    A point is the mean and standard deviation of top-1 over seeds, and the median of their milliseconds.
     Raises `UserError` where the file of published numbers is damaged.
     """
     networks = by_network(run for run in finished_training(runs) if _is_point(run))
@@ -80,7 +79,7 @@ def points_of(network: Network) -> pd.DataFrame:
         if len(frame):
             point = {"series": _series(members[0]), "steps": steps_of(members[0]), "seeds": len(frame)}
             point |= {"accuracy": frame["accuracy"].mean(), "accuracy_std": frame["accuracy"].std()}
-            rows.append(point | {"backward_ms": frame["backward_ms"].min()})
+            rows.append(point | {"backward_ms": frame["backward_ms"].median()})
     return pd.DataFrame(rows, columns=[*COLUMNS, "seeds"])
 
 
@@ -119,7 +118,7 @@ def _panel(network: Network) -> Panel:
     runs, points = network.everything, points_of(network)
     low, high = min(points["seeds"], default=0), max(points["seeds"], default=0)
     seeds = f"{low} – {high} seeds" if low != high else f"{low} seed{'s' * (low != 1)}"
-    xlabel = f"backward pass of a batch (ms, fastest seed; {'; '.join(_machines(runs))})"
+    xlabel = f"backward pass of a batch (ms, median; {'; '.join(_machines(runs))})"
     diverged = Counter(_series(run) for run in runs if run.info["status"] == "diverged")
     return Panel(f"{network.title} ({seeds})", xlabel, points, diverged)
 

@@ -51,7 +51,7 @@ def test_points_by_series_and_steps_with_mean_and_deviation(add_network, results
     assert points(ax) == {
         "Original": [[35, 91], [80, 93]],
         "Jacobian-Free": [[8, 80], [30, 85]],
-        "SHINE": [[10, 92], [45, 96], [40, 95]],
+        "SHINE": [[12, 92], [45, 96], [40, 95]],
     }
     numbers = {text.get_text(): text.xy for text in ax.texts if hasattr(text, "xy")}
     assert numbers["7"] == pytest.approx((35, 91))
@@ -108,7 +108,7 @@ def test_a_run_within_pre_training_has_a_note(add_network, results: Path) -> Non
 def test_machines_are_named_and_must_not_be_mixed(add_network, results: Path) -> None:
     add_network("jf", 0, epochs(0.9, 10), info={"device": "cpu", "threads": 2})
     drawing = draw(results)
-    assert figure_of(drawing).axes[0].get_xlabel() == "backward pass of a batch (ms, fastest seed; cpu, 2 threads)"
+    assert figure_of(drawing).axes[0].get_xlabel() == "backward pass of a batch (ms, median; cpu, 2 threads)"
     assert not any("compare" in note for note in drawing.notes)
     add_network("jf", 1, epochs(0.9, 10), info={"device": "cuda", "threads": 2})
     assert "fig3: MDEQ, digits has times of different machines, which do not compare" in draw(results).notes
