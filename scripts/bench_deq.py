@@ -4,9 +4,9 @@
     python scripts/bench_deq.py --model micro --batch 4 --no-peer    one model, without TorchDEQ
     python scripts/bench_deq.py --methods full:12,full@anderson,opa  METHOD, METHOD:STEPS or METHOD@SOLVER, of conf/
 
-All contenders get one cell object (channels-last, weight norm, no dropout), one injection (of seeded normal images,
-3 × 32 × 32), the start 0, the gradient r at the layer's output (seeded normal) and, with tolerances of 0, exactly the
-steps of the recipe. The cell comes from `--pretrain` Adam steps through 5 unrolled applications on one batch with
+All contenders get one cell object (in the memory format of its YAML, weight norm, no dropout), one injection (of seeded
+normal images, 3 × 32 × 32), the start 0, the gradient r at the layer's output (seeded normal) and, with tolerances of
+0, exactly the steps of the recipe. The cell comes from `--pretrain` Adam steps through 5 unrolled applications on one batch with
 random labels: no trained network, but no longer the initial cell, on which solvers have nothing to do.
 
 - fwd: the solve and the recorded evaluation; bwd: from r to the gradients of the cell's parameters and of the
@@ -21,7 +21,7 @@ random labels: no trained network, but no longer the initial cell, on which solv
   has no u. TorchDEQ without `hook` solves with the J of one evaluation later, at f(z), so that its residual is no
   measure of its u: there, compare errors. `:12` is with so many backward steps.
 - error: ‖g − g*‖ / ‖g*‖ of the gradient of the parameters and the injection together: what all of this is for. g* is
-  the implicit gradient at the fixed point itself, found by 200 steps of Broyden's method to 1e-7 a coordinate, its u by
+  the implicit gradient at the fixed point itself, found by Broyden's method to 1e-8 a coordinate in float64, its u by
   SciPy's GMRES in 80 steps; nan where there is no convergence to either.
 - PyTorch is as it comes. `shine-run` sets THP_MEM_ALLOC_ENABLE=1, huge pages for large tensors; set for this script,
   it makes every contender faster, those that allocate most by most.
@@ -29,7 +29,7 @@ random labels: no trained network, but no longer the initial cell, on which solv
   the resident set (Linux, which can reset it), after the C library has returned what it holds; on CUDA as allocated.
 
 TorchDEQ (`torchdeq`) gets the cell as a function of a list, which it flattens in its own way, to NCHW; `, packed` gets
-one channels-last vector, as our layer does. Its weight norm is evaluated once per solve, as its own one would be.
+one vector in the order of memory, as our layer does. Its weight norm is evaluated once per solve, as its own would be.
 """
 
 import argparse

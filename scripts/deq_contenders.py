@@ -1,6 +1,7 @@
 """What bench_deq.py compares: our layer by method and solver, TorchDEQ's, and the floor of one evaluation."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,6 +37,12 @@ class Setting:
     def leaves(self) -> list[Tensor]:
         """What a backward pass is for: the cell's parameters and the injection."""
         return [*self.cell.parameters(), self.injection]
+
+    def double(self) -> "Setting":
+        """A copy in float64."""
+        injection = self.injection.detach().double().requires_grad_()
+        start, r = [t.double() for t in self.start], [t.double() for t in self.r]
+        return Setting(deepcopy(self.cell).double(), start, injection, r)
 
     def forget(self) -> None:
         for leaf in self.leaves():

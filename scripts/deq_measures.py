@@ -19,7 +19,7 @@ from shine_exp.problems.deq.packing import Packing
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.types import Status
 
-FIXED_POINT = 1e-7  # root mean square of z − f(z) where the exact gradient is taken
+FIXED_POINT = 1e-8  # root mean square of z − f(z) where the exact gradient is taken
 
 
 @dataclass
@@ -114,20 +114,21 @@ def check(contender: Contender, at: Setting, exact: Tensor) -> Checked:
 
 
 def exact_gradient(at: Setting) -> Tensor:
-    """Of the leaves at the fixed point, with u = J⁻ᵀr by SciPy's GMRES on the whole batch; nan where either fails."""
+    """Of the leaves at the fixed point, in float64, u = J⁻ᵀr by SciPy's GMRES on the whole batch; nan where one fails."""
+    at = at.double()
     packing = Packing.of(at.start)
     f, start, r = packing.lift(at.cell, at.injection), packing.pack(at.start), packing.pack(at.r)
     solution = Broyden(max_steps=200)(lambda z: z - f(z), start, FIXED_POINT * start.shape[-1] ** 0.5)
     linear = Linearisation(f, solution.z)
 
     def product(v: np.ndarray) -> np.ndarray:
-        u = torch.from_numpy(v.astype(np.float32)).view_as(r).to(r)
+        u = torch.from_numpy(v).view_as(r).to(r)
         return (u - linear.vjp(u)).flatten().cpu().numpy()
 
-    operator = LinearOperator((r.nelement(), r.nelement()), matvec=product, dtype=np.float32)
+    operator = LinearOperator((r.nelement(), r.nelement()), matvec=product, dtype=np.float64)
     u, failed = gmres(operator, r.flatten().cpu().numpy(), rtol=1e-5, restart=80, maxiter=1)
     u = torch.from_numpy(u).view_as(r).to(r)
-    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(linear.image, at.leaves(), u)])
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(linear.image, at.leaves(), u)]).to(torch.float32)
     return gradient * math.nan if failed or solution.status is not Status.CONVERGED else gradient
 
 

@@ -19,7 +19,10 @@ from shine_exp.problems.deq.unroll import unroll
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of an MDEQ: one entry of `channels` and `head_channels` per branch, each at half the resolution."""
+    """The sizes of an MDEQ: one entry of `channels` and `head_channels` per branch, each at half the resolution.
+
+    `channels_last` is how tensors lie in memory: which way is faster depends on the sizes and the device.
+    """
 
     channels: Annotated[Sequence[PositiveInt], MinLen(1)]
     head_channels: Annotated[Sequence[PositiveInt], MinLen(1)]
@@ -28,6 +31,11 @@ class Architecture:
     groups: PositiveInt
     n_downsamplings: Annotated[int, Interval(ge=0, le=2)]
     dropout: Annotated[float, Interval(ge=0, lt=1)]
+    channels_last: bool
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Recipe:
 class MDEQ(nn.Module):
     """Logits (batch, n_classes) of images (batch, c, h, w) (Bai et al. 2020; Ramzi et al. 2022, appendix C).
 
-    `layer` makes the equilibrium layer of the cell. Tensors are kept channels-last.
+    `layer` makes the equilibrium layer of the cell.
     """
 
     def __init__(
@@ -61,7 +69,7 @@ class MDEQ(nn.Module):
         self.injection = injection(image_channels, a.channels, a.n_downsamplings)
         self.equilibrium = layer(MultiscaleCell(a.channels, a.expansion, a.groups))
         self.head = ClassificationHead(a.channels, a.head_channels, a.final_channels, n_classes)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=a.memory_format)  # type: ignore[call-overload]
 
     def forward(
         self,
@@ -86,10 +94,11 @@ class MDEQ(nn.Module):
         self, images: Tensor, generator: torch.Generator | None = None
     ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """What the equilibrium layer is called with: z₀ = 0, in the images' precision, and the cell's inputs."""
-        x = self.injection(images.contiguous(memory_format=torch.channels_last))
+        memory_format = self.architecture.memory_format
+        x = self.injection(images.contiguous(memory_format=memory_format))
         height, width = x.shape[2:]
         sizes = [(c, -(-height // 2**i), -(-width // 2**i)) for i, c in enumerate(self.architecture.channels)]
-        z0 = [images.new_zeros(len(x), *size).contiguous(memory_format=torch.channels_last) for size in sizes]
+        z0 = [images.new_zeros(len(x), *size).contiguous(memory_format=memory_format) for size in sizes]
         return z0, (x, *self._masks(x, generator))
 
     def _masks(self, x: Tensor, generator: torch.Generator | None) -> list[Tensor]:

@@ -28,6 +28,7 @@ def network(
     *,
     n_downsamplings: int = 0,
     dropout: float = 0.0,
+    channels_last: bool = True,
     solver=None,
     inverse=None,
     opa=None,
@@ -41,6 +42,7 @@ def network(
         groups=2,
         n_downsamplings=n_downsamplings,
         dropout=dropout,
+        channels_last=channels_last,
     )
 
     def layer(cell: nn.Module) -> DEQ:
@@ -91,12 +93,17 @@ def test_odd_image_sizes(n_branches: int, n_downsamplings: int, size: tuple[int,
     assert network(n_branches, n_downsamplings=n_downsamplings)(images(3, *size)).shape == (3, 5)
 
 
-def test_the_state_is_channels_last_in_every_evaluation() -> None:
-    net = network(2)
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_state_keeps_its_memory_format_in_every_evaluation(channels_last: bool) -> None:
+    net = network(2, channels_last=channels_last)
     calls = watch_cell(net)
     net(images())
     for state, injected, _ in calls:
-        assert all(t.stride(1) == 1 for t in (*state, injected))
+        assert all(t.stride(1 if channels_last else -1) == 1 for t in (*state, injected))
+
+
+def test_the_memory_format_changes_no_number_but_by_rounding() -> None:
+    torch.testing.assert_close(*(network(2, channels_last=last)(images()) for last in (True, False)))
 
 
 def test_dropout_is_the_same_in_all_evaluations_of_a_solve() -> None:
