@@ -6,8 +6,8 @@
 
 All contenders get one cell object (in the memory format of its YAML, weight norm, no dropout), one injection (of seeded
 normal images, 3 × 32 × 32), the start 0, the gradient r at the layer's output (seeded normal) and, with tolerances of
-0, exactly the steps of the recipe. The cell comes from `--pretrain` Adam steps through 5 unrolled applications on one batch with
-random labels: no trained network, but no longer the initial cell, on which solvers have nothing to do.
+0, exactly the steps of the recipe. The cell comes from `--pretrain` Adam steps through 5 unrolled applications on one
+batch with random labels: no trained network, but no longer the initial cell, on which solvers have nothing to do.
 
 - fwd: the solve and the recorded evaluation; bwd: from r to the gradients of the cell's parameters and of the
   injection. Contenders take turns; milliseconds are medians, ratios are medians of the ratios within a round. With

@@ -114,7 +114,7 @@ def check(contender: Contender, at: Setting, exact: Tensor) -> Checked:
 
 
 def exact_gradient(at: Setting) -> Tensor:
-    """Of the leaves at the fixed point, in float64, u = J⁻ᵀr by SciPy's GMRES on the whole batch; nan where one fails."""
+    """Of the leaves at the fixed point, in float64, u = J⁻ᵀr by SciPy's GMRES on the batch; nan where one fails."""
     at = at.double()
     packing = Packing.of(at.start)
     f, start, r = packing.lift(at.cell, at.injection), packing.pack(at.start), packing.pack(at.r)
