@@ -5,7 +5,7 @@
 
 All see the same splits, and α in [−12, 12]. `shine` and `cg` (HOAG) are `shine-run`'s, with its default settings. The
 peers fit scikit-learn's `LogisticRegression` at each α that a search asks for: SciPy's bounded scalar search (to 0.01),
-Optuna's TPE (40 trials) or a grid (25 values, from strong to weak regularisation). The fits are by scikit-learn's
+Optuna's TPE (20 trials) or a grid (25 values, from strong to weak regularisation). The fits are by scikit-learn's
 default, L-BFGS, each from the last one's solution, or by LIBLINEAR in the dual, made for text; both to the default
 tolerance. A run on bundled data before the clock starts pays for what is done once in a process.
 
@@ -37,7 +37,7 @@ from shine_exp.data.splits import Splits, split
 from shine_exp.identity import CONFIG_DIR
 from shine_exp.problems import logistic
 
-BOUND, TRIALS, VALUES = 12.0, 40, 25
+BOUND, TRIALS, VALUES = 12.0, 20, 25
 SHARES = (0.01, 0.001)
 
 Curve = list[tuple[float, float]]  # CPU seconds so far and outer loss, after each step or fit

@@ -14,7 +14,7 @@ class Full:
     """Solve Jᵀu = r to ‖Jᵀu − r‖ ≤ factor · tol ‖r‖: by CG where J is symmetric, else by Broyden's method.
 
     A factor below 1 makes the backward error negligible beside the forward one. With a low `max_steps` it is the
-    paper's "limited backward", `limit_grows` as in `ConjugateGradient`.
+    paper's "limited backward"; where J is symmetric, `limit_grows` is as in `ConjugateGradient`.
     """
 
     factor: PositiveFloat = 0.1
