@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from shine_exp.signals import silence_stdout
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -107,4 +109,7 @@ def refuse(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BrokenPipeError:
+        silence_stdout()

@@ -1,7 +1,6 @@
 """shine-plot: every figure for which there are traces, and what is missing for the others."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,6 +30,7 @@ from shine_exp.figures.style import house_style, save
 from shine_exp.figures.table import draw_table
 from shine_exp.figures.theorem import NAME as THEOREM_FIGURE
 from shine_exp.figures.theorem import draw_theorem
+from shine_exp.signals import silence_stdout
 from shine_exp.trace import Run
 
 DESCRIPTION = """\
@@ -69,8 +69,8 @@ def main() -> None:
     except UserError as error:
         print(f"shine-plot: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # `| head` has read enough; the figures are written, and Python's own flush is to be silent
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` has read enough; the figures are written
+        silence_stdout()
 
 
 def plot(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from shine_exp.errors import UserError
 from shine_exp.identity import CONFIG_DIR, GROUPS
-from shine_exp.signals import terminated_as_interrupt
+from shine_exp.signals import silence_stdout, terminated_as_interrupt
 
 OURS = (  # messages in place of Hydra's
     (r"Could not override '(.+?)'\..*", r"\1: no such option; see shine-run --help"),
@@ -31,6 +31,9 @@ def app(config: DictConfig) -> None:
             from shine_exp.runner import run  # PyTorch: only once the command line is known to compose
 
             run(config, dict(HydraConfig.get().runtime.choices))
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; the run is done, and a sweep goes on
+        silence_stdout()
     except Exception as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or user_error(error) is None:
             raise  # a sweep goes on with its other runs and raises at its end

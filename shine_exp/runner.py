@@ -40,6 +40,8 @@ def run(config: DictConfig, choices: dict[str, str]) -> None:
         print(f"{folder}: another process is at work on this run, left to it")
     except torch.OutOfMemoryError as error:
         raise UserError(f"runtime.device={runtime.device}: out of memory; take smaller batches or models") from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UserError(f"{folder}: {one_line(error)}; mend that, and the same command goes on from here") from error
 

@@ -1,6 +1,8 @@
-"""Ctrl-C, and SIGTERM, which a scheduler sends before it kills."""
+"""Ctrl-C, SIGTERM, which a scheduler sends before it kills, and a reader of our output who has gone."""
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -36,3 +38,8 @@ def deferred() -> Iterator[None]:
             signal.signal(number, handler)
     if waiting:
         raise KeyboardInterrupt
+
+
+def silence_stdout() -> None:
+    """After a BrokenPipeError: what is still to be printed, by Python's own flush at the end too, goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -222,5 +222,16 @@ def test_exit_code_and_stream_of_the_real_process(tmp_path: Path) -> None:
     assert "problem.groups=100" in result.stderr
 
 
+@pytest.mark.parametrize("arguments", [["outer.n_steps=1"], ["-m", "method=shine,jf", "outer.n_steps=1"]])
+def test_a_reader_who_has_gone_is_no_fault(tmp_path: Path, folders, status, arguments: list[str]) -> None:
+    line = [sys.executable, "-m", "shine_exp.run", *arguments]
+    process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=300) == 0
+    assert status(folders()[0]) == "done"
+
+
 def test_the_installed_command_is_there() -> None:
     assert shutil.which("shine-run", path=str(Path(sys.executable).parent))
