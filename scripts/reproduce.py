@@ -5,7 +5,8 @@
     scripts/reproduce.py --list                    every figure, its commands, and how long they take
 
 What is done already is skipped and what was interrupted goes on, so the same command can be given again. The minutes
-are those that the runs in results/ took on one thread; real_sim's, and those of figE2 on images, are guesses.
+are rough: what the runs in results/ took on one thread of machines more or less busy; those of real_sim, of fig3's
+full_limited and refine_jf, and of fig_groups' second and third seed are guesses.
 `--launcher joblib` or `submitit_slurm` runs a sweep in parallel.
 """
 
