@@ -27,6 +27,12 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which compiles kernels for every new shape: most of the time of a small network."""
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What `shine-run` did: its exit code, and what it printed."""

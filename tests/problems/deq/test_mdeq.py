@@ -16,11 +16,7 @@ from shine_exp.problems.deq.mdeq import MDEQ, Architecture
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.broyden import Broyden
 
-
-@pytest.fixture(autouse=True)
-def _without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which compiles kernels for every new shape: most of the time of so small a network."""
-    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+pytestmark = pytest.mark.usefixtures("without_onednn")
 
 
 def network(
