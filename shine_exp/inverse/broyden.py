@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from shine_exp.solvers.broyden import Broyden
@@ -17,10 +17,12 @@ class BroydenSteps:
 
     From `system.start`, else from 0, with the inverse estimate Hᵀ where `system.inverse` is H ≈ J⁻¹, else I: a forward
     estimate must be *transposed* for the adjoint system. At most `max_steps` steps, and the best iterate of each system
-    (Bai et al. 2019, section 3.2; Ramzi et al. 2022, section 4.2, "refine").
+    (Bai et al. 2019, section 3.2; Ramzi et al. 2022, section 4.2, "refine"). After `memory` secant pairs (None: never)
+    the estimate restarts from where it began: memory no longer grows with the steps.
     """
 
     max_steps: NonNegativeInt = 1000
+    memory: PositiveInt | None = None
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         n_products = 0
@@ -38,5 +40,5 @@ class BroydenSteps:
 
         inverse = None if system.inverse is None else Transposed(system.inverse)
         tol = system.tol * system.r.norm(dim=-1)
-        solution = Broyden(self.max_steps)(g, start, tol, inverse=inverse)
+        solution = Broyden(self.max_steps, self.memory)(g, start, tol, inverse=inverse)
         return Adjoint(solution.z, n_products, solution.status)

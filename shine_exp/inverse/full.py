@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from pydantic import NonNegativeInt, PositiveFloat
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from shine_exp.inverse.broyden import BroydenSteps
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
@@ -14,15 +14,17 @@ class Full:
     """Solve Jᵀu = r to ‖Jᵀu − r‖ ≤ factor · tol ‖r‖: by CG where J is symmetric, else by Broyden's method.
 
     A factor below 1 makes the backward error negligible beside the forward one. With a low `max_steps` it is the
-    paper's "limited backward"; where J is symmetric, `limit_grows` is as in `ConjugateGradient`.
+    paper's "limited backward". `limit_grows` is as in `ConjugateGradient`, for where J is symmetric, `memory` as in
+    `BroydenSteps`, for elsewhere.
     """
 
     factor: PositiveFloat = 0.1
     max_steps: NonNegativeInt = 1000
     limit_grows: bool = False
+    memory: PositiveInt | None = None
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         system = replace(system, tol=self.factor * system.tol)
         if system.symmetric:
             return ConjugateGradient(self.max_steps, self.limit_grows)(system)
-        return BroydenSteps(self.max_steps)(system)
+        return BroydenSteps(self.max_steps, self.memory)(system)

@@ -60,7 +60,7 @@ def test_what_needs_symmetry_refuses_other_systems(method) -> None:
         method(system(matrix(0), vector(0), symmetric=False))
 
 
-@pytest.mark.parametrize("method", [Full(factor=1.0), BroydenSteps()])
+@pytest.mark.parametrize("method", [Full(factor=1.0), Full(factor=1.0, memory=2), BroydenSteps()])
 @given(seed=st.integers(0, 1000), warm=st.booleans(), exponent=st.integers(-8, -1))
 @settings(max_examples=25)
 def test_other_systems_are_solved_by_broyden_s_method(method, seed: int, warm: bool, exponent: int) -> None:
@@ -100,6 +100,14 @@ def test_broyden_s_answer_is_never_worse_than_its_start(seed: int, steps: int) -
     a, r, start = 20 * nonsymmetric(seed), vector(seed, 3), vector(seed + 1, 3)
     u = BroydenSteps(steps)(system(a, r, start=start, symmetric=False)).u
     assert ((u @ a - r).norm(dim=-1) <= (start @ a - r).norm(dim=-1) * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize(("memory", "same"), [(4, True), (3, False)])
+def test_broyden_restarts_when_its_memory_is_full(memory: int, same: bool) -> None:
+    """Five steps learn four pairs before the last one."""
+    a, r = nonsymmetric(5), vector(5)
+    unlimited, limited = (BroydenSteps(5, m)(system(a, r, 0.0, symmetric=False)).u for m in (None, memory))
+    assert torch.equal(limited, unlimited) is same
 
 
 def test_broyden_starts_from_the_transposed_estimate() -> None:
