@@ -19,7 +19,7 @@ batch with random labels: no trained network, but no longer the initial cell, on
 - residuals, median and largest over the batch: ‖z − f(z)‖ / ‖z‖ where the solver ended, ‖Jᵀu − r‖ / ‖r‖ of the u that
   enters the recorded evaluation, J at that evaluation. Computed here from z and u, alike for all. A phantom gradient
   has no u. TorchDEQ without `hook` solves with the J of one evaluation later, at f(z), so that its residual is no
-  measure of its u: there, compare errors. `:12` is with so many backward steps.
+  measure of its u: there, compare errors.
 - error: ‖g − g*‖ / ‖g*‖ of the gradient of the parameters and the injection together: what all of this is for. g* is
   the implicit gradient at the fixed point itself, found by Broyden's method to 1e-8 a coordinate in float64, its u by
   SciPy's GMRES in 80 steps; nan where there is no convergence to either.
@@ -29,7 +29,9 @@ batch with random labels: no trained network, but no longer the initial cell, on
   the resident set (Linux, which can reset it), after the C library has returned what it holds; on CUDA as allocated.
 
 TorchDEQ (`torchdeq`) gets the cell as a function of a list, which it flattens in its own way, to NCHW; `, packed` gets
-one vector in the order of memory, as our layer does. Its weight norm is evaluated once per solve, as its own would be.
+one vector in the order of memory, as our layer does. `, 5 pairs` is `hook` with a limited memory in the backward pass,
+as ours has: no option of `get_deq`, but of its Broyden solver, which writes over the oldest pairs where ours restarts.
+Its weight norm is evaluated once per solve, as its own would be.
 """
 
 import argparse
@@ -42,7 +44,7 @@ from deq_contenders import FLOORS, Contender, Setting, floors, ours, peers, sett
 from deq_measures import check, clock, exact_gradient, once, peaks
 from torch import Tensor
 
-METHODS = "full,full:12,full@anderson,shine,jf,refine,neumann,opa"
+METHODS = "full,full@anderson,shine,jf,refine,neumann,opa"
 HEADER = f"{'':26}{'f':>7}{'vjp':>7}{'fwd ms':>9}{'bwd ms':>9}{'/ vjp':>7}{'/ vjp, z':>9}{'‖z − f(z)‖ / ‖z‖':>20}"
 HEADER += f"{'‖Jᵀu − r‖ / ‖r‖':>20}{'error':>9}{'peak MiB':>14}"
 

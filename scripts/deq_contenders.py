@@ -103,13 +103,15 @@ def ours(at: Setting, model: str, spec: str, *overrides: str) -> Contender:
 def peers(at: Setting, model: str) -> list[Contender]:
     """TorchDEQ's forward solvers with implicit differentiation, and with its unrolled phantom gradient."""
     from torchdeq import get_deq
+    from torchdeq.solver import broyden_solver, register_solver
 
+    register_solver("broyden, 5 pairs", partial(broyden_solver, LBFGS_thres=5))
     recipe = configuration(model, "full").problem.model
-    steps = {"f_max_iter": recipe.forward_steps, "f_tol": 0.0, "b_tol": 0.0}
+    steps = {"f_max_iter": recipe.forward_steps, "b_max_iter": recipe.backward_steps, "f_tol": 0.0, "b_tol": 0.0}
     packing = Packing.of(at.start)
 
     def contender(name: str, n_recorded: int = 1, packed: bool = False, **options: object) -> Contender:
-        deq = get_deq(**steps, **{"b_max_iter": recipe.backward_steps} | options)
+        deq = get_deq(**steps, **options)
 
         def solve(cell: nn.Module) -> Sequence[Tensor]:
             with parametrize.cached():
@@ -128,7 +130,7 @@ def peers(at: Setting, model: str) -> list[Contender]:
         contender("broyden", ift=True, **broyden),
         contender("broyden, packed", packed=True, ift=True, **broyden),
         contender("broyden, hook", hook_ift=True, **broyden),
-        contender("broyden, hook:12", hook_ift=True, b_max_iter=12, **broyden),
+        contender("broyden, 5 pairs", hook_ift=True, **broyden | {"b_solver": "broyden, 5 pairs"}),
         contender("anderson", ift=True, **anderson),
         contender("phantom 5", n_recorded=5, grad=5, tau=0.5, **broyden),
     ]
