@@ -72,12 +72,15 @@ class AdjointSystem:
 class Adjoint:
     """The answer u ≈ J⁻ᵀr (..., d) of an inverse method, and the number of products with J that it cost.
 
+    `converged` (...), bool, says which systems reached the tolerance that was asked for; None where the method aims at
+    none: SHINE, Jacobian-Free, a series cut after so many terms, a limit of steps that is part of the method.
     `fell_back` (...) marks the systems that a method with a fallback answered by it.
     """
 
     u: Tensor
     n_products: int
     status: Status
+    converged: Tensor | None = None
     fell_back: Tensor | None = None
 
 

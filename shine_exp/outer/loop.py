@@ -26,8 +26,15 @@ class State:
     evals: int = 0
     products: int = 0
     tol: float = math.nan
+    inner_residual: float = math.nan
     gradient_norm: float = math.nan
+    unsolved_inner: int = 0
+    unsolved_backward: int = 0
     carry: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def unsolved(self) -> dict[str, int]:
+        return {"inner": self.unsolved_inner, "backward": self.unsolved_backward}
 
     def as_dict(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -53,6 +60,11 @@ class LoopState(Protocol):
 
     @property
     def step(self) -> int: ...
+    @property
+    def unsolved(self) -> dict[str, int]:
+        """How many "inner" and how many "backward" solves have missed their tolerance so far."""
+        ...
+
     def as_dict(self) -> dict[str, Any]: ...
 
 

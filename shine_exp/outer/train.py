@@ -53,6 +53,10 @@ class TrainState:
     schedule: torch.optim.lr_scheduler.CosineAnnealingLR
     log: Log = field(default_factory=dict)
 
+    @property
+    def unsolved(self) -> dict[str, int]:
+        return {"inner": 0, "backward": 0}
+
     def as_dict(self) -> dict[str, Any]:
         parts = {name: getattr(self, name).state_dict() for name in ("network", "optimizer", "schedule")}
         return {"step": self.step, "seed": self.seed, "log": self.log, **parts}
