@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar, runtime_checkable
 
+import torch
 from torch import Tensor
 
 G = TypeVar("G", contravariant=True)
@@ -67,6 +68,11 @@ class AdjointSystem:
     start: Tensor | None = None
     symmetric: bool = False
 
+    @property
+    def first_iterate(self) -> Tensor:
+        """Where an iteration begins: `start`, else 0."""
+        return torch.zeros_like(self.r) if self.start is None else self.start
+
 
 @dataclass(frozen=True)
 class Adjoint:
@@ -82,6 +88,11 @@ class Adjoint:
     status: Status
     converged: Tensor | None = None
     fell_back: Tensor | None = None
+
+    @staticmethod
+    def unchecked(u: Tensor) -> "Adjoint":
+        """The first iterate u of a method that may make no product, which would say how good it is."""
+        return Adjoint(u, 0, Status.MAX_STEPS, torch.zeros_like(u[..., 0], dtype=torch.bool))
 
 
 class InverseMethod(Protocol):

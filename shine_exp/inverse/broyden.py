@@ -17,18 +17,19 @@ class BroydenSteps:
 
     From `system.start`, else from 0, with the inverse estimate Hᵀ where `system.inverse` is H ≈ J⁻¹, else I: a forward
     estimate must be *transposed* for the adjoint system. At most `max_steps` steps, and the best iterate of each system
-    (Bai et al. 2019, section 3.2; Ramzi et al. 2022, section 4.2, "refine"). After `memory` secant pairs (None: never)
-    the estimate restarts from where it began: memory no longer grows with the steps.
+    (Bai et al. 2019, section 3.2; Ramzi et al. 2022, section 4.2, "refine"). By that rule the answer to a system without
+    `start` on which no step got below ‖r‖ would be u = 0, which trains nothing: it is u = r, Jacobian-Free, and marked
+    in `fell_back`. `memory` secant pairs are kept (None: all), then the estimate restarts from where it began.
     """
 
     max_steps: NonNegativeInt = 1000
     memory: PositiveInt | None = None
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
+        if self.max_steps == 0:
+            return Adjoint.unchecked(system.r if system.start is None else system.start)
         n_products = 0
-        start, known = system.start, None
-        if start is None:
-            start, known = torch.zeros_like(system.r), -system.r  # g(0) needs no product
+        known = -system.r if system.start is None else None  # g(0) needs no product
 
         def g(u: Tensor) -> Tensor:
             nonlocal known, n_products
@@ -39,6 +40,10 @@ class BroydenSteps:
             return system.vjp(u) - system.r
 
         inverse = None if system.inverse is None else Transposed(system.inverse)
-        tol = system.tol * system.r.norm(dim=-1)
-        solution = Broyden(self.max_steps, self.memory)(g, start, tol, inverse=inverse)
-        return Adjoint(solution.z, n_products, solution.status)
+        length = system.r.norm(dim=-1)
+        solution = Broyden(self.max_steps, self.memory)(g, system.first_iterate, system.tol * length, inverse=inverse)
+        u, fell_back = solution.z, None
+        if system.start is None:
+            fell_back = (solution.residual >= length) & ~solution.converged
+            u = torch.where(fell_back[..., None], system.r, u)
+        return Adjoint(u, n_products, solution.status, solution.converged, fell_back)

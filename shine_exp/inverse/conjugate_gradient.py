@@ -1,6 +1,6 @@
 """The conjugate gradient method for symmetric adjoint systems."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import NonNegativeInt
@@ -9,15 +9,20 @@ from torch import Tensor
 from shine_exp.errors import UnsupportedSystem
 from shine_exp.types import Adjoint, AdjointSystem, Status
 
+ROUNDING = 10.0  # units in the last place of ‖J‖ ‖d‖² that dᵀJd may be off by
 
 @dataclass(frozen=True)
 class ConjugateGradient:
     """Solve J u = r, J symmetric positive definite, to ‖J u − r‖ ≤ tol ‖r‖ (HOAG: Pedregosa 2016, algorithm 1).
 
-    Starts from `system.start`, else from 0. At most `max_steps` products ("limited backward", Ramzi et al. 2022,
-    appendix E). Where the step limit grows as the tolerance falls, `limit_grows` raises it to ⌊1 / (100 √tol)⌋.
-    Stops as STALLED, with the last good iterate, in a direction without positive curvature, which a Hessian of
-    non-linear least squares can have. Raises `UnsupportedSystem` where J is not symmetric.
+    Starts from `system.start` where ‖r − J start‖ < ‖r‖, else from 0: an adjoint of an earlier outer step can be worse
+    than none. At most `max_steps` products ("limited backward", Ramzi et al. 2022, appendix E). Where the step limit
+    grows as the tolerance falls, `limit_grows` raises it to ⌊1 / (100 √tol)⌋: the limit is then what is aimed at, and
+    `Adjoint.converged` None.
+
+    A Hessian of non-linear least squares can be indefinite, and J singular. In a direction where J has no positive
+    curvature, beyond rounding, a system ends as STALLED, with the iterate of the lowest residual. Raises
+    `UnsupportedSystem` where J is not symmetric.
     """
 
     max_steps: NonNegativeInt = 1000
@@ -31,30 +36,73 @@ class ConjugateGradient:
         limit = self.max_steps
         if self.limit_grows and system.tol > 0:
             limit = max(limit, int(1 / (100 * system.tol**0.5)))
-        return _solve(system, limit)
+        if limit == 0:
+            return Adjoint.unchecked(system.first_iterate)
+        adjoint = _Run(system).to(system.tol, limit)
+        return replace(adjoint, converged=None) if self.limit_grows else adjoint
 
 
-def _solve(system: AdjointSystem, limit: int) -> Adjoint:
-    threshold = system.tol * system.r.norm(dim=-1, keepdim=True)
-    if system.start is None:
-        u, residual, n_products = torch.zeros_like(system.r), system.r, 0
-    else:
-        u, residual, n_products = system.start, system.r - system.vjp(system.start), 1
-    direction, square = residual, _dot(residual, residual)
-    while (square.sqrt() > threshold).any():
-        if n_products >= limit:
-            return Adjoint(u, n_products, Status.MAX_STEPS)
-        image = system.vjp(direction)
-        n_products += 1
-        curvature = _dot(direction, image)
-        if ((curvature <= 0) & (square > 0)).any() or not torch.isfinite(curvature).all():
-            return Adjoint(u, n_products, Status.STALLED)
-        step = torch.where(square > 0, square / curvature, 0.0)  # a system of the batch that is solved stands still
-        u = u + step * direction
-        residual = residual - step * image
-        last, square = square, _dot(residual, residual)
-        direction = residual + torch.where(last > 0, square / last, 0.0) * direction
-    return Adjoint(u, n_products, Status.CONVERGED)
+class _Run:
+    """The iterates u of a batch of systems (..., d), each of which stops on its own; ‖·‖² and dᵀJd are (..., 1)."""
+
+    def __init__(self, system: AdjointSystem) -> None:
+        self.system = system
+        self.n_products = 0
+
+    def to(self, tol: float, limit: int) -> Adjoint:
+        threshold = tol**2 * _dot(self.system.r, self.system.r)
+        self._begin()
+        stalled = torch.zeros_like(threshold, dtype=torch.bool)
+        while (active := (self.square > threshold) & ~stalled).any() and self.n_products < limit:
+            stalled = stalled | ~self._step(active)
+        converged = self.square <= threshold
+        # While all curvature is positive the last iterate minimises ½uᵀJu − rᵀu, and with it the error in the norm
+        # of J, although its residual may be above an earlier one's. Else the residual is all that is left to go by.
+        u = torch.where(stalled & ~converged, self.best_u, self.u)
+        status = Status.CONVERGED
+        if not converged.all():
+            status = Status.STALLED if stalled.any() else Status.MAX_STEPS
+        return Adjoint(u, self.n_products, status, converged[..., 0])
+
+    def _begin(self) -> None:
+        r, start = self.system.r, self.system.start
+        self.u, self.residual, self.square = torch.zeros_like(r), r, _dot(r, r)
+        if start is not None:
+            residual = r - self._product(start)
+            square = _dot(residual, residual)
+            better = square < self.square
+            self.u, self.residual = torch.where(better, start, self.u), torch.where(better, residual, r)
+            self.square = torch.where(better, square, self.square)
+        self.direction = self.residual
+        self.best_u, self.best_square = self.u, self.square
+        self.stiffness = torch.zeros_like(self.square)  # the largest ‖Jd‖² / ‖d‖² so far: a lower bound of ‖J‖²
+
+    def _step(self, active: Tensor) -> Tensor:
+        """One step of the active systems; False (..., 1) for those whose direction has no positive curvature."""
+        image = self._product(self.direction)
+        length = _dot(self.direction, self.direction)
+        self.stiffness = torch.maximum(self.stiffness, _dot(image, image) / length)
+        curvature = _dot(self.direction, image)
+        # Along a direction where J is singular, what is left of dᵀJd is rounding, and so would be the step.
+        rounding = ROUNDING * torch.finfo(length.dtype).eps * self.stiffness.sqrt() * length
+        positive = (curvature > rounding) & curvature.isfinite()
+        step = torch.where(active & positive, self.square / curvature, 0.0)
+        self.u = torch.addcmul(self.u, step, self.direction)
+        self.residual = torch.addcmul(self.residual, step, image, value=-1.0)
+        last, self.square = self.square, _dot(self.residual, self.residual)
+        ratio = torch.where(last > 0, self.square / last, 0.0)
+        self.direction = torch.addcmul(self.residual, ratio, self.direction)
+        self._remember_best()
+        return ~active | positive
+
+    def _remember_best(self) -> None:
+        improved = self.square < self.best_square
+        self.best_u = self.u if improved.all() else torch.where(improved, self.u, self.best_u)
+        self.best_square = torch.minimum(self.square, self.best_square)
+
+    def _product(self, v: Tensor) -> Tensor:
+        self.n_products += 1
+        return self.system.vjp(v)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

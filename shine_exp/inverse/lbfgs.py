@@ -9,14 +9,16 @@ from torch import Tensor
 from shine_exp.errors import UnsupportedSystem
 from shine_exp.solvers.lbfgs import LBFGS
 from shine_exp.solvers.objective import Smooth
-from shine_exp.types import Adjoint, AdjointSystem
+from shine_exp.types import Adjoint, AdjointSystem, Status
 
 
 @dataclass(frozen=True)
 class LBFGSInverse:
     """Minimise ½ uᵀJu − rᵀu, J symmetric positive definite, to ‖Ju − r‖ ≤ tol ‖r‖.
 
-    Starts from `system.start`, else from 0. One system: r is (d,). Raises `UnsupportedSystem` where J is not symmetric.
+    Starts from `system.start` where ‖J start − r‖ < ‖r‖, else from 0. Where it does not converge, as when J is not
+    positive definite and the quadratic has no minimum, the answer is the u of the lowest residual. One system: r is
+    (d,). Raises `UnsupportedSystem` where J is not symmetric.
     """
 
     max_steps: NonNegativeInt = 1000
@@ -27,15 +29,35 @@ class LBFGSInverse:
     def __call__(self, system: AdjointSystem) -> Adjoint:
         if not system.symmetric:
             raise UnsupportedSystem("L-BFGS needs a symmetric system (problem=logreg or nls)")
-        n_products = 0
-
-        def quadratic(u: Tensor) -> tuple[Tensor, Tensor]:
-            nonlocal n_products
-            n_products += 1
-            image = system.vjp(u)
-            return u @ (0.5 * image - system.r), image - system.r
-
-        start = system.start if system.start is not None else torch.zeros_like(system.r)
+        if self.max_steps == 0:
+            return Adjoint.unchecked(system.first_iterate)
+        quadratic = _Quadratic(system)
         tol = system.tol * float(system.r.norm())
-        solution = LBFGS(memory=self.memory, max_steps=self.max_steps)(Smooth(quadratic), start, tol)
-        return Adjoint(solution.z, n_products, solution.status)
+        if system.start is not None:
+            quadratic(system.start)
+        minimiser = LBFGS(memory=self.memory, max_steps=self.max_steps)
+        solution = minimiser(Smooth(quadratic), quadratic.best_u, tol)  # the start, or 0 where it is worse than none
+        u = solution.z if solution.status is Status.CONVERGED else quadratic.best_u
+        return Adjoint(u, quadratic.n_products, solution.status, solution.converged)
+
+
+class _Quadratic:
+    """u → ½ uᵀJu − rᵀu and its gradient Ju − r, with a count of products, and the u of the lowest ‖Ju − r‖ so far."""
+
+    def __init__(self, system: AdjointSystem) -> None:
+        self.system = system
+        self.n_products = 0
+        self.best_u, self.best_residual = torch.zeros_like(system.r), system.r.norm()  # J 0 = 0 needs no product
+        self._known = self.best_u, -system.r
+
+    def __call__(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        if u is self._known[0]:
+            gradient = self._known[1]
+        else:
+            gradient = self.system.vjp(u) - self.system.r
+            self.n_products += 1
+            self._known = u, gradient
+        residual = gradient.norm()
+        if residual < self.best_residual:
+            self.best_u, self.best_residual = u, residual
+        return 0.5 * u @ (gradient - self.system.r), gradient

@@ -99,9 +99,16 @@ class InverseHessian:
             self.gamma = float(sy / yy)
         return True
 
+    def grow(self, at_most: int) -> None:
+        """Room for twice as many pairs, up to `at_most`; what is kept stays as it is."""
+        if self.memory is not None and self.memory < at_most:
+            self.memory = min(2 * self.memory, at_most)
+            if self._history is not None:
+                self._allot(self.memory, self._history[0][0])
+
     def _store(self, s: Tensor, y: Tensor) -> None:
         if self._history is None or (self.memory is None and self._count == len(self._history[0])):
-            self._grow(s)
+            self._allot(self.memory or max(INITIAL_CAPACITY, 2 * self._count), s)
         assert self._history is not None
         if self._count == self.memory:
             slot, self._oldest = self._oldest, (self._oldest + 1) % self._count
@@ -110,12 +117,13 @@ class InverseHessian:
         self._history[0][slot] = s
         self._history[1][slot] = y
 
-    def _grow(self, like: Tensor) -> None:
-        capacity = self.memory or max(INITIAL_CAPACITY, 2 * self._count)
+    def _allot(self, capacity: int, like: Tensor) -> None:
+        """Rows for so many pairs, those that are there first, oldest first."""
         new = (like.new_empty(capacity, len(like)), like.new_empty(capacity, len(like)))
-        for grown, rows in zip(new, self._history or (), strict=False):
-            grown[: self._count] = rows[: self._count]
-        self._history = new
+        for rows, kept in zip(new, self.pairs(), strict=True):
+            if self._count:
+                rows[: self._count] = kept
+        self._history, self._oldest = new, 0
 
     def _order(self) -> Tensor:
         """Row of the ring for each pair, oldest first."""

@@ -1,6 +1,7 @@
 """(L-)BFGS with a strong Wolfe line search, a memory that can be warm-started, and outer-problem awareness."""
 
 import math
+import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +16,11 @@ from shine_exp.solvers.objective import Objective, Point
 from shine_exp.types import Awareness, LinearInverse, Solution, Status
 
 
+PATIENCE = 200  # steps: a solve that takes longer gets twice the memory, and again after as many more
+MOST_PAIRS = 256  # beyond which the memory does not grow
+STANDSTILL = 20  # steps in a row that neither lowered G, as far as rounding shows, nor reached a new lowest ‖∇G‖
+
+
 @dataclass(frozen=True)
 class LBFGS:
     """Minimise G from z₀ to ‖∇G(z)‖ ≤ tol: z ← z − t H∇G(z), with H from the last `memory` secant pairs.
@@ -23,6 +29,10 @@ class LBFGS:
     awareness every k-th step adds the pair (e, ∇G(z + e) − ∇G(z)), e ∝ H·direction(z), ‖e‖ = ‖last s‖ (Ramzi et al.
     2022, section 3, "OPA"). One gradient evaluation per accepted step, one more per extra pair; trials of the line
     search are not counted, since a linear model does not pay for them. Solves one system: z is (d,).
+
+    On badly scaled variables a short memory converges so slowly that a thousand steps do not get there. The memory
+    therefore doubles after every `PATIENCE` steps of one solve, up to `MOST_PAIRS`, and the estimate keeps it. Ends as
+    STALLED where floating point sees no further progress: no step lowers G, or `STANDSTILL` steps in a row did not.
 
     The inverse given for a warm start is updated in place. Raises `UnsupportedSolver` where it is of another type.
     """
@@ -52,8 +62,12 @@ class LBFGS:
         return _Run(self, g(z0), inverse).to(tol, awareness)
 
     def estimate(self, s: Tensor, y: Tensor) -> InverseHessian:
-        """The estimate that secant pairs, rows of (n, d) and oldest first, give: for a warm start."""
-        return InverseHessian.from_pairs(s, y, self.memory, self.initial)
+        """The estimate that secant pairs, rows of (n, d) and oldest first, give: for a warm start.
+
+        More pairs than `memory` come from a solve in which it grew, and are kept.
+        """
+        memory = None if self.memory is None else max(self.memory, len(s))
+        return InverseHessian.from_pairs(s, y, memory, self.initial)
 
 
 class _Run:
@@ -66,6 +80,7 @@ class _Run:
         self.projection = inverse.project(start.gradient)
         self.n_evals = 1
         self.last_step = torch.zeros_like(start.z)
+        self.progress = _Progress()
 
     def to(self, tol: float, awareness: Awareness | None) -> Solution:
         status, n_steps = Status.MAX_STEPS, 0
@@ -76,10 +91,12 @@ class _Run:
             elif residual <= tol:
                 status = Status.CONVERGED
             elif n_steps < self.settings.max_steps:
-                if self._step():
+                if not self.progress.stands_still(self.point.value, float(residual)) and self._step():
                     n_steps += 1
                     if awareness is not None and n_steps % awareness.every == 0:
                         self._add_aware_pair(awareness)
+                    if n_steps % PATIENCE == 0:
+                        self.inverse.grow(MOST_PAIRS)
                     continue
                 status = Status.STALLED
             flags = (torch.tensor(status is other) for other in (Status.CONVERGED, Status.DIVERGED))
@@ -93,7 +110,7 @@ class _Run:
         if self._move(-self.inverse.matvec(gradient, self.projection), 1.0):
             return True
         kept = self.inverse, self.projection
-        self.inverse = InverseHessian(self.settings.memory, self.settings.initial)
+        self.inverse = InverseHessian(self.inverse.memory, self.settings.initial)
         self.projection = self.inverse.project(gradient)
         if self._move(-kept[0].gamma * gradient, 1.0):
             return True
@@ -128,7 +145,7 @@ class _Run:
         self.n_evals += 1
 
     def _append(self, s: Tensor, y: Tensor, known: Projection | None) -> None:
-        full = len(self.inverse) == self.settings.memory
+        full = len(self.inverse) == self.inverse.memory
         if not self.inverse.append(s, y, known):
             return
         gradient, kept = self.point.gradient, slice(1 if full else 0, None)
@@ -136,3 +153,22 @@ class _Run:
             torch.cat([self.projection.s[kept], (s @ gradient)[None]]),
             torch.cat([self.projection.y[kept], (y @ gradient)[None]]),
         )
+
+
+class _Progress:
+    """Whether the steps of a minimisation still change anything that floating point can tell from rounding."""
+
+    def __init__(self) -> None:
+        self.lowest_value = self.lowest_residual = math.inf
+        self.n_idle = 0
+
+    def stands_still(self, value: float, residual: float) -> bool:
+        """To be asked once per step: whether the last `STANDSTILL` made no progress."""
+        rounding = sys.float_info.epsilon * abs(value)
+        if value < self.lowest_value - rounding or residual < self.lowest_residual:
+            self.n_idle = 0
+        else:
+            self.n_idle += 1
+        self.lowest_value = min(self.lowest_value, value)
+        self.lowest_residual = min(self.lowest_residual, residual)
+        return self.n_idle >= STANDSTILL
