@@ -9,20 +9,30 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from shine_exp.outer.comparison import compare
-from shine_exp.outer.loop import COLUMNS, HyperparameterLoop, State, loss_row, start_point
+from shine_exp.outer.loop import (
+    COLUMNS,
+    HyperparameterLoop,
+    State,
+    first_gradient_norm,
+    loss_row,
+    start_point,
+)
 from shine_exp.outer.schedule import Schedule
 from shine_exp.outer.truth import true_hypergradient
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.trace import Row
 from shine_exp.types import Status
 
+LEAST_EPS = 1e-14  # times ‖∇₂G(α₀, θ₀)‖: about what rounding leaves of a gradient
+
 
 @dataclass(frozen=True)
 class Inner:
-    """θ ≈ θ*(α) with the outer loss F(θ), and what the next solve or the hypergradient can use again (`carry`)."""
+    """θ ≈ θ*(α) with ‖∇₂G‖ = residual and the outer loss F(θ), and what can be used again next time (`carry`)."""
 
     theta: Tensor
     outer_value: float
+    residual: float
     n_steps: int
     n_evals: int
     status: Status
@@ -31,10 +41,14 @@ class Inner:
 
 @dataclass(frozen=True)
 class Hypergradient:
-    """∇h(α) (k,) or an approximation, the products it cost, and what the next one can use again."""
+    """∇h(α) (k,) or an approximation, the products it cost, and what the next one can use again.
+
+    `solved` says whether the adjoint system was solved to its tolerance; True where the method aims at none.
+    """
 
     value: Tensor
     n_products: int
+    solved: bool
     carry: dict[str, Tensor]
 
 
@@ -66,8 +80,8 @@ class DescentState(State):
 class Descent(HyperparameterLoop):
     """α ← α − clip(∇h / L, ± radius), clipped to ± bound: HOAG's outer loop (Pedregosa 2016, algorithm 1).
 
-    The inner tolerance is ε_t ‖∇₂G(α₀, θ₀)‖, and ε is halved further whenever the warm start meets it already: a step
-    without an inner step would compare nothing. Safeguards, since a hypergradient may have the wrong length or sign:
+    The inner tolerance is ε_t ‖∇₂G(α₀, θ₀)‖, and ε is halved further whenever the warm start meets it already, down to
+    `LEAST_EPS`: a step without an inner step would compare nothing. Safeguards, since a hypergradient may have the wrong length or sign:
 
     - L starts at ‖first hypergradient‖ / √k (1 if that is tiny) and follows the secant curvature ⟨Δα, Δ∇h⟩ / ‖Δα‖²,
       down by a factor of 2 a step at most and up by 1.2: it must rise where steps overshoot, but the secants of a noisy
@@ -76,7 +90,7 @@ class Descent(HyperparameterLoop):
       published step can run away).
     - A step that raises the outer loss by more than `slack` √ε is undone and the old α solved again, more accurately:
       a loosely solved θ can look better than θ*. Only if the refused point is still worse, the radius becomes half of
-      that step.
+      that step. A solve that met a number which is not finite counts as worse than any.
 
     With `compare`, the trace holds the hypergradient of `gradient_norm` against the true one at the same α.
     """
@@ -97,8 +111,8 @@ class Descent(HyperparameterLoop):
 
     def begin(self, problem: LinearModel, seed: int) -> DescentState:
         alpha, theta = start_point(problem, seed)
-        scale = float(problem.inner(alpha)(theta).gradient.norm())
-        return DescentState(0, alpha, theta, scale=scale, eps=math.inf, radius=self.max_radius)
+        scale = first_gradient_norm(problem, alpha, theta)
+        return DescentState(0, alpha, theta, evals=1, scale=scale, eps=math.inf, radius=self.max_radius)
 
     def restore(self, problem: LinearModel, saved: dict[str, Any]) -> DescentState:
         return DescentState(**saved)
@@ -119,40 +133,43 @@ class Descent(HyperparameterLoop):
         if settle:
             return self._settle(problem, state)
         state = self._differentiate(problem, state)
+        if self.diverged(state):
+            return state
         assert state.last is not None
         move = (state.last[1] / state.curvature).clamp(-state.radius, state.radius)
         alpha = (state.alpha - move).clamp(-self.bound, self.bound)
         inner, state = self._solve(problem, state, alpha)
-        if inner.outer_value > state.outer_value * (1 + self.slack * math.sqrt(state.eps)):
+        if not inner.outer_value <= state.outer_value * (1 + self.slack * math.sqrt(state.eps)):
             return replace(state, rejected=(inner.outer_value, float(move.abs().max())))
         grown = min(2.0 * state.radius, self.max_radius)
-        return replace(
-            state, alpha=alpha, theta=inner.theta, outer_value=inner.outer_value, carry=inner.carry, radius=grown
-        )
+        return replace(_moved(state, inner), alpha=alpha, radius=grown)
 
     def diverged(self, state: State) -> bool:
-        return state.step > 0 and not math.isfinite(state.outer_value)
+        assert isinstance(state, DescentState)
+        gradient_norm = 0.0 if state.last is None else state.gradient_norm
+        return state.step > 0 and not math.isfinite(state.outer_value + gradient_norm)
 
     def _settle(self, problem: LinearModel, state: DescentState) -> DescentState:
         """Solve at the current α, for the first time or again after a step that was undone."""
         inner, state = self._solve(problem, state, state.alpha)
-        if state.rejected is not None and state.rejected[0] > inner.outer_value:
+        if state.rejected is not None and not state.rejected[0] <= inner.outer_value:
             radius = min(state.radius, 0.5 * state.rejected[1])
             state = replace(state, radius=radius)
-        return replace(state, theta=inner.theta, outer_value=inner.outer_value, carry=inner.carry, rejected=None)
+        return replace(_moved(state, inner), rejected=None)
 
     def _solve(self, problem: LinearModel, state: DescentState, alpha: Tensor) -> tuple[Inner, DescentState]:
-        """The inner solution at alpha, and the state with its cost counted."""
+        """The inner solution at alpha to ε‖∇₂G(α₀, θ₀)‖, and the state with its cost counted."""
         while True:
-            tol = state.eps * state.scale
-            inner = self.oracle.solve(problem, state, alpha, tol, self.n_steps - state.step)
+            inner = self.oracle.solve(problem, state, alpha, state.eps * state.scale, self.n_steps - state.step)
+            missed = inner.status is not Status.CONVERGED
             state = replace(
                 state,
-                tol=tol,
                 inner_steps=state.inner_steps + inner.n_steps,
                 evals=state.evals + inner.n_evals,
+                unsolved_inner=state.unsolved_inner + missed,
             )
-            if inner.n_steps > 0 or inner.status is not Status.CONVERGED:
+            # Where ∇₂G is exactly 0, no tolerance asks for a step.
+            if inner.n_steps > 0 or missed or inner.residual == 0 or state.eps <= LEAST_EPS:
                 return inner, state
             state = replace(state, eps=state.eps / 2)
 
@@ -165,6 +182,7 @@ class Descent(HyperparameterLoop):
             last=(state.alpha, g),
             gradient_norm=float(g.norm()),
             products=state.products + hypergradient.n_products,
+            unsolved_backward=state.unsolved_backward + (not hypergradient.solved),
             carry=state.carry | hypergradient.carry,
         )
 
@@ -178,3 +196,15 @@ class Descent(HyperparameterLoop):
             return state.curvature
         secant = float(moved @ (g - state.last[1])) / float(moved @ moved)
         return min(max(secant, 0.5 * state.curvature), 1.2 * state.curvature)
+
+
+def _moved(state: DescentState, inner: Inner) -> DescentState:
+    """The state at a new θ, with the tolerance and the residual that belong to it."""
+    return replace(
+        state,
+        theta=inner.theta,
+        outer_value=inner.outer_value,
+        tol=state.eps * state.scale,
+        inner_residual=inner.residual,
+        carry=inner.carry,
+    )

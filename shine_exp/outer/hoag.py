@@ -40,7 +40,8 @@ class Implicit:
         if isinstance(solution.inverse, InverseHessian):
             carry["s"], carry["y"] = solution.inverse.pairs()
         value, _ = problem.outer(solution.z)
-        return Inner(solution.z, value, solution.n_steps, solution.n_evals, solution.status, carry)
+        residual = float(solution.residual)
+        return Inner(solution.z, value, residual, solution.n_steps, solution.n_evals, solution.status, carry)
 
     def hypergradient(self, problem: LinearModel, state: DescentState) -> Hypergradient:
         _, r = problem.outer(state.theta)
@@ -55,7 +56,10 @@ class Implicit:
             )
         )
         value = -problem.cross(state.alpha, state.theta, adjoint.u)
-        return Hypergradient(value, adjoint.n_products, {"adjoint": adjoint.u})
+        solved = adjoint.converged is None or bool(adjoint.converged)
+        # The Hessian needs Xθ once, half of a product; a method that makes no product does not ask for it.
+        n_products = adjoint.n_products + (adjoint.n_products > 0)
+        return Hypergradient(value, n_products, solved, {"adjoint": adjoint.u})
 
     def _awareness(self, problem: LinearModel, left: int) -> Awareness | None:
         if self.opa is None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from shine_exp.errors import UserError
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.trace import Row
 
@@ -15,7 +16,8 @@ from shine_exp.trace import Row
 class State:
     """Where a loop stands after a step: hyperparameters α (k,), θ (p,), outer loss (sum), and what they cost so far.
 
-    Holds numbers, tensors, and dicts of those only, so that it can be saved and loaded without pickle.
+    θ was solved for to ‖∇₂G‖ ≤ `tol` and has ‖∇₂G‖ = `inner_residual`. `unsolved_inner` and `unsolved_backward` count
+    the solves so far, of θ and of adjoint systems, that missed their tolerance. Holds numbers, tensors, and dicts of those only, so that it can be saved and loaded without pickle.
     """
 
     step: int
@@ -51,7 +53,10 @@ class State:
             "alpha_min": float(alpha.min()),
             "alpha_max": float(alpha.max()),
             "tol": self.tol,
+            "inner_residual": self.inner_residual,
             "gradient_norm": self.gradient_norm,
+            "unsolved_inner": self.unsolved_inner,
+            "unsolved_backward": self.unsolved_backward,
         }
 
 
@@ -132,7 +137,10 @@ COLUMNS = (
     "test_loss",
     "accuracy",
     "tol",
+    "inner_residual",
     "gradient_norm",
+    "unsolved_inner",
+    "unsolved_backward",
 )
 
 
@@ -149,4 +157,19 @@ def loss_row(problem: LinearModel, state: State) -> dict[str, float | int]:
 def start_point(problem: LinearModel, seed: int) -> tuple[Tensor, Tensor]:
     """α₀ = 0 and θ₀ ~ N(0, I), by the seed (Ramzi et al. 2022, appendix C)."""
     theta = torch.randn(problem.n_features, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return torch.zeros(problem.n_hyperparameters, dtype=torch.float64, device=problem.device), theta.to(problem.device)
+    alpha = torch.zeros(problem.n_hyperparameters, dtype=torch.float64, device=problem.device)
+    return alpha, problem.start(theta.to(problem.device))
+
+
+def first_gradient_norm(problem: LinearModel, alpha: Tensor, theta: Tensor) -> float:
+    """‖∇₂G(α₀, θ₀)‖, what tolerances are relative to; 1 where it is 0. One evaluation.
+
+    Raises `UserError` where it is not a finite number: the features overflow.
+    """
+    norm = float(problem.inner(alpha)(theta).gradient.norm())
+    if not math.isfinite(norm):
+        raise UserError(
+            "the gradient of the inner loss at the start is not a finite number: features are too large for float64; "
+            "take data.scaling=variance, or scale the data"
+        )
+    return norm or 1.0

@@ -7,12 +7,22 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
 
-from shine_exp.outer.loop import COLUMNS, HyperparameterLoop, State, loss_row, start_point
+from shine_exp.outer.loop import (
+    COLUMNS,
+    HyperparameterLoop,
+    State,
+    first_gradient_norm,
+    loss_row,
+    start_point,
+)
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.solvers.objective import Objective
 from shine_exp.trace import Row
-from shine_exp.types import Solver
+from shine_exp.types import Solver, Status
+
+LEAST_TOL = 1e-14  # times ‖∇₂G(α₀, θ₀)‖: about what rounding leaves of a gradient
 
 
 class Proposer(Protocol):
@@ -31,24 +41,28 @@ class SearchState(State):
 
 @dataclass(frozen=True)
 class Search(HyperparameterLoop):
-    """`n_steps` trials in [−bound, bound]ᵏ, each solved to ‖∇₂G‖ ≤ tol ‖∇₂G(α₀, θ₀)‖ from the last trial's θ.
+    """`n_steps` trials in [−bound, bound]ᵏ, each solved from the last trial's θ until its outer loss can be compared.
 
-    The trace holds the best trial so far, chosen by its outer loss.
+    A tolerance that is relative to the first gradient says little where features are badly scaled: at one α it may be
+    far too loose for F(θ), at another beyond what is needed. So θ is solved to ‖∇₂G‖ ≤ 10 tol ‖∇₂G(α₀, θ₀)‖, then to a
+    tenth of that, and on until the last tenth changed F by at most `accuracy` |F|. A trial that does not get there
+    counts as unsolved. The trace holds the best trial so far, chosen by its outer loss.
     """
 
     proposer: Proposer
     solver: Solver[Objective]
     n_steps: PositiveInt
     tol: PositiveFloat
+    accuracy: PositiveFloat = 1e-3
     bound: PositiveFloat = 12.0
 
     columns = COLUMNS
 
     def begin(self, problem: LinearModel, seed: int) -> SearchState:
         alpha, theta = start_point(problem, seed)
-        scale = float(problem.inner(alpha)(theta).gradient.norm())
+        scale = first_gradient_norm(problem, alpha, theta)
         carry = {"theta": theta, "tried": alpha.new_empty(0, len(alpha)), "losses": alpha.new_empty(0)}
-        return SearchState(0, alpha, theta, seed=seed, scale=scale, carry=carry)
+        return SearchState(0, alpha, theta, evals=1, seed=seed, scale=scale, carry=carry)
 
     def restore(self, problem: LinearModel, saved: dict[str, Any]) -> SearchState:
         return SearchState(**saved)
@@ -67,24 +81,57 @@ class Search(HyperparameterLoop):
             tried.numpy(force=True), losses.numpy(force=True), self.n_steps, self.bound, state.seed
         )
         alpha = torch.as_tensor(proposal).to(tried)
-        tol = self.tol * state.scale
-        solution = self.solver(problem.inner(alpha), state.carry["theta"], tol)
-        loss, _ = problem.outer(solution.z)
+        trial = self._trial(problem, alpha, state.carry["theta"], state.scale)
         state = replace(
             state,
             step=state.step + 1,
-            inner_steps=state.inner_steps + solution.n_steps,
-            evals=state.evals + solution.n_evals,
-            tol=tol,
+            inner_steps=state.inner_steps + trial.n_steps,
+            evals=state.evals + trial.n_evals,
+            unsolved_inner=state.unsolved_inner + (not trial.solved),
             carry={
-                "theta": solution.z,
+                "theta": trial.theta if math.isfinite(trial.loss) else state.carry["theta"],
                 "tried": torch.cat([tried, alpha[None]]),
-                "losses": torch.cat([losses, losses.new_tensor([loss])]),
+                "losses": torch.cat([losses, losses.new_tensor([trial.loss])]),
             },
         )
-        if loss < state.outer_value:
-            return replace(state, alpha=alpha, theta=solution.z, outer_value=loss)
+        if trial.loss < state.outer_value:
+            best = replace(state, alpha=alpha, theta=trial.theta, outer_value=trial.loss)
+            return replace(best, tol=trial.tol, inner_residual=trial.residual)
         return state
+
+    def _trial(self, problem: LinearModel, alpha: Tensor, theta: Tensor, scale: float) -> "_Trial":
+        """θ*(α) to ever smaller tolerances, until its outer loss stands."""
+        objective = problem.inner(alpha)
+        inverse, before, n_steps, n_evals = None, math.nan, 0, 0
+        tol = 10 * self.tol * scale
+        while True:
+            solution = self.solver(objective, theta, tol, inverse=inverse)
+            theta, inverse = solution.z, solution.inverse
+            n_steps, n_evals = n_steps + solution.n_steps, n_evals + solution.n_evals
+            loss, _ = problem.outer(theta)
+            solved = float(solution.residual) == 0
+            if solution.n_steps > 0:  # a tolerance that was met as it was puts no loss to the test
+                solved = solved or abs(loss - before) <= self.accuracy * abs(loss)
+                before = loss
+            met = solution.status is Status.CONVERGED
+            if solved or not met or tol <= LEAST_TOL * scale:
+                # Settled by a solve that rounding stopped: what was met is the tolerance before.
+                tol = 10 * tol if solved and not met else tol
+                return _Trial(theta, loss, tol, float(solution.residual), solved, n_steps, n_evals)
+            tol = tol / 10
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """θ with ‖∇₂G‖ = residual, solved for to `tol`, and its outer loss; `solved`: to an accuracy that can be compared."""
+
+    theta: Tensor
+    loss: float
+    tol: float
+    residual: float
+    solved: bool
+    n_steps: int
+    n_evals: int
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from shine_exp.data.dataset import Matrix
 
+BADLY_SCALED = 1e6  # ratio of the largest to the smallest column that a minimiser still copes with
+
 
 class DesignMatrix:
     """X w and Xᵀ z, differentiable, over the last axis of float64 tensors.
@@ -64,3 +66,22 @@ def _csr(x: sp.csr_matrix, device: str) -> Tensor:
             device=device,
             check_invariants=True,
         )
+
+
+def column_scales(x: Matrix) -> np.ndarray | None:
+    """Powers of 2 (p,) that bring the columns of X to a length near 1; None where their lengths are of one kind.
+
+    That is, within a factor of `BADLY_SCALED` of each other. An empty column has the scale 1.
+    """
+    values = abs(x) if sp.issparse(x) else np.abs(x)
+    largest = values.max(axis=0).toarray().ravel() if sp.issparse(x) else values.max(axis=0)
+    there = largest[largest > 0]
+    if not len(there) or there.max() <= BADLY_SCALED * there.min():
+        return None
+    _, exponent = np.frexp(np.where(largest > 0, largest, 1.0))
+    return np.ldexp(1.0, -exponent)
+
+
+def scaled_columns(x: Matrix, scales: np.ndarray) -> Matrix:
+    """X with column j times `scales[j]`."""
+    return (x @ sp.diags(scales)).tocsr() if sp.issparse(x) else x * scales

@@ -7,15 +7,15 @@ with α (k,) and g(j) the group of feature j. Sums, not means, as in Ramzi et al
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from functools import cache, cached_property
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.splits import Splits, split
-from shine_exp.problems.design_matrix import DesignMatrix
+from shine_exp.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
 from shine_exp.problems.groups import feature_groups
 
 
@@ -45,7 +45,12 @@ class Part:
 
 
 class LinearModel:
-    """The bi-level problem of a loss ℓ on three sets of rows."""
+    """The bi-level problem of a loss ℓ on three sets of rows.
+
+    Where the largest and the smallest column of X differ by more than a factor of 10⁶, θ_j = s_j φ_j is solved for in φ,
+    with columns s_j x_j of a length near 1 and the penalty ½ e^α s_j² φ_j²: the same problem, in numbers that a
+    minimiser can handle. `scales` holds s (p,), powers of 2 so that nothing is rounded, or None.
+    """
 
     solution = "minimum"
     data_type = Dataset
@@ -53,8 +58,13 @@ class LinearModel:
 
     def __init__(self, loss: Loss, splits: Splits, groups: int | str, device: str) -> None:
         self.loss = loss
+        scales = column_scales(splits.train[0])
+        self.scales = None if scales is None else torch.from_numpy(scales).to(device)
         self.train, self.outer_set, self.test = (
-            Part(DesignMatrix(x, device), torch.as_tensor(y, dtype=torch.float64, device=device))
+            Part(
+                DesignMatrix(x if scales is None else scaled_columns(x, scales), device),
+                torch.as_tensor(y, dtype=torch.float64, device=device),
+            )
             for x, y in (splits.train, splits.outer, splits.test)
         )
         self.n_features = self.train.x.shape[1]
@@ -64,8 +74,13 @@ class LinearModel:
         self.sizes = {"n_train": len(splits.train[1]), "n_outer": len(splits.outer[1]), "n_test": len(splits.test[1])}
 
     def penalty(self, alpha: Tensor) -> Tensor:
-        """e^{α_g(j)} for every feature: (k,) → (p,), or (1,) where there is one group."""
-        return alpha.exp() if self.n_hyperparameters == 1 else alpha.exp()[self.groups]
+        """e^{α_g(j)} s_j² for every feature: (k,) → (p,), or (1,) where there is one group and no scale."""
+        penalty = alpha.exp() if self.n_hyperparameters == 1 else alpha.exp()[self.groups]
+        return penalty if self.scales is None else penalty * self.scales**2
+
+    def start(self, theta: Tensor) -> Tensor:
+        """θ (p,) in the variables that are solved for."""
+        return theta if self.scales is None else theta / self.scales
 
     def inner(self, alpha: Tensor) -> "InnerObjective":
         """θ → G(α, θ), for a minimiser."""
@@ -77,13 +92,13 @@ class LinearModel:
         return x.rmatvec(self.loss.first(x.matvec(theta), y)) + self.penalty(alpha) * theta
 
     def hessian(self, alpha: Tensor, theta: Tensor) -> Callable[[Tensor], Tensor]:
-        """v → ∇²₂₂G(α, θ) v, (..., p) → (..., p); each call is one product."""
+        """v → ∇²₂₂G(α, θ) v, (..., p) → (..., p); each call is one product, and the first one also takes Xθ."""
         x, penalty = self.train.x, self.penalty(alpha)
-        curvature = self.loss.second(x.matvec(theta), self.train.y)
-        return lambda v: x.rmatvec(curvature * x.matvec(v)) + penalty * v
+        curvature = cache(lambda: self.loss.second(x.matvec(theta), self.train.y))
+        return lambda v: x.rmatvec(curvature() * x.matvec(v)) + penalty * v
 
     def cross(self, alpha: Tensor, theta: Tensor, v: Tensor) -> Tensor:
-        """∇²₁₂G(α, θ) v: e^{α_j} θ_j v_j summed inside each group, (..., p) → (..., k)."""
+        """∇²₁₂G(α, θ) v: e^{α_j} s_j² θ_j v_j summed inside each group, (..., p) → (..., k)."""
         contributions = self.penalty(alpha) * theta * v
         if self.n_hyperparameters == 1:
             return contributions.sum(-1, keepdim=True)
@@ -106,14 +121,21 @@ class LinearModel:
         )
 
     @cached_property
-    def train_norm(self) -> float:
+    def train_norm(self) -> "Norm":
         """‖X_train‖₂², by the power method on XᵀX to a relative 1e-3, from below."""
         v = torch.ones(self.n_features, dtype=torch.float64, device=self.device)
-        square, last = 0.0, -1.0
+        square, last, n_products = 0.0, -1.0, 0
         while square - last > 1e-3 * square:
             v = self.train.x.rmatvec(self.train.x.matvec(v / v.norm()))
-            square, last = float(v.norm()), square
-        return square
+            square, last, n_products = float(v.norm()), square, n_products + 1
+        return Norm(square, n_products)
+
+
+class Norm(NamedTuple):
+    """‖X‖₂², and the products with XᵀX that it took."""
+
+    square: float
+    n_products: int
 
 
 @dataclass(frozen=True)

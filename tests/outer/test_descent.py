@@ -83,10 +83,10 @@ class FixedOracle:
         self.factors = factors
 
     def solve(self, problem: object, state: DescentState, alpha: torch.Tensor, tol: float, left: int) -> Inner:
-        return Inner(alpha, 1.0 + float((alpha - 2).square().sum()), 1, 1, Status.CONVERGED, {})
+        return Inner(alpha, 1.0 + float((alpha - 2).square().sum()), 0.0, 1, 1, Status.CONVERGED, {})
 
     def hypergradient(self, problem: object, state: DescentState) -> Hypergradient:
-        return Hypergradient(2 * (state.alpha - 2) * self.factors[state.step % len(self.factors)], 3, {})
+        return Hypergradient(2 * (state.alpha - 2) * self.factors[state.step % len(self.factors)], 3, True, {})
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_the_unrolled_hypergradient_tends_to_the_full_one() -> None:
 def test_the_squared_norm_is_the_largest_singular_value() -> None:
     problem = model(LogisticRegression)
     exact = np.linalg.norm(splits(False).train[0], 2) ** 2
-    assert 0.95 * exact < problem.train_norm <= exact * (1 + 1e-9)
+    assert 0.95 * exact < problem.train_norm.square <= exact * (1 + 1e-9)
 
 
 def test_evaluation_is_mean_loss_and_accuracy_of_the_right_sets() -> None:
