@@ -1,6 +1,7 @@
 """The vocabulary of the project: what a solver leaves behind and what an inverse method makes of it.
 
-Tensors everywhere. The last axis is the variable (length d); leading axes are a batch of independent systems.
+Tensors everywhere. The last axis is the variable (length d); leading axes are a batch of
+independent systems.
 """
 
 from collections.abc import Callable
@@ -39,9 +40,9 @@ class LinearInverse(Protocol):
 class Solution:
     """What a solver hands on: an iterate z (..., d) with ‖g(z)‖ = residual (...), and H ≈ J⁻¹ if it has one.
 
-    z is the last iterate of a minimiser and, of a root solver, the best one of each system. `converged` and `diverged`
-    (...), bool, say which systems reached the tolerance and which met a number that is not finite; `status` is the
-    worst of all.
+    z is the last iterate of a minimiser and, of a root solver, the best one of each system.
+    `converged` and `diverged` (...), bool, say which systems reached the tolerance and which met a
+    number that is not finite; `status` is the worst of all.
     """
 
     z: Tensor
@@ -58,7 +59,8 @@ class Solution:
 class AdjointSystem:
     """Find u with Jᵀu = r to ‖Jᵀu − r‖ ≤ tol ‖r‖, where J = ∂g/∂z at the solution of the inner problem.
 
-    `inverse` is the forward solver's estimate of J⁻¹ and `start` an earlier u, for the methods that use them.
+    `inverse` is the forward solver's estimate of J⁻¹ and `start` an earlier u, for the methods
+    that use them.
     """
 
     vjp: Callable[[Tensor], Tensor]
@@ -78,9 +80,10 @@ class AdjointSystem:
 class Adjoint:
     """The answer u ≈ J⁻ᵀr (..., d) of an inverse method, and the number of products with J that it cost.
 
-    `converged` (...), bool, says which systems reached the tolerance that was asked for; None where the method aims at
-    none: SHINE, Jacobian-Free, a series cut after so many terms, a limit of steps that is part of the method.
-    `fell_back` (...) marks the systems that a method with a fallback answered by it.
+    `converged` (...), bool, says which systems reached the tolerance that was asked for; None
+    where the method aims at none: SHINE, Jacobian-Free, a series cut after so many terms, a limit
+    of steps that is part of the method. `fell_back` (...) marks the systems that a method with a
+    fallback answered by it.
     """
 
     u: Tensor

@@ -15,11 +15,13 @@ from shine_exp.types import Adjoint, AdjointSystem
 class BroydenSteps:
     """Solve Jᵀu − r = 0 to ‖Jᵀu − r‖ ≤ tol ‖r‖ for each system of the batch, J need not be symmetric.
 
-    From `system.start`, else from 0, with the inverse estimate Hᵀ where `system.inverse` is H ≈ J⁻¹, else I: a forward
-    estimate must be *transposed* for the adjoint system. At most `max_steps` steps, and the best iterate of each system
-    (Bai et al. 2019, section 3.2; Ramzi et al. 2022, section 4.2, "refine"). By that rule the answer to a system without
-    `start` on which no step got below ‖r‖ would be u = 0, which trains nothing: it is u = r, Jacobian-Free, and marked
-    in `fell_back`. `memory` secant pairs are kept (None: all), then the estimate restarts from where it began.
+    From `system.start`, else from 0, with the inverse estimate Hᵀ where `system.inverse` is H ≈
+    J⁻¹, else I: a forward estimate must be *transposed* for the adjoint system. At most
+    `max_steps` steps, and the best iterate of each system (Bai et al. 2019, section 3.2; Ramzi et
+    al. 2022, section 4.2, "refine"). By that rule the answer to a system without `start` on which
+    no step got below ‖r‖ would be u = 0, which trains nothing: it is u = r, Jacobian-Free, and
+    marked in `fell_back`. `memory` secant pairs are kept (None: all), then the estimate restarts
+    from where it began.
     """
 
     max_steps: NonNegativeInt = 1000

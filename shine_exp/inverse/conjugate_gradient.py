@@ -11,18 +11,19 @@ from shine_exp.types import Adjoint, AdjointSystem, Status
 
 ROUNDING = 10.0  # units in the last place of ‖J‖ ‖d‖² that dᵀJd may be off by
 
+
 @dataclass(frozen=True)
 class ConjugateGradient:
     """Solve J u = r, J symmetric positive definite, to ‖J u − r‖ ≤ tol ‖r‖ (HOAG: Pedregosa 2016, algorithm 1).
 
-    Starts from `system.start` where ‖r − J start‖ < ‖r‖, else from 0: an adjoint of an earlier outer step can be worse
-    than none. At most `max_steps` products ("limited backward", Ramzi et al. 2022, appendix E). Where the step limit
-    grows as the tolerance falls, `limit_grows` raises it to ⌊1 / (100 √tol)⌋: the limit is then what is aimed at, and
-    `Adjoint.converged` None.
+    Starts from `system.start` where ‖r − J start‖ < ‖r‖, else from 0: an adjoint of an earlier
+    outer step can be worse than none. At most `max_steps` products ("limited backward", Ramzi et
+    al. 2022, appendix E). Where the step limit grows as the tolerance falls, `limit_grows` raises
+    it to ⌊1 / (100 √tol)⌋: the limit is then what is aimed at, and `Adjoint.converged` None.
 
-    A Hessian of non-linear least squares can be indefinite, and J singular. In a direction where J has no positive
-    curvature, beyond rounding, a system ends as STALLED, with the iterate of the lowest residual. Raises
-    `UnsupportedSystem` where J is not symmetric.
+    A Hessian of non-linear least squares can be indefinite, and J singular. In a direction where J
+    has no positive curvature, beyond rounding, a system ends as STALLED, with the iterate of the
+    lowest residual. Raises `UnsupportedSystem` where J is not symmetric.
     """
 
     max_steps: NonNegativeInt = 1000

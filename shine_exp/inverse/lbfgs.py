@@ -16,9 +16,9 @@ from shine_exp.types import Adjoint, AdjointSystem, Status
 class LBFGSInverse:
     """Minimise ½ uᵀJu − rᵀu, J symmetric positive definite, to ‖Ju − r‖ ≤ tol ‖r‖.
 
-    Starts from `system.start` where ‖J start − r‖ < ‖r‖, else from 0. Where it does not converge, as when J is not
-    positive definite and the quadratic has no minimum, the answer is the u of the lowest residual. One system: r is
-    (d,). Raises `UnsupportedSystem` where J is not symmetric.
+    Starts from `system.start` where ‖J start − r‖ < ‖r‖, else from 0. Where it does not converge,
+    as when J is not positive definite and the quadratic has no minimum, the answer is the u of the
+    lowest residual. One system: r is (d,). Raises `UnsupportedSystem` where J is not symmetric.
     """
 
     max_steps: NonNegativeInt = 1000

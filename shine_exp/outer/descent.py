@@ -80,17 +80,18 @@ class DescentState(State):
 class Descent(HyperparameterLoop):
     """α ← α − clip(∇h / L, ± radius), clipped to ± bound: HOAG's outer loop (Pedregosa 2016, algorithm 1).
 
-    The inner tolerance is ε_t ‖∇₂G(α₀, θ₀)‖, and ε is halved further whenever the warm start meets it already, down to
-    `LEAST_EPS`: a step without an inner step would compare nothing. Safeguards, since a hypergradient may have the wrong length or sign:
+    The inner tolerance is ε_t ‖∇₂G(α₀, θ₀)‖, and ε is halved further whenever the warm start meets it
+    already, down to `LEAST_EPS`: a step without an inner step would compare nothing. Safeguards, since a
+    hypergradient may have the wrong length or sign:
 
     - L starts at ‖first hypergradient‖ / √k (1 if that is tiny) and follows the secant curvature ⟨Δα, Δ∇h⟩ / ‖Δα‖²,
       down by a factor of 2 a step at most and up by 1.2: it must rise where steps overshoot, but the secants of a noisy
       hypergradient, as often too high as too low, would inflate it if both were alike.
     - No coordinate moves further than the radius, which doubles after a step that succeeded, up to `max_radius` (the
       published step can run away).
-    - A step that raises the outer loss by more than `slack` √ε is undone and the old α solved again, more accurately:
-      a loosely solved θ can look better than θ*. Only if the refused point is still worse, the radius becomes half of
-      that step. A solve that met a number which is not finite counts as worse than any.
+    - A step that raises the outer loss by more than `slack` √ε is undone and the old α solved again, more
+      accurately: a loosely solved θ can look better than θ*. Only if the refused point is still worse, the
+      radius becomes half of that step. A solve that met a number which is not finite is worse than any.
 
     With `compare`, the trace holds the hypergradient of `gradient_norm` against the true one at the same α.
     """

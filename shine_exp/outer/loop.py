@@ -16,8 +16,10 @@ from shine_exp.trace import Row
 class State:
     """Where a loop stands after a step: hyperparameters α (k,), θ (p,), outer loss (sum), and what they cost so far.
 
-    θ was solved for to ‖∇₂G‖ ≤ `tol` and has ‖∇₂G‖ = `inner_residual`. `unsolved_inner` and `unsolved_backward` count
-    the solves so far, of θ and of adjoint systems, that missed their tolerance. Holds numbers, tensors, and dicts of those only, so that it can be saved and loaded without pickle.
+    θ was solved for to ‖∇₂G‖ ≤ `tol` and has ‖∇₂G‖ = `inner_residual`. `unsolved_inner` and
+    `unsolved_backward` count the solves so far, of θ and of adjoint systems, that missed their
+    tolerance. Holds numbers, tensors, and dicts of those only, so that it can be saved and loaded
+    without pickle.
     """
 
     step: int
@@ -58,6 +60,13 @@ class State:
             "unsolved_inner": self.unsolved_inner,
             "unsolved_backward": self.unsolved_backward,
         }
+
+
+@dataclass(frozen=True)
+class StudyState(State):
+    """The state of a study, which moves no hyperparameter: what it measured at this step, as rows of the trace."""
+
+    rows: list[dict[str, float | int | str]] = field(default_factory=list)
 
 
 class LoopState(Protocol):

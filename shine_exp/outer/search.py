@@ -43,10 +43,11 @@ class SearchState(State):
 class Search(HyperparameterLoop):
     """`n_steps` trials in [−bound, bound]ᵏ, each solved from the last trial's θ until its outer loss can be compared.
 
-    A tolerance that is relative to the first gradient says little where features are badly scaled: at one α it may be
-    far too loose for F(θ), at another beyond what is needed. So θ is solved to ‖∇₂G‖ ≤ 10 tol ‖∇₂G(α₀, θ₀)‖, then to a
-    tenth of that, and on until the last tenth changed F by at most `accuracy` |F|. A trial that does not get there
-    counts as unsolved. The trace holds the best trial so far, chosen by its outer loss.
+    A tolerance that is relative to the first gradient says little where features are badly scaled:
+    at one α it may be far too loose for F(θ), at another beyond what is needed. So θ is solved to
+    ‖∇₂G‖ ≤ 10 tol ‖∇₂G(α₀, θ₀)‖, then to a tenth of that, and on until the last tenth changed F by
+    at most `accuracy` |F|. A trial that does not get there counts as unsolved. The trace holds the
+    best trial so far, chosen by its outer loss.
     """
 
     proposer: Proposer
@@ -123,7 +124,7 @@ class Search(HyperparameterLoop):
 
 @dataclass(frozen=True)
 class _Trial:
-    """θ with ‖∇₂G‖ = residual, solved for to `tol`, and its outer loss; `solved`: to an accuracy that can be compared."""
+    """θ with ‖∇₂G‖ = residual, solved for to `tol`, and its outer loss, which `solved` says stands."""
 
     theta: Tensor
     loss: float
@@ -154,7 +155,8 @@ class Random:
 class Bayesian:
     """Expected improvement under a Gaussian process (Optuna's `GPSampler`), after `n_random` uniform trials.
 
-    The sampler is made anew for each trial, from seed and trials before: a resumed run goes on as it would have.
+    The sampler is made anew for each trial, from seed and trials before: a resumed run goes on as
+    it would have.
     """
 
     n_random: PositiveInt

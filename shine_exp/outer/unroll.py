@@ -16,9 +16,10 @@ from shine_exp.types import Solver
 class Unrolled:
     """∇h ≈ d F(θ_T(α)) / dα through T steps θ ← θ − η ∇₂G(α, θ), η = 1/L, from the warm-started θ (Domke 2012).
 
-    The solver finds θ*; the graph of the T steps that follow it is what is differentiated, and its memory grows as T p.
-    L bounds ‖∇²₂₂G‖: ‖X‖² max|ℓ''| + the largest penalty, with |ℓ''| ≤ ¼. One forward and one backward pass are 2T products; ‖X‖²
-    is measured once, and its products belong to the first hypergradient.
+    The solver finds θ*; the graph of the T steps that follow it is what is differentiated, and its
+    memory grows as T p. L bounds ‖∇²₂₂G‖: ‖X‖² max|ℓ''| + the largest penalty, with |ℓ''| ≤ ¼. One
+    forward and one backward pass are 2T products; ‖X‖² is measured once, and its products belong
+    to the first hypergradient.
     """
 
     solver: Solver[Objective]

@@ -47,9 +47,10 @@ class Part:
 class LinearModel:
     """The bi-level problem of a loss ℓ on three sets of rows.
 
-    Where the largest and the smallest column of X differ by more than a factor of 10⁶, θ_j = s_j φ_j is solved for in φ,
-    with columns s_j x_j of a length near 1 and the penalty ½ e^α s_j² φ_j²: the same problem, in numbers that a
-    minimiser can handle. `scales` holds s (p,), powers of 2 so that nothing is rounded, or None.
+    Where the largest and the smallest column of X differ by more than a factor of 10⁶, θ_j = s_j
+    φ_j is solved for in φ, with columns s_j x_j of a length near 1 and the penalty ½ e^α s_j²
+    φ_j²: the same problem, in numbers that a minimiser can handle. `scales` holds s (p,), powers
+    of 2 so that nothing is rounded, or None.
     """
 
     solution = "minimum"

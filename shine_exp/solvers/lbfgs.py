@@ -15,7 +15,6 @@ from shine_exp.solvers.line_search import StrongWolfe
 from shine_exp.solvers.objective import Objective, Point
 from shine_exp.types import Awareness, LinearInverse, Solution, Status
 
-
 PATIENCE = 200  # steps: a solve that takes longer gets twice the memory, and again after as many more
 MOST_PAIRS = 256  # beyond which the memory does not grow
 STANDSTILL = 20  # steps in a row that neither lowered G, as far as rounding shows, nor reached a new lowest ‖∇G‖

@@ -1,5 +1,6 @@
 """Does the hypergradient converge with the inner tolerance? (Ramzi et al. 2022, theorems 2 and 3.)"""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,12 +9,15 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from shine_exp.outer.comparison import compare
-from shine_exp.outer.loop import HyperparameterLoop, State, start_point
+from shine_exp.outer.loop import HyperparameterLoop, State, StudyState, start_point
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.solvers.lbfgs import LBFGS
 from shine_exp.studies.inversion_quality import exact_inverse
+from shine_exp.studies.rows import with_row, with_solve
 from shine_exp.trace import Row
-from shine_exp.types import AdjointSystem, Awareness, InverseMethod, Solution
+from shine_exp.types import AdjointSystem, Awareness, InverseMethod, Solution, Status
+
+EXACT = 1e-11  # ‖∇₂G‖ at the θ* of the truth
 
 
 @dataclass(frozen=True)
@@ -31,45 +35,72 @@ class Theorem(HyperparameterLoop):
     others: dict[str, InverseMethod]
     n_steps: PositiveInt
 
-    columns = ("tol", "estimate", "relative_error", "cosine", "norm_ratio", "inner_steps", "evals", "products")
+    columns = (
+        "tol",
+        "estimate",
+        "relative_error",
+        "cosine",
+        "norm_ratio",
+        "inner_steps",
+        "evals",
+        "products",
+        "inner_residual",
+        "unsolved_inner",
+        "unsolved_backward",
+    )
 
-    def begin(self, problem: LinearModel, seed: int) -> State:
+    def begin(self, problem: LinearModel, seed: int) -> StudyState:
         alpha, theta = start_point(problem, seed)
-        exact = self.solver(problem.inner(alpha), theta, 1e-11).z
-        v = exact_inverse(problem.hessian(alpha, exact), problem.outer(exact)[1])
-        truth = -problem.cross(alpha, exact, v)
-        return State(0, alpha, theta, carry={"v": v, "truth": truth, "seed": torch.tensor(seed)})
+        exact = self.solver(problem.inner(alpha), theta, EXACT)
+        v = exact_inverse(problem.hessian(alpha, exact.z), problem.outer(exact.z)[1])
+        solved = exact.status in (Status.CONVERGED, Status.STALLED)  # rounding may keep it from 1e-11
+        truth = -problem.cross(alpha, exact.z, v) * (1.0 if solved else math.nan)
+        return StudyState(0, alpha, theta, carry={"v": v, "truth": truth, "seed": torch.tensor(seed)})
 
-    def restore(self, problem: LinearModel, saved: dict[str, Any]) -> State:
-        return State(**saved)
+    def restore(self, problem: LinearModel, saved: dict[str, Any]) -> StudyState:
+        return StudyState(**saved)
 
-    def advance(self, problem: LinearModel, state: State) -> State:
-        return replace(state, step=state.step + 1, tol=10.0 ** -(state.step + 1))
-
-    def measure(self, problem: LinearModel, state: State) -> list[Row]:
-        if state.step == 0:
-            return []
-        plain = self._solve(problem, state, None)
-        rows = [self._row(problem, state, "shine", plain, *self._shine(problem, plain))]
+    def advance(self, problem: LinearModel, state: State) -> StudyState:
+        assert isinstance(state, StudyState)
+        step = state.step + 1
+        state = replace(state, step=step, tol=10.0**-step, rows=[])
+        state, plain = self._solve(problem, state, None)
+        state = self._row(problem, state, "shine", plain, self._shine(problem, plain), 0)
         for every in self.opa:
-            solution = self._solve(problem, state, Awareness(lambda theta: problem.outer(theta)[1], every))
-            rows.append(self._row(problem, state, f"opa every {every}", solution, *self._shine(problem, solution)))
-        generator = torch.Generator().manual_seed(int(state.carry["seed"]))
-        random = Awareness(lambda theta: torch.randn(theta.shape, dtype=theta.dtype, generator=generator).to(theta), 1)
-        solution = self._solve(problem, state, random)
-        rows.append(self._row(problem, state, "random directions", solution, *self._shine(problem, solution)))
+            aware = Awareness(lambda theta: problem.outer(theta)[1], every)
+            state = self._shine_with(problem, state, f"opa every {every}", aware)
+        state = self._shine_with(problem, state, "random directions", self._random(state))
         for name, method in self.others.items():
             adjoint = method(self._system(problem, state, plain))
-            rows.append(self._row(problem, state, name, plain, adjoint.u, adjoint.n_products))
-        return rows
+            missed = adjoint.converged is not None and not bool(adjoint.converged)
+            state = replace(state, unsolved_backward=state.unsolved_backward + missed)
+            state = self._row(problem, state, name, plain, adjoint.u, adjoint.n_products)
+        return state
 
-    def _solve(self, problem: LinearModel, state: State, awareness: Awareness | None) -> Solution:
-        return self.solver(problem.inner(state.alpha), state.theta, state.tol, awareness=awareness)
+    def measure(self, problem: LinearModel, state: State) -> list[Row]:
+        assert isinstance(state, StudyState)
+        return list(state.rows)
+
+    def _shine_with(self, problem: LinearModel, state: StudyState, name: str, awareness: Awareness) -> StudyState:
+        """The state with the row of SHINE after a solve of its own."""
+        state, solution = self._solve(problem, state, awareness)
+        return self._row(problem, state, name, solution, self._shine(problem, solution), 0)
 
     @staticmethod
-    def _shine(problem: LinearModel, solution: Solution) -> tuple[Tensor, int]:
+    def _random(state: StudyState) -> Awareness:
+        generator = torch.Generator().manual_seed(int(state.carry["seed"]))
+        return Awareness(lambda theta: torch.randn(theta.shape, dtype=theta.dtype, generator=generator).to(theta), 1)
+
+    def _solve(
+        self, problem: LinearModel, state: StudyState, awareness: Awareness | None
+    ) -> tuple[StudyState, Solution]:
+        solution = self.solver(problem.inner(state.alpha), state.theta, state.tol, awareness=awareness)
+        return with_solve(state, solution), solution
+
+    @staticmethod
+    def _shine(problem: LinearModel, solution: Solution) -> Tensor:
         assert solution.inverse is not None
-        return solution.inverse.rmatvec(problem.outer(solution.z)[1]), 0
+        return solution.inverse.rmatvec(problem.outer(solution.z)[1])
 
     @staticmethod
     def _system(problem: LinearModel, state: State, solution: Solution) -> AdjointSystem:
@@ -78,16 +109,14 @@ class Theorem(HyperparameterLoop):
         return AdjointSystem(hessian, r, min(state.tol, 0.1), solution.inverse, symmetric=True)
 
     @staticmethod
-    def _row(problem: LinearModel, state: State, name: str, solution: Solution, v: Tensor, n_products: int) -> Row:
+    def _row(
+        problem: LinearModel, state: StudyState, name: str, solution: Solution, u: Tensor, n_products: int
+    ) -> StudyState:
         truth = state.carry["truth"]
-        error = (-problem.cross(state.alpha, solution.z, v) - truth).norm() / truth.norm()
-        return {
-            "step": state.step,
-            "tol": state.tol,
+        error = (-problem.cross(state.alpha, solution.z, u) - truth).norm() / truth.norm()
+        measured: dict[str, float | str] = {
             "estimate": name,
             "relative_error": float(error),
-            **compare(v, state.carry["v"]),
-            "inner_steps": solution.n_steps,
-            "evals": solution.n_evals,
-            "products": n_products,
+            **compare(u, state.carry["v"]),
         }
+        return with_row(state, solution, measured, {"products": n_products})
