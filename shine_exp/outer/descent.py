@@ -193,9 +193,10 @@ class Descent(HyperparameterLoop):
             first = float(g.norm()) / math.sqrt(len(g))
             return first if first >= 1e-3 else 1.0
         moved = state.alpha - state.last[0]
-        if not torch.any(moved != 0):
+        square = float(moved @ moved)
+        if square == 0:
             return state.curvature
-        secant = float(moved @ (g - state.last[1])) / float(moved @ moved)
+        secant = float(moved @ (g - state.last[1])) / square
         return min(max(secant, 0.5 * state.curvature), 1.2 * state.curvature)
 
 
