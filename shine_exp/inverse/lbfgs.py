@@ -42,22 +42,20 @@ class LBFGSInverse:
 
 
 class _Quadratic:
-    """u → ½ uᵀJu − rᵀu and its gradient Ju − r, with a count of products, and the u of the lowest ‖Ju − r‖ so far."""
+    """u → ½ uᵀJu − rᵀu and its gradient Ju − r; counts products, and keeps the u of the lowest ‖Ju − r‖."""
 
     def __init__(self, system: AdjointSystem) -> None:
         self.system = system
         self.n_products = 0
-        self.best_u, self.best_residual = torch.zeros_like(system.r), system.r.norm()  # J 0 = 0 needs no product
-        self._known = self.best_u, -system.r
+        self.best_u, self.best_gradient = torch.zeros_like(system.r), -system.r  # J 0 = 0 needs no product
 
     def __call__(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        if u is self._known[0]:
-            gradient = self._known[1]
-        else:
-            gradient = self.system.vjp(u) - self.system.r
-            self.n_products += 1
-            self._known = u, gradient
-        residual = gradient.norm()
-        if residual < self.best_residual:
-            self.best_u, self.best_residual = u, residual
+        gradient = self.best_gradient if u is self.best_u else self._gradient(u)
         return 0.5 * u @ (gradient - self.system.r), gradient
+
+    def _gradient(self, u: Tensor) -> Tensor:
+        self.n_products += 1
+        gradient = self.system.vjp(u) - self.system.r
+        if gradient.norm() < self.best_gradient.norm():
+            self.best_u, self.best_gradient = u, gradient
+        return gradient

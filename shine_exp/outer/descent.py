@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 

@@ -78,8 +78,8 @@ def column_scales(x: Matrix) -> np.ndarray | None:
     there = largest[largest > 0]
     if not len(there) or there.max() <= BADLY_SCALED * there.min():
         return None
-    _, exponent = np.frexp(np.where(largest > 0, largest, 1.0))
-    return np.ldexp(1.0, -exponent)
+    _, exponent = np.frexp(largest)
+    return np.where(largest > 0, np.ldexp(1.0, -exponent), 1.0)
 
 
 def scaled_columns(x: Matrix, scales: np.ndarray) -> Matrix:

@@ -271,3 +271,121 @@ def test_refined_jacobian_free_does_not_see_the_estimate() -> None:
     assert Refine(JacobianFree(), steps)(problem).n_products == 4
     with pytest.raises(AssertionError, match="was used"):
         Refine(Shine(), steps)(problem)
+
+
+ITERATIVE = [ConjugateGradient, LBFGSInverse, BroydenSteps]
+
+
+@pytest.mark.parametrize("method", ITERATIVE)
+def test_iterative_methods_without_steps_make_no_product(method) -> None:
+    def vjp(v: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("a product")
+
+    r, start = vector(0), vector(1)
+    adjoint = method(max_steps=0)(system(matrix(0), r, vjp=vjp, start=start))
+    assert torch.equal(adjoint.u, start)
+    assert (adjoint.n_products, adjoint.status) == (0, Status.MAX_STEPS)
+    assert not adjoint.converged.any()
+
+
+@pytest.mark.parametrize("method", ITERATIVE)
+@given(seed=st.integers(0, 1000), steps=st.integers(1, 30), exponent=st.integers(-8, -1))
+@settings(max_examples=25)
+def test_converged_says_which_systems_reached_the_tolerance(method, seed: int, steps: int, exponent: int) -> None:
+    a, tol = matrix(seed), 10.0**exponent
+    r = vector(seed) if method is LBFGSInverse else vector(seed, 3)
+    adjoint = method(max_steps=steps)(system(a, r, tol))
+    reached = (adjoint.u @ a - r).norm(dim=-1) / r.norm(dim=-1)
+    assert adjoint.converged.shape == r.shape[:-1]
+    assert (reached[adjoint.converged] <= tol * (1 + 1e-6)).all()
+    assert (reached[~adjoint.converged] > tol * (1 - 1e-6)).all()
+    assert (adjoint.status is Status.CONVERGED) == bool(adjoint.converged.all())
+
+
+@pytest.mark.parametrize(
+    "method", [JacobianFree(), Shine(), Fallback(), Neumann(2), ConjugateGradient(5, limit_grows=True)]
+)
+def test_methods_that_aim_at_no_tolerance_claim_none(method) -> None:
+    estimate = InverseHessian(None)
+    assert method(system(matrix(1), vector(1), inverse=estimate)).converged is None
+
+
+@pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse()])
+@given(seed=st.integers(0, 1000), length=st.sampled_from([1e3, 1e9]))
+@settings(max_examples=25)
+def test_a_start_that_is_worse_than_none_is_not_taken(method, seed: int, length: float) -> None:
+    a, r = matrix(seed), vector(seed)
+    cold = method(system(a, r, 1e-6))
+    warm = method(system(a, r, 1e-6, start=length * vector(seed + 1)))
+    torch.testing.assert_close(warm.u, cold.u)
+    assert warm.n_products == cold.n_products + 1
+
+
+def indefinite(seed: int, d: int = 60) -> torch.Tensor:
+    """Symmetric, one eigenvalue −0.02, the others from 0.01 to 10."""
+    q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))
+    eigenvalues = np.geomspace(0.01, 10.0, d)
+    eigenvalues[0] = -0.02
+    return torch.from_numpy(q * eigenvalues @ q.T)
+
+
+@pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse()])
+@pytest.mark.parametrize("seed", range(3))
+def test_warm_starts_stay_bounded_where_the_hessian_is_indefinite(method, seed: int) -> None:
+    """J changes a little from call to call, and each starts from the last u, as outer steps do."""
+    generator = np.random.default_rng(seed)
+    r, u, lengths = torch.from_numpy(generator.standard_normal(60)), None, []
+    for _ in range(12):
+        change = generator.standard_normal((60, 60))
+        a = indefinite(seed) + torch.from_numpy(1e-3 * (change + change.T))
+        u = method(system(a, r, 1e-6, start=u)).u
+        assert (a @ u - r).norm() <= r.norm() * (1 + 1e-12)
+        lengths.append(float(u.norm()))
+    assert max(lengths) < 10 * float(r.norm()) / 0.01
+
+
+@pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse()])
+@given(seed=st.integers(0, 1000), rank=st.integers(2, D - 1))
+@settings(max_examples=25)
+def test_a_singular_inconsistent_system_has_a_bounded_answer(method, seed: int, rank: int) -> None:
+    q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((D, D)))
+    eigenvalues = np.append(np.linspace(1.0, 5.0, rank), np.zeros(D - rank))
+    a, r = torch.from_numpy(q * eigenvalues @ q.T), vector(seed)
+    adjoint = method(system(a, r, 1e-10))
+    assert not adjoint.converged.any()
+    assert (a @ adjoint.u - r).norm() <= r.norm() * (1 + 1e-12)
+    assert adjoint.u.norm() <= 1e3 * r.norm()
+
+
+def test_cg_solves_the_definite_systems_of_a_batch_beside_an_indefinite_one() -> None:
+    good, bad = matrix(3), matrix(4) - 0.5 * torch.eye(D, dtype=torch.float64)
+    r = vector(3, 2)
+    adjoint = ConjugateGradient()(system(good, r, 1e-10, vjp=lambda v: torch.stack([v[0] @ good, v[1] @ bad])))
+    assert adjoint.status is Status.STALLED
+    assert adjoint.converged.tolist() == [True, False]
+    torch.testing.assert_close(adjoint.u[0], torch.linalg.solve(good, r[0]), rtol=1e-7, atol=1e-7)
+    assert (adjoint.u[1] @ bad - r[1]).norm() <= r[1].norm()
+
+
+@given(seed=st.integers(0, 1000), steps=st.integers(1, 5))
+@settings(max_examples=25)
+def test_broyden_without_a_start_never_answers_zero(seed: int, steps: int) -> None:
+    """Where no step gets below ‖r‖, u = r, as Jacobian-Free, and says so."""
+    a, r = 20 * nonsymmetric(seed), vector(seed, 3)
+    adjoint = BroydenSteps(steps)(system(a, r, symmetric=False))
+    assert (adjoint.u.norm(dim=-1) > 0).all()
+    assert torch.equal(adjoint.u[adjoint.fell_back], r[adjoint.fell_back])
+    improved = (adjoint.u @ a - r).norm(dim=-1) < r.norm(dim=-1)
+    assert improved[~adjoint.fell_back].all()
+
+
+def test_broyden_falls_back_where_the_first_step_overshoots() -> None:
+    a, r = 20 * nonsymmetric(0), vector(0, 3)
+    assert BroydenSteps(1)(system(a, r, symmetric=False)).fell_back.all()
+
+
+def test_broyden_without_a_right_hand_side_is_solved_by_zero() -> None:
+    adjoint = BroydenSteps(3)(system(nonsymmetric(0), torch.zeros(2, D, dtype=torch.float64), symmetric=False))
+    assert adjoint.converged.all()
+    assert not adjoint.fell_back.any()
+    assert not adjoint.u.any()

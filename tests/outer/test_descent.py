@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from exact_losses import exact_outer_loss
 from scipy.optimize import minimize_scalar
 
 from shine_exp.data.bundled import breast_cancer
 from shine_exp.data.splits import split
+from shine_exp.errors import UserError
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
 from shine_exp.inverse.jacobian_free import JacobianFree
 from shine_exp.inverse.shine import Shine
@@ -162,3 +164,87 @@ def test_schedules() -> None:
     assert Schedule("quadratic", 0.1, 0.5)(10) == pytest.approx(1e-3)
     assert Schedule("cubic", 0.1, 0.5)(10) == pytest.approx(1e-4)
     assert np.unique([Schedule("exact", 0.1, 0.5)(t) for t in (1, 30)]).tolist() == [1e-12]
+
+
+def test_a_row_holds_the_residual_of_its_theta_beside_the_tolerance(problem: LinearModel) -> None:
+    descent = Descent(Implicit(LBFGS(10), ConjugateGradient()), SCHEDULE, n_steps=8)
+    state = descent.begin(problem, 0)
+    for _ in range(8):
+        state = descent.advance(problem, state)
+        reached = float(problem.inner(state.alpha)(state.theta).gradient.norm())
+        assert state.inner_residual == pytest.approx(reached)
+        assert state.inner_residual <= state.tol
+    assert state.unsolved == {"inner": 0, "backward": 0}
+
+
+def test_solves_that_miss_their_tolerance_are_counted(problem: LinearModel) -> None:
+    descent = Descent(Implicit(LBFGS(10, max_steps=2), ConjugateGradient(max_steps=1)), SCHEDULE, n_steps=5)
+    state = descent.begin(problem, 0)
+    for step in range(1, 6):
+        state = descent.advance(problem, state)
+        assert state.unsolved == {"inner": step, "backward": step - 1}
+        assert state.inner_residual > state.tol
+
+
+class BrokenOracle(FixedOracle):
+    """An outer loss or a hypergradient that is not a number, from some α or step on."""
+
+    def __init__(self, beyond: float = math.inf, nan_at: int = 99) -> None:
+        super().__init__([1.0])
+        self.beyond, self.nan_at = beyond, nan_at
+
+    def solve(self, problem: object, state: DescentState, alpha: torch.Tensor, tol: float, left: int) -> Inner:
+        inner = super().solve(problem, state, alpha, tol, left)
+        return replace(inner, outer_value=math.nan, status=Status.DIVERGED) if alpha > self.beyond else inner
+
+    def hypergradient(self, problem: object, state: DescentState) -> Hypergradient:
+        gradient = super().hypergradient(problem, state)
+        return replace(gradient, value=gradient.value * math.nan) if state.step >= self.nan_at else gradient
+
+
+def test_a_step_to_where_the_solver_diverges_is_undone(problem: LinearModel) -> None:
+    state = last(Descent(BrokenOracle(beyond=1.5), SCHEDULE), problem)
+    assert 1.0 <= float(state.alpha) <= 1.5
+    assert math.isfinite(state.outer_value)
+
+
+def test_a_hypergradient_that_is_not_a_number_ends_the_run(problem: LinearModel) -> None:
+    descent = Descent(BrokenOracle(nan_at=2), SCHEDULE)
+    state = descent.advance(problem, descent.begin(problem, 0))
+    state = descent.advance(problem, state)
+    assert descent.diverged(state)
+    assert torch.isfinite(state.alpha).all()
+
+
+def test_a_stationary_start_ends(problem: LinearModel) -> None:
+    """Where ∇₂G is exactly 0, ε is not halved for ever."""
+
+    class Stationary(FixedOracle):
+        def solve(self, problem: object, state: DescentState, alpha: torch.Tensor, tol: float, left: int) -> Inner:
+            return replace(super().solve(problem, state, alpha, tol, left), n_steps=0)
+
+    state = last(Descent(Stationary([1.0]), SCHEDULE), problem)
+    assert state.step == 30
+
+
+def test_features_that_overflow_are_refused() -> None:
+    splits = split(breast_cancer("standard", 1.0), 0)
+    huge = replace(splits, train=(splits.train[0] * 1e300, splits.train[1]))
+    with pytest.raises(UserError, match=r"data\.scaling"):
+        Descent(Implicit(LBFGS(10), Shine()), SCHEDULE).begin(LogisticRegression(huge, 1, "cpu"), 0)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    "oracle", [Implicit(LBFGS(10), ConjugateGradient()), Implicit(LBFGS(30), Shine())], ids=["hoag", "shine"]
+)
+def test_the_outer_optimum_is_reached_on_badly_scaled_features(oracle: Implicit, seed: int) -> None:
+    splits = split(breast_cancer("none", 1.0), seed)
+
+    def outer(alpha: float) -> float:
+        return exact_outer_loss(splits, alpha)
+
+    best = min(outer(-12.0), float(minimize_scalar(outer, bounds=(-12, 0), method="bounded").fun))
+    state = last(Descent(oracle, SCHEDULE), LogisticRegression(splits, 1, "cpu"), seed)
+    assert state.outer_value / len(splits.outer[1]) == pytest.approx(best, rel=0.01)
+    assert state.unsolved == {"inner": 0, "backward": 0}

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from exact_losses import exact_outer_loss
 
 from shine_exp.data.bundled import breast_cancer
-from shine_exp.data.splits import split
+from shine_exp.data.splits import Splits, split
 from shine_exp.outer.search import Bayesian, Grid, Random, Search
 from shine_exp.problems.logistic import LogisticRegression
 from shine_exp.solvers.lbfgs import LBFGS
@@ -61,3 +62,42 @@ def test_the_state_is_the_best_trial() -> None:
         assert state.outer_value == float(losses.min())
         assert state.alpha.tolist() == state.carry["tried"][losses.argmin()].tolist()
         assert problem.outer(state.theta)[0] == pytest.approx(state.outer_value)
+
+
+def stretched(splits: Splits, column: int, factor: float) -> Splits:
+    factors = np.ones(splits.train[0].shape[1])
+    factors[column] = factor
+    parts = ((x * factors, y) for x, y in (splits.train, splits.outer, splits.test))
+    return Splits(*parts)
+
+
+BADLY_SCALED = [
+    split(breast_cancer("none", 1.0), 0),
+    split(breast_cancer("none", 1.0), 1),
+    stretched(split(breast_cancer("standard", 1.0), 0), 3, 1e8),
+]
+
+
+@pytest.mark.parametrize("splits", BADLY_SCALED, ids=["unscaled 0", "unscaled 1", "one column × 1e8"])
+@pytest.mark.parametrize("proposer", [Grid(), Random()], ids=["grid", "random"])
+def test_trials_on_badly_scaled_features_are_solved_well_enough_to_be_ranked(proposer, splits: Splits) -> None:
+    problem = LogisticRegression(splits, 1, "cpu")
+    search = Search(proposer, LBFGS(), 10, 1e-5)
+    state = search.begin(problem, 0)
+    for _ in range(10):
+        state = search.advance(problem, state)
+    exact = {alpha: exact_outer_loss(splits, alpha) for alpha in state.carry["tried"][:, 0].tolist()}
+    assert float(state.alpha) == pytest.approx(min(exact, key=exact.__getitem__))
+    assert state.outer_value / len(splits.outer[1]) == pytest.approx(min(exact.values()), rel=0.01)
+    assert state.unsolved == {"inner": 0, "backward": 0}
+    assert state.inner_residual <= state.tol
+
+
+def test_trials_that_the_solver_gives_up_are_counted() -> None:
+    problem = LogisticRegression(split(breast_cancer("none", 1.0), 0), 1, "cpu")
+    search = Search(Grid(), LBFGS(max_steps=3), 4, 1e-5)
+    state = search.begin(problem, 0)
+    for _ in range(4):
+        state = search.advance(problem, state)
+    assert state.unsolved_inner == 4
+    assert state.inner_residual > state.tol

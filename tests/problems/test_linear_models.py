@@ -12,7 +12,7 @@ from shine_exp.inverse.full import Full
 from shine_exp.outer.descent import DescentState
 from shine_exp.outer.hoag import Implicit
 from shine_exp.outer.unroll import Unrolled
-from shine_exp.problems.design_matrix import DesignMatrix
+from shine_exp.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
 from shine_exp.problems.groups import feature_groups
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.problems.logistic import LogisticRegression
@@ -153,3 +153,49 @@ def test_groups(tmp_path) -> None:
     path.write_text("1\nx\n")
     with pytest.raises(UserError, match="not a list of integers"):
         feature_groups(str(path), 2)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_column_scales_are_powers_of_two_for_badly_scaled_columns_only(sparse: bool) -> None:
+    x = np.array([[1.0, -3e-8, 0.0, 5e9], [0.5, 1e-8, 0.0, 0.0]])
+    scales = column_scales(sp.csr_matrix(x) if sparse else x)
+    assert scales is not None
+    np.testing.assert_array_equal(np.frexp(scales)[0], 0.5)
+    largest = np.abs(x * scales).max(axis=0)
+    assert ((largest[[0, 1, 3]] >= 0.5) & (largest[[0, 1, 3]] < 1)).all()
+    assert scales[2] == 1.0
+    plain = x[:, [0, 2]]
+    assert column_scales(sp.csr_matrix(plain) if sparse else plain) is None
+    scaled = scaled_columns(sp.csr_matrix(x) if sparse else x, scales)
+    np.testing.assert_array_equal(scaled.toarray() if sparse else scaled, x * scales)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_rescaled_columns_are_the_same_problem(sparse: bool, groups: int) -> None:
+    """One column in units 10⁷ times as small: θ₃ is 10⁷ times as large, and its penalty as it was on θ₃."""
+    plain = splits(sparse)
+    factors = np.ones(P)
+    factors[3] = 1e7
+    stretched = Splits(*(scaled_columns_of(rows, factors) for rows in (plain.train, plain.outer, plain.test)))
+    problem = LogisticRegression(stretched, groups, "cpu")
+    assert problem.scales is not None
+    alpha = torch.linspace(-1, 1, groups, dtype=torch.float64)
+    theta = point() / torch.from_numpy(factors)
+    x, y = (torch.as_tensor(part) for part in (dense(stretched.train[0]), stretched.train[1]))
+    value = torch.nn.functional.softplus(-y * (x @ theta)).sum() + 0.5 * (alpha.exp()[problem.groups] * theta) @ theta
+    phi = problem.start(theta)
+    assert problem.inner(alpha)(phi).value == pytest.approx(float(value), rel=1e-12)
+    # ∂²G/∂α∂θ · v is the same number in either variable.
+    v = point(2) / torch.from_numpy(factors)
+    contributions = alpha.exp()[problem.groups] * theta * v
+    expected = torch.zeros(groups, dtype=torch.float64).index_add_(0, problem.groups, contributions)
+    torch.testing.assert_close(problem.cross(alpha, phi, problem.start(v)), expected)
+
+
+def dense(x: object) -> np.ndarray:
+    return x.toarray() if sp.issparse(x) else x
+
+
+def scaled_columns_of(rows: tuple, factors: np.ndarray) -> tuple:
+    return scaled_columns(rows[0], factors), rows[1]

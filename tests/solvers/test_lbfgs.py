@@ -137,3 +137,53 @@ def test_non_finite_values_are_reported_as_divergence() -> None:
 def test_the_step_limit_is_reported() -> None:
     solution = LBFGS(max_steps=2)(Smooth(quartic(spd(1))), torch.ones(D, dtype=torch.float64), 1e-12)
     assert (solution.status, solution.n_steps, solution.n_evals) == (Status.MAX_STEPS, 2, 3)
+
+
+def test_memory_grows_until_a_badly_scaled_problem_is_solved() -> None:
+    a = spd(3, 30, 1e6)
+
+    def quadratic(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return 0.5 * z @ a @ z - z.sum(), a @ z - 1
+
+    solution = LBFGS(memory=5, max_steps=3000)(Smooth(quadratic), torch.zeros(30, dtype=torch.float64), 1e-6)
+    assert solution.status is Status.CONVERGED
+    assert len(solution.inverse) > 5
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 12), memory=st.integers(1, 6))
+@settings(max_examples=40)
+def test_growing_keeps_the_operator_and_makes_room(seed: int, n: int, memory: int) -> None:
+    s, y = pairs(seed, n)
+    inverse = InverseHessian.from_pairs(s, y, memory)
+    v = torch.from_numpy(np.random.default_rng(seed).standard_normal(D))
+    before, kept = inverse.matvec(v), len(inverse)
+    inverse.grow(at_most=8)
+    torch.testing.assert_close(inverse.matvec(v), before)
+    assert len(inverse) == kept
+    for row_s, row_y in zip(*pairs(seed + 7, 20), strict=True):
+        inverse.append(row_s, row_y)
+    assert len(inverse) == min(2 * memory, 8)
+
+
+def test_a_warm_start_keeps_the_memory_that_a_solve_grew_to() -> None:
+    s, y = pairs(0, 9)
+    estimate = LBFGS(memory=4).estimate(s, y)
+    assert len(estimate) == 9
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_rounding_ends_a_solve_as_stalled(d: int) -> None:
+    """A tolerance of 0 is met by luck only; the steps that look for it end soon."""
+    x = torch.linspace(0.3, 1.7, 50 * d, dtype=torch.float64).reshape(50, d)
+
+    def logistic(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        margins = x @ z
+        return (
+            torch.nn.functional.softplus(-margins).sum() + 0.5 * z @ z,
+            -x.T @ torch.sigmoid(-margins) + z,
+        )
+
+    solution = LBFGS()(Smooth(logistic), torch.full((d,), 3.0, dtype=torch.float64), 0.0)
+    assert solution.status is Status.STALLED or solution.residual == 0
+    assert solution.n_steps < 200
+    assert solution.residual < 1e-10

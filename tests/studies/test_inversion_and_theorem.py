@@ -61,3 +61,16 @@ def test_the_theorem_with_one_seed() -> None:
     tightest = table["tol"].min()
     assert errors["opa every 1", tightest] < 1e-3
     assert errors["cg", tightest] < 1e-3
+
+
+def test_studies_show_nothing_of_what_was_not_solved() -> None:
+    problem = LogisticRegression(split(gaussian(500, 30, seed=0, scaling="none"), 0), 1, "cpu")
+    inversion = rows(InversionQuality(LBFGS(60, max_steps=2), n_steps=2, tol=1e-6, opa=5), problem, 0)
+    theorem = rows(
+        Theorem(LBFGS(None, max_steps=2), opa=[1], others={"cg": ConjugateGradient()}, n_steps=2), problem, 0
+    )
+    for table in (inversion, theorem):
+        missed = table["inner_residual"] > table["tol"]
+        assert missed.any()
+        assert table.loc[missed, ["cosine", "norm_ratio"]].isna().all(axis=None)
+        assert table["unsolved_inner"].iloc[-1] > 0
