@@ -8,15 +8,15 @@ from shine_exp.errors import DataError, one_line
 
 
 def absolute(path: str | Path) -> Path:
-    """From the working folder, ~ expanded, links resolved. Raises `DataError` where there can be no such path."""
+    """From the working folder, with ~ expanded. Raises `DataError` where there can be no such path."""
     try:
-        resolved = Path(path).expanduser().resolve()
-        os.stat(resolved)
+        whole = Path(path).expanduser().absolute()
+        os.stat(whole)
     except (FileNotFoundError, NotADirectoryError):
-        return resolved
+        return whole
     except (OSError, ValueError, RuntimeError) as error:  # of a loop of links, a NUL, a home of nobody's
         raise DataError(f"{str(path)!r}: cannot be read ({one_line(error)})") from error
-    return resolved
+    return whole
 
 
 def write_whole(path: Path, text: str) -> None:
