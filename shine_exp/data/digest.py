@@ -59,9 +59,10 @@ def stamp_of(path: str | Path) -> Stamp:
         return Stamp(own.st_size, own.st_mtime_ns, own.st_ctime_ns, own.st_ino)
     if not stat.S_ISDIR(own.st_mode):
         raise DataError(f"{path}: neither a file nor a folder")
-    files = [_stat(path.joinpath(*name)) for name in names_in_folder(path)]
-    folders = {path.joinpath(*name[:depth]) for name in names_in_folder(path) for depth in range(1, len(name))}
-    all_of_them = [own, *map(_stat, folders), *files]
+    names = names_in_folder(path)
+    files = [_stat(path.joinpath(*name)) for name in names]
+    folders = {name[:depth] for name in names for depth in range(1, len(name))}
+    all_of_them = [own, *files, *(_stat(path.joinpath(*folder)) for folder in folders)]
     return Stamp(
         sum(file.st_size for file in files),
         max(entry.st_mtime_ns for entry in all_of_them),
