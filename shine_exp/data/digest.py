@@ -5,7 +5,6 @@ digest(folder) = SHA-256 of the names and digests of the images in it
 digest(arrays) = SHA-256 of their kinds, shapes and values, whatever the byte order or the width of an index
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -47,6 +46,9 @@ class Stamp(NamedTuple):
     inode: int
 
 
+_known: dict[tuple[Path, Stamp], str] = {}  # the digests of large files and folders
+
+
 def stamp_of(path: str | Path) -> Stamp:
     """The stamp of a file, or of a folder of images: their sizes summed, the latest times, and the folder's inode.
 
@@ -74,14 +76,16 @@ def stamp_of(path: str | Path) -> Stamp:
 def digest_of(path: str | Path, cache: Path | None = None) -> str:
     """SHA-256 of a file or of a folder of images, in hex; large ones are read once in a process as long as they stay.
 
-    With a folder `cache`, once for all processes: their sums are kept in `cache/digests`. Raises `DataError` where the
-    path leads to neither, cannot be read, or changes while it is read.
+    With a folder `cache`, once for all processes: their digests are kept in `cache/digests`. Raises `DataError` where
+    the path leads to neither, cannot be read, or changes while it is read.
     """
     path = absolute(path)
     stamp = stamp_of(path)
     if stamp.size < SMALL:
         return _read(path, stamp)
-    return _read_once(path, stamp) if cache is None else _recorded(path, stamp, cache)
+    if (path, stamp) not in _known:
+        _known[path, stamp] = _read(path, stamp) if cache is None else _recorded(path, stamp, cache)
+    return _known[path, stamp]
 
 
 def digest_of_arrays(*arrays: np.ndarray) -> str:
@@ -104,9 +108,6 @@ def _read(path: Path, stamp: Stamp) -> str:
     return found
 
 
-_read_once = functools.cache(_read)
-
-
 def _recorded(path: Path, stamp: Stamp, cache: Path) -> str:
     key = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     record = cache / "digests" / f"{key}.json"
@@ -114,7 +115,7 @@ def _recorded(path: Path, stamp: Stamp, cache: Path) -> str:
         known = json.loads(record.read_text())
         if known["path"] == str(path) and known["stamp"] == list(stamp) and len(known["sha256"]) == 64:
             return str(known["sha256"])
-    found = _read_once(path, stamp)
+    found = _read(path, stamp)
     with suppress(OSError):  # a cache that cannot be written costs time only
         record.parent.mkdir(parents=True, exist_ok=True)
         write_whole(record, json.dumps({"path": str(path), "stamp": stamp, "sha256": found}) + "\n")

@@ -28,7 +28,7 @@ def decoded(data: bytes) -> np.ndarray:
         try:
             file = Image.open(io.BytesIO(data), formats=FORMATS)
         except UnidentifiedImageError:
-            raise ValueError(f"it is none of {', '.join(FORMATS)}, or is damaged") from None
+            raise ValueError(f"it is none of {', '.join(FORMATS)}, or is damaged; convert it, or take it out") from None
         with file as image:
             if fault := _fault(image, data):
                 raise ValueError(fault)

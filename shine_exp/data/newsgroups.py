@@ -6,7 +6,8 @@ That cache is a pickle, and unpickling can execute anything: take a folder that 
 import os
 import pickle
 import zlib
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,18 +38,35 @@ def newsgroups(scaling: Scaling, data_home: str | None = None) -> Dataset:
     with _exclusive(home):
         try:
             x, target = _load(home, download_if_missing=False)
-        except OSError:
+        except OSError as error:
+            if not os.access(home, os.W_OK):
+                raise DataError(
+                    f"{home}: has no vectorised copy and cannot be written ({one_line(error)}); "
+                    "copy it to a folder of your own, and set data.data_home"
+                ) from error
             x, target = _download(home)
     return Dataset(csr_matrix(x), np.where(target < 10, -1.0, 1.0), "20news", scaling)
 
 
-def _exclusive(home: Path) -> AbstractContextManager[object]:
+@contextmanager
+def _exclusive(home: Path) -> Iterator[None]:
     """One process at a time fills the cache: scikit-learn's own writes are not atomic."""
-    return FileLock(home / "20news.lock") if os.access(home, os.W_OK) else nullcontext()
+    if not os.access(home, os.W_OK):
+        yield
+        return
+    lock = FileLock(home / "20news.lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise DataError(f"{lock.lock_file}: cannot be locked ({one_line(error)}); delete it") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _download(home: Path) -> tuple[Matrix, np.ndarray]:
-    """Put the archive where scikit-learn looks for it and unpacks it. One that it refused, it would download itself."""
+    """Put the archive where scikit-learn unpacks it; it would download another in place of one that it refuses."""
     archive = home / "20news_home" / "20news-bydate.tar.gz"
     fetch(URL, archive, f"sha256:{SHA256}")
     if (found := digest_of(archive)) != SHA256:

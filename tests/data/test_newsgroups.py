@@ -116,6 +116,26 @@ def test_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "home").startswith("scikit-learn's data folder is unusable (FileExistsError")
 
 
+def test_home_that_cannot_be_written_is_refused_where_scikit_learn_would_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_only = OSError("Read-only\nfile system")
+    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, read_only))
+    monkeypatch.setattr(module.os, "access", lambda *_: False)
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: has no vectorised copy and cannot be written (OSError: Read-only file system); "
+        "copy it to a folder of your own, and set data.data_home"
+    )
+
+
+def test_planted_link_in_place_of_the_lock_is_refused(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "20news.lock").symlink_to(precious)
+    assert refusal(tmp_path).startswith(f"{tmp_path / '20news.lock'}: cannot be locked (OSError: ")
+    assert precious.read_text() == "precious"
+
+
 @pytest.fixture
 def real_home() -> Path:
     home = Path(get_data_home())
