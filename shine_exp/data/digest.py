@@ -62,9 +62,9 @@ def stamp_of(path: str | Path) -> Stamp:
     if not stat.S_ISDIR(own.st_mode):
         raise DataError(f"{path}: neither a file nor a folder")
     names = names_in_folder(path)
-    files = [_stat(path.joinpath(*name)) for name in names]
+    files = [_stat(os.path.join(path, *name)) for name in names]
     folders = {name[:depth] for name in names for depth in range(1, len(name))}
-    all_of_them = [own, *files, *(_stat(path.joinpath(*folder)) for folder in folders)]
+    all_of_them = [own, *files, *(_stat(os.path.join(path, *folder)) for folder in folders)]
     return Stamp(
         sum(file.st_size for file in files),
         max(entry.st_mtime_ns for entry in all_of_them),
@@ -135,9 +135,9 @@ def _folder_sum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _stat(path: Path) -> os.stat_result:
+def _stat(path: str | Path) -> os.stat_result:
     try:
-        return path.stat()
+        return os.stat(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file or folder") from None
     except OSError as error:

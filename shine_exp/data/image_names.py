@@ -56,7 +56,7 @@ def _walk(source: Path, folder: Name, above: frozenset[tuple[int, int]]) -> Iter
     with os.scandir(path) as entries:
         for entry in entries:
             name = (*folder, entry.name)
-            if _is_hidden(name):
+            if entry.name.startswith("."):
                 continue
             if entry.is_dir():
                 yield from _walk(source, name, above | {identity})
