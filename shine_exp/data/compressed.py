@@ -15,7 +15,7 @@ from shine_exp.errors import DataError
 
 Kind = Literal["bz2", "xz", "gz", "plain"]
 
-# Text and archives of images unpack to a few times their size, and repetitive ones to a hundred times.
+# Text and archives of images unpack to a few times their size, repetitive ones to a hundred times.
 ALWAYS_ALLOWED = 1 << 25  # bytes unpacked
 LARGEST_RATIO = 200  # of bytes unpacked to bytes on disk
 BUFFER = 1 << 20  # bytes

@@ -2,7 +2,7 @@
 
 digest(file)   = SHA-256 of its bytes
 digest(folder) = SHA-256 of the names and digests of the images in it
-digest(arrays) = SHA-256 of their kinds, shapes and values, whatever the byte order or the width of an index
+digest(arrays) = SHA-256 of their shapes and values, whatever the width of an index, or the machine
 """
 
 import hashlib
@@ -20,7 +20,8 @@ from shine_exp.data.files import absolute, write_whole
 from shine_exp.data.image_names import names_in_folder
 from shine_exp.errors import DataError, one_line
 
-# A smaller file is read again: that is cheap, and a change could fall into the same tick of the file system's clock.
+# A smaller file is read again: that is cheap, and while it is read the clock of the file system
+# need not tick, so that its times could miss a change.
 SMALL = 1 << 24  # bytes
 
 
@@ -33,12 +34,12 @@ InputFile: TypeAlias = Annotated[str, Read()]
 
 
 def names_input_file(annotation: Any) -> bool:
-    """Whether a parameter so annotated takes the name of a file or folder that is read, perhaps among other values."""
+    """Whether a parameter takes the name of a file or folder to read, perhaps among other values."""
     return isinstance(annotation, Read) or any(map(names_input_file, get_args(annotation)))
 
 
 class Stamp(NamedTuple):
-    """What changes with a file's content: the same stamp, the same content. Of a folder: see `stamp_of`."""
+    """What changes when a file's content does. Of a folder: see `stamp_of`."""
 
     size: int
     mtime_ns: int
@@ -50,10 +51,11 @@ _known: dict[tuple[Path, Stamp], str] = {}  # the digests of large files and fol
 
 
 def stamp_of(path: str | Path) -> Stamp:
-    """The stamp of a file, or of a folder of images: their sizes summed, the latest times, and the folder's inode.
+    """The stamp of a file, or of a folder of images.
 
-    The folders between count for the times, so that an image that is added, moved or deleted is seen. Raises
-    `DataError` where the path leads to neither, or cannot be read.
+    A folder's has the sum of their sizes, their latest times, and its own inode. The folders between
+    count for the times, so that an image that is added, moved or deleted is seen. Raises `DataError`
+    where the path leads to neither, or cannot be read.
     """
     path = absolute(path)
     own = _stat(path)
@@ -74,10 +76,11 @@ def stamp_of(path: str | Path) -> Stamp:
 
 
 def digest_of(path: str | Path, cache: Path | None = None) -> str:
-    """SHA-256 of a file or of a folder of images, in hex; large ones are read once in a process as long as they stay.
+    """SHA-256 of a file or of a folder of images, in hex.
 
-    With a folder `cache`, once for all processes: their digests are kept in `cache/digests`. Raises `DataError` where
-    the path leads to neither, cannot be read, or changes while it is read.
+    While its stamp stays, what is large is read once in a process or, with a folder `cache`, once for
+    all: its digest is kept in `cache/digests`. Raises `DataError` where the path leads to neither,
+    cannot be read, or changes while it is read.
     """
     path = absolute(path)
     stamp = stamp_of(path)

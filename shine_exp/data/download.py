@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def fetch(url: str, path: Path, checksum: str | None = None) -> bool:
-    """Download `url` to `path` where no such file exists: atomically, once for all processes, with a bar in terminals.
+    """Download `url` to `path` where no such file exists; whether it did so.
 
-    `checksum` is "md5:…" or "sha256:…". True where it was downloaded now. Raises `DataError` where the download fails,
-    is slower than `SLOWEST` for `PATIENCE`, is larger than `LARGEST` or has another checksum; it then leaves nothing.
+    Atomically, once for all processes, with a bar in terminals. `checksum` is "md5:…" or "sha256:…".
+    Raises `DataError`, and leaves nothing, where the download fails, is slower than `SLOWEST` for
+    `PATIENCE`, is larger than `LARGEST` or has another checksum.
     """
     if path.is_dir():
         raise DataError(f"{path}: is a folder, where the file of {url} belongs; move it away")
@@ -59,7 +60,7 @@ def download_failed(url: str, path: Path, reason: str) -> DataError:
 
 
 def verify_sha256(path: Path, pinned: str | None) -> None:
-    """Hold `path` to the SHA-256 that is `pinned`, or else to the one recorded beside it, if there is one.
+    """Hold `path` to the SHA-256 that is `pinned`, or else to the one recorded beside it, if any.
 
     Raises `DataError` where the sums differ, or where the file or the record cannot be read.
     """
@@ -106,8 +107,10 @@ def _download(url: str, file: str, _: Any) -> None:
     try:
         with requests.get(url, stream=True, timeout=TIMEOUT) as response, open(file, "wb") as target:
             response.raise_for_status()
-            with tqdm(total=response.raw.length_remaining, unit="B", unit_scale=True, leave=False, disable=None) as bar:
-                for chunk in _in_time(iter(lambda: response.raw.read1(CHUNK, decode_content=True), b"")):
+            raw = response.raw
+            chunks = iter(lambda: raw.read1(CHUNK, decode_content=True), b"")
+            with tqdm(total=raw.length_remaining, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+                for chunk in _in_time(chunks):
                     target.write(chunk)
                     bar.update(len(chunk))
     except ReadTimeoutError as error:

@@ -18,8 +18,9 @@ DEEP = "it has more than 8 bits a channel; reduce it yourself"
 def decoded(data: bytes) -> np.ndarray:
     """Pixels (height, width, 3), uint8, turned as the file's EXIF orientation says.
 
-    Grey, palette, CMYK and opaque images become RGB. On damaged bytes, Pillow raises errors of every kind; `ValueError`
-    where the image has more than 8 bits a channel, transparent pixels, several frames or more than `MOST_PIXELS`.
+    Grey, palette, CMYK and opaque images become RGB. Raises `ValueError` where the image has more than
+    8 bits a channel, transparent pixels, several frames or more than `MOST_PIXELS`, or is of another
+    format. On damaged bytes, Pillow raises errors of every kind.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError  # slow to import
 
@@ -52,7 +53,7 @@ def _fault(image: "Image.Image", data: bytes) -> str | None:
 
 
 def _deepest_channel(image: "Image.Image", data: bytes) -> int:
-    """Bits, where the format can have more than 8: Pillow cuts them without a word where there are several channels."""
+    """Bits, where the format can have more than 8: Pillow cuts those of colours without a word."""
     match image.format:
         case "PNG":
             return data[24]  # of the IHDR chunk, which is the first (PNG 1.2, section 11.2.2)

@@ -1,7 +1,7 @@
-"""Which files of a folder, or of an archive of one, are images of a class: `train/<class>/…` and `test/<class>/…`.
+"""Which files are images of a class: `train/<class>/…` and `test/<class>/…`, in a folder or an archive of one.
 
-The first folder below a split is the class, however deep its images lie. Hidden files and folders are left out, as is
-what lies outside the two splits; nothing else is.
+The first folder below a split is the class, however deep its images lie. Hidden files and folders are
+left out, as is what lies outside the two splits, or beside the classes and is no image by its name.
 """
 
 import mimetypes
@@ -21,7 +21,8 @@ Name = tuple[str, ...]  # the parts of a relative path
 def names_in_folder(source: Path) -> list[Name]:
     """The images of a folder, sorted; links are followed.
 
-    Raises `DataError` where a folder cannot be read, a link leads nowhere or back, or an image has no class.
+    Raises `DataError` where a folder cannot be read, a link leads nowhere or back, or an image has no
+    class.
     """
     try:
         files = [name for split in SPLITS for name in _walk(source, (split,), frozenset())]
@@ -37,7 +38,8 @@ def names_in_archive(source: Path, files: Iterable[Name]) -> tuple[Name, list[Na
     """
     visible = {name for name in files if not _is_hidden(name)}
     root = _root(source, visible)
-    return root, sorted(_of_a_class(source, (name[len(root) :] for name in visible if name[: len(root)] == root)))
+    below = (name[len(root) :] for name in visible if name[: len(root)] == root)
+    return root, sorted(_of_a_class(source, below))
 
 
 def shown(name: Name) -> str:

@@ -5,16 +5,17 @@ import numpy as np
 from shine_exp.data.dataset import Matrix, is_sparse
 from shine_exp.errors import DataError
 
-# A Hessian maps ‖v‖ to ‖X‖²‖v‖, and norms square that: ‖X‖⁴ must neither over- nor underflow, with room for the rest.
+# A Hessian takes v to something of norm ‖X‖²‖v‖, and a norm is a root of squares: ‖X‖⁴ must
+# neither over- nor underflow, and leave room for the other factors.
 SMALLEST, LARGEST = 1e-60, 1e60
-SAFE_EXPONENT = 300  # of 2: the square of such a number, summed over all rows, is far from the ends of float64
+SAFE_EXPONENT = 300  # of 2: squares of such numbers, summed over all rows, stay inside float64
 
 
 def scaled(parts: list[Matrix], centred: bool) -> list[Matrix]:
-    """(x_j − μ_j)/σ_j in every part, with the mean and standard deviation of the first; σ_j = 0 counts as 1.
+    """(x_j − μ_j)/σ_j in every part, with mean and standard deviation of the first; μ = 0 if not centred.
 
-    Not `centred`, μ = 0. A feature whose square would over- or underflow is first multiplied by a power of 2, which
-    changes nothing else: it is exact.
+    σ_j = 0 counts as 1. A feature whose square would over- or underflow is first multiplied by a power
+    of 2: that is exact, and the quotient does not depend on it.
     """
     from sklearn.preprocessing import StandardScaler  # slow to import
 
@@ -25,12 +26,12 @@ def scaled(parts: list[Matrix], centred: bool) -> list[Matrix]:
         parts = [scaler.transform(part) for part in parts]
     if centred:
         return parts
-    constant = scaler.scale_ == 1.0  # no other feature that was multiplied has this σ: all of them are below 1
+    constant = scaler.scale_ == 1.0  # of what was multiplied, all |x| < 1: no other has this σ
     return [_times_powers(part, np.where(constant, exponents, 0)) for part in parts]
 
 
 def check_size(x: Matrix, name: str, may_be_zero: bool) -> None:
-    """Raises `DataError` where products of the features over- or underflow, or none is other than 0."""
+    """Raises `DataError` where products of the features over- or underflow, or all are 0."""
     values = x.data if is_sparse(x) else x
     with np.errstate(over="ignore"):
         norm = float(np.linalg.norm(values))
@@ -59,7 +60,8 @@ def _times_powers(x: Matrix, exponents: np.ndarray) -> Matrix:
         return x
     values, exponents = (x.data, exponents[x.indices]) if is_sparse(x) else (x, exponents)
     largest = np.finfo(np.float64).max
-    with np.errstate(over="ignore"):  # of a row that is far larger than those of the first part: refused by its size
+    with np.errstate(over="ignore"):  # of a row that is far larger than those of the first part,
+        # and that `check_size` then refuses
         values = np.clip(np.ldexp(values, exponents), -largest, largest)
     if not is_sparse(x):
         return values

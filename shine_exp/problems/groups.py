@@ -19,8 +19,8 @@ COMMENTS = 1 << 16  # bytes
 def feature_groups(groups: int | InputFile, n_features: int) -> Tensor:
     """The group of every feature (p,), int64, numbered from 0 without gaps.
 
-    `groups` is a number of contiguous groups of (nearly) equal size, or a text file with one integer ≥ 0 per feature,
-    its path from the working folder. Raises `UserError` where it does not match the features.
+    `groups` is a number of contiguous groups of (nearly) equal size, or a text file with one integer ≥ 0
+    per feature, its path from the working folder. Raises `UserError` where it does not match the features.
     """
     if isinstance(groups, int):
         if not 1 <= groups <= n_features:
@@ -38,14 +38,15 @@ def feature_groups(groups: int | InputFile, n_features: int) -> Tensor:
 
 
 def _read(path: Path, n_features: int) -> np.ndarray:
-    """Raises `OSError` where the file cannot be read, and `ValueError` where it does not hold what it should."""
+    """Raises `OSError` where the file cannot be read, `ValueError` where it does not hold what it should."""
     size = path.stat().st_size
     if size > COMMENTS + LONGEST_NUMBER * n_features:
         raise ValueError(f"has {size} bytes, too many for {n_features} integers")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # of an empty file, or a float that is taken for an integer
-            groups = np.loadtxt(io.StringIO(path.read_text(encoding="utf-8-sig")), dtype=np.int64, ndmin=1).ravel()
+            text = io.StringIO(path.read_text(encoding="utf-8-sig"))
+            groups = np.loadtxt(text, dtype=np.int64, ndmin=1).ravel()
     except (ValueError, OverflowError, Warning) as error:
         raise ValueError(f"is not a list of integers ({one_line(error, 80)})") from error
     if len(groups) != n_features:
