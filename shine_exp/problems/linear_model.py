@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from shine_exp.data.dataset import Dataset
+from shine_exp.data.digest import InputFile
 from shine_exp.data.splits import Splits, split
 from shine_exp.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
 from shine_exp.problems.groups import feature_groups
@@ -57,7 +58,7 @@ class LinearModel:
     data_type = Dataset
     sets = staticmethod(split)
 
-    def __init__(self, loss: Loss, splits: Splits, groups: int | str, device: str) -> None:
+    def __init__(self, loss: Loss, splits: Splits, groups: int | InputFile, device: str) -> None:
         self.loss = loss
         scales = column_scales(splits.train[0])
         self.scales = None if scales is None else torch.from_numpy(scales).to(device)
