@@ -17,6 +17,7 @@ from shine_exp.problems.deq.image_classification import ImageClassification
 from shine_exp.problems.deq.linearisation import Linearisation
 from shine_exp.problems.deq.mdeq import MDEQ
 from shine_exp.problems.deq.packing import Packing
+from shine_exp.problems.deq.report import relative_residual
 from shine_exp.randomness import generator
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.broyden import Broyden
@@ -102,7 +103,7 @@ class NetworkInversion:
         at = Linearisation(cell.f, solution.z)
         directions = {"prescribed": cell.loss_gradient(solution.z), "random": random}
         exact = {direction: self._exact(at, d) for direction, d in directions.items()}
-        residual = (solution.residual / solution.z.norm(dim=-1)).tolist()
+        residual = relative_residual(solution.residual, solution.z).tolist()
         rows: list[dict[str, float | int | str]] = []
         for name, (direction, d) in product(names, directions.items()):
             a, b = d if name == "jf" else solution.inverse.rmatvec(d), exact[direction]

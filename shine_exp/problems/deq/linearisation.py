@@ -1,9 +1,11 @@
 """A function recorded at a point, for products with its transposed Jacobian."""
 
+from collections import deque
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node, get_gradient_edge
 
 
 class Linearisation:
@@ -21,3 +23,24 @@ class Linearisation:
         """(∂f/∂z)ᵀv."""
         (product,) = torch.autograd.grad(self.image, self.z, v, retain_graph=True)
         return product
+
+    def depends(self) -> tuple[bool, bool]:
+        """Whether the graph of f(z) leads to z, and whether it leads to anything else.
+
+        Breadth first, until both are found: z and the nearest parameter are a few nodes away, while the graph behind an
+        input may be a network of its own.
+        """
+        on_z = on_more = False
+        nodes = deque([get_gradient_edge(self.image).node] if self.image.requires_grad else [])
+        seen: set[Node] = set()
+        while nodes and not (on_z and on_more):
+            node = nodes.popleft()
+            if node in seen:
+                continue
+            seen.add(node)
+            following = [next_node for next_node, _ in node.next_functions if next_node is not None]
+            nodes.extend(following)
+            if not following:  # a leaf, or a function that hides what it depends on
+                is_z = getattr(node, "variable", None) is self.z
+                on_z, on_more = on_z or is_z, on_more or not is_z
+        return on_z, on_more

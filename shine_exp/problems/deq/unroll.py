@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from shine_exp.problems.deq.packing import State
+from shine_exp.problems.deq.state import State
 
 Cell = Callable[..., Tensor | list[Tensor]]  # cell(z, *inputs) → the next z
 

@@ -261,13 +261,5 @@ def test_a_layer_leaves_no_cycle_behind() -> None:
         gc.enable()
 
 
-def test_gradients_of_gradients_are_refused() -> None:
-    cell, z0, x = problem()
-    output = DEQ(cell, Broyden(50), FULL)(z0, x)
-    (gradient,) = torch.autograd.grad((output**2).sum(), cell.weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
-
-
 def test_the_state_dict_is_that_of_the_cell() -> None:
     assert set(DEQ(PairCell(), Broyden(5), FULL).state_dict()) == {f"cell.inner.{n}" for n in TanhCell().state_dict()}
