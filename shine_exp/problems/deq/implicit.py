@@ -10,7 +10,6 @@ from torch.utils.hooks import RemovableHandle
 
 from shine_exp.errors import UserError
 from shine_exp.problems.deq.linearisation import Linearisation
-from shine_exp.problems.deq.packing import Packing
 from shine_exp.problems.deq.precision import full_precision
 from shine_exp.problems.deq.report import Report, adjoint_residual
 from shine_exp.types import Adjoint, AdjointSystem, InverseMethod, LinearInverse, Status
@@ -26,13 +25,11 @@ class Backward:
     inverse: InverseMethod
     tol: float
     at: Linearisation
-    packing: Packing
     estimate: LinearInverse | None
     report: Report
     missed: Callable[[Adjoint, Callable[[], Tensor]], None]
     hooks: list[RemovableHandle] = field(default_factory=list)  # that of the latest pass
 
-    @torch.no_grad()
     def __call__(self, r: Tensor) -> Tensor:
         if torch._C._functorch.is_legacy_batchedtensor(r):
             raise UserError(
@@ -44,7 +41,7 @@ class Backward:
         def measure(z: Tensor) -> None:  # refers to no graph, which refers to it
             """Once u has passed through f, z.grad is (∂f/∂z)ᵀu."""
             assert z.grad is not None
-            report.backward_residual = adjoint_residual((u - z.grad.detach()).sub_(r), r)
+            report.backward_residual = adjoint_residual(u, z.grad, r)
             z.grad = None
 
         if self.hooks:
@@ -54,48 +51,27 @@ class Backward:
 
     def _solve(self, r: Tensor) -> Tensor:
         with full_precision(r.device.type):
-            system = AdjointSystem(lambda v: v - self.at.vjp(v), r, self.tol, self.estimate)
-            adjoint = self.inverse(system)
+            adjoint = self.inverse(AdjointSystem(lambda v: v - self.at.vjp(v), r, self.tol, self.estimate))
             self.report.add(adjoint)
             if adjoint.converged is not None and adjoint.status is not Status.CONVERGED:
-                self.missed(adjoint, lambda: adjoint_residual(system.vjp(adjoint.u).sub_(r), r))
+                self.missed(adjoint, lambda: adjoint_residual(adjoint.u, self.at.vjp(adjoint.u), r))
         return adjoint.u
 
 
 class Implicit(torch.autograd.Function):
-    """The vectors f(z*) as tensors of a state, not shared with the graph, whose gradient is u in place of r."""
+    """The identity, whose gradient is u in place of r."""
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, backward: Backward) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, image: Tensor, backward: Backward) -> Tensor:
         ctx.through = backward
-        state = backward.packing.unpack(image)
-        # Copies, which the caller may change in place: f may have saved its output for its own gradient.
-        return tuple(t.clone() for t in ((state,) if isinstance(state, Tensor) else state))
+        return image.view_as(image)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        through: Backward = ctx.through
-        r = through.packing.pack(gradients)
-        u = through(r.detach())
-        if torch.is_grad_enabled():  # create_graph=True
-            u = _DifferentiatedOnce.apply(u, through.at.image, r)  # type: ignore[no-untyped-call]
-        return u, None
-
-
-class _DifferentiatedOnce(torch.autograd.Function):
-    """u, which depends on all that f(z*) and r do, in a way that is not recorded: a derivative of it is an error.
-
-    `once_differentiable` would not do: it makes this error only where r has a graph, and u depends on z* and the
-    parameters where r is constant, too.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, *depends_on: Tensor) -> Tensor:
-        return u.view_as(u)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
-        raise UserError(
-            "a DEQ layer has no second derivatives: what it returned with create_graph=True cannot be differentiated "
-            "again; take finite differences of its gradient, or unroll(cell, z0, …, n_steps=…)"
-        )
+    def backward(ctx: Any, r: Tensor) -> tuple[Tensor, None]:
+        # `once_differentiable` would miss that u depends on z* and the parameters where r does not.
+        if torch.is_grad_enabled():
+            raise UserError(
+                "a DEQ layer has no second derivatives, which create_graph=True is for: take finite differences of its "
+                "gradient, or differentiate unroll(cell, z0, …, n_steps=…)"
+            )
+        return ctx.through(r), None

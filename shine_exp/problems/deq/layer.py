@@ -97,9 +97,10 @@ class DEQ(nn.Module):
         if not self._has_gradient(at):
             return packing.unpack(at.image.detach())
         assert self.inverse is not None
-        backward = Backward(self.inverse, self.adjoint_tol, at, packing, estimate, self.last, self._missed_backward)
-        state = Implicit.apply(at.image, backward)  # type: ignore[no-untyped-call]
-        return state[0] if packing.single else list(state)
+        backward = Backward(self.inverse, self.adjoint_tol, at, estimate, self.last, self._missed_backward)
+        state = packing.unpack(Implicit.apply(at.give_image(), backward))  # type: ignore[no-untyped-call]
+        # Copies, which may be changed in place: f may have saved f(z*) for its own gradient.
+        return state.clone() if isinstance(state, Tensor) else [t.clone() for t in state]
 
     def _solve(
         self, f: Callable[[Tensor], Tensor], start: Tensor, awareness: Awareness | None

@@ -18,10 +18,17 @@ class Linearisation:
         with torch.enable_grad():
             self.z = z.detach().requires_grad_()
             self.image = f(self.z)
+        self._roots = [get_gradient_edge(self.image)] if self.image.requires_grad else []
+
+    def give_image(self) -> Tensor:
+        """f(z), which is not kept here any longer: products need its graph alone."""
+        image = self.image
+        del self.image
+        return image
 
     def vjp(self, v: Tensor) -> Tensor:
         """(∂f/∂z)ᵀv."""
-        (product,) = torch.autograd.grad(self.image, self.z, v, retain_graph=True)
+        (product,) = torch.autograd.grad(self._roots, self.z, [v], retain_graph=True)
         return product
 
     def depends(self) -> tuple[bool, bool]:
@@ -31,7 +38,7 @@ class Linearisation:
         input may be a network of its own.
         """
         on_z = on_more = False
-        nodes = deque([get_gradient_edge(self.image).node] if self.image.requires_grad else [])
+        nodes = deque(root.node for root in self._roots)
         seen: set[Node] = set()
         while nodes and not (on_z and on_more):
             node = nodes.popleft()

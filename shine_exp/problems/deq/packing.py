@@ -56,7 +56,7 @@ class Packing:
 
     def unpack(self, v: Tensor) -> Tensor | list[Tensor]:
         """The vectors (batch, d) as a state."""
-        parts = v.split([math.prod(shape) for shape in self.shapes], dim=1)
+        parts = (v,) if len(self.shapes) == 1 else v.split([math.prod(shape) for shape in self.shapes], dim=1)
         tensors = [
             _folded(part.to(dtype), shape, last)
             for part, dtype, shape, last in zip(parts, self.dtypes, self.shapes, self.channels_last, strict=True)
@@ -132,6 +132,8 @@ class Packing:
 
 def _folded(part: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:
     """Rows (batch, n) as samples of that shape."""
+    if len(shape) == 1:
+        return part
     folded: Tensor = part.unflatten(1, (*shape[1:], shape[0]) if channels_last else shape)
     return folded.permute(0, 3, 1, 2) if channels_last else folded
 

@@ -63,14 +63,15 @@ def relative_residual(residual: Tensor, z: Tensor) -> Tensor:
     return torch.where(residual.isfinite(), residual / _divisor(scale), residual)
 
 
-def adjoint_residual(error: Tensor, r: Tensor) -> Tensor:
-    """‖error‖ / ‖r‖, (batch,), from two (batch, d), of which `error` is overwritten.
+def adjoint_residual(u: Tensor, product: Tensor, r: Tensor) -> Tensor:
+    """‖Jᵀu − r‖ / ‖r‖, (batch,), from u, `product` = (∂f/∂z)ᵀu and r, (batch, d) each.
 
-    Both are scaled to max|r| = 1 first: squares of float32 gradients below 1e-23 would underflow.
+    Both vectors are scaled to max|r| = 1 first: squares of float32 gradients below 1e-23 would underflow.
     """
     scale = _divisor(torch.linalg.vector_norm(r, math.inf, dim=-1, keepdim=True))
-    norm: Tensor = error.div_(scale).norm(dim=-1)
-    return norm / _divisor((r / scale).norm(dim=-1))
+    length = _divisor((r / scale).norm(dim=-1))
+    error: Tensor = (u - product).sub_(r).div_(scale).norm(dim=-1)
+    return error / length
 
 
 def _divisor(norm: Tensor) -> Tensor:
