@@ -1,6 +1,7 @@
 """What a layer is made of and called in: refused where it is given, in the words of who gave it."""
 
 import math
+from numbers import Real
 from typing import Any
 
 import torch
@@ -31,13 +32,13 @@ def check_parts(cell: Any, solver: Any, inverse: Any, opa: Any) -> None:
         )
     if opa is not None and not solver.takes_awareness:
         raise UnsupportedSolver(f"{names[1]} takes no updates of OPA: take AdjointBroyden")
-    if opa is not None and not (isinstance(opa, int) and opa >= 1):
+    if opa is not None and not (isinstance(opa, int) and not isinstance(opa, bool) and opa >= 1):
         raise UserError(f"opa={opa!r}: take a number of steps, 1 or more")
 
 
 def check_tolerance(name: str, tol: Any) -> None:
     """Raises `UserError` for what is no finite number, 0 or more. With 0 a solver makes all of its steps."""
-    if not isinstance(tol, int | float) or not 0 <= tol < math.inf:
+    if not isinstance(tol, Real) or not 0 <= float(tol) < math.inf:
         raise UserError(f"{name}={tol!r}: take a number, 0 or more")
 
 

@@ -39,8 +39,8 @@ class DEQ(nn.Module):
 
     `last` reports on the last solves. A solve that misses its tolerance gives a `ConvergenceWarning` and a cell that is
     no function a `CellWarning`, once per layer and process, unless `warn` is False; a tolerance of 0 asks for all steps
-    and cannot be missed. Gradients of gradients, `torch.func` and forward-mode derivatives are errors. Under
-    `torch.compile` the layer runs as it is.
+    and cannot be missed. Gradients of gradients, `torch.func` and forward-mode derivatives are errors. Where a model is
+    compiled the layer runs as it is: compile the cell.
 
     Raises `UserError` for parts or arguments that make no sense or do not go together.
     """

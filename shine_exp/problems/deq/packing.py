@@ -7,10 +7,10 @@ from functools import reduce
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shine_exp.errors import UserError, one_line
-from shine_exp.problems.deq.state import FLOATS, State, described, tensors_of
+from shine_exp.problems.deq.state import FLOATS, State, described, short, tensors_of
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,22 @@ class Packing:
     def lift(self, cell: Callable[..., State], *inputs: Any, **named: Any) -> Callable[[Tensor], Tensor]:
         """z ↦ cell(z, *inputs, **named) on vectors (batch, d).
 
-        Raises `UserError` where the cell returns no state like z, changes z in place, or fails on an input of another
-        batch than z.
+        Raises `UserError` where the cell returns no state like z, changes z in place, or fails where an input has
+        another batch than z, or its parameters another type.
         """
         name = f"the cell {type(cell).__name__}"
-        batches = self._other_batches({**{str(i): t for i, t in enumerate(inputs)}, **named})
 
         def at(v: Tensor) -> Tensor:
             changes = _changes(v)
             try:
                 state = cell(self.unpack(v), *inputs, **named)
             except (RuntimeError, ValueError) as error:
-                if not batches or isinstance(error, torch.OutOfMemoryError):
+                clash = self._clash(cell, inputs, named)
+                if not clash or isinstance(error, torch.OutOfMemoryError):
                     raise
-                raise UserError(f"{name} fails ({one_line(error)}): {batches}") from error
+                raise UserError(f"{name} fails: {clash} ({one_line(error)})") from error
             if not self._fits(state):
-                advice = batches or "it must return the next z, with the same order, shapes and types"
+                advice = self._clash(cell, inputs, named) or "it must return a next z with the same shapes and types"
                 raise UserError(f"{name} returns {described(state)} where its state z is {self._described()}: {advice}")
             if _changes(v) != changes:
                 raise UserError(f"{name} changes its state z in place: take an operation that leaves z as it is")
@@ -123,11 +123,17 @@ class Packing:
         ]
         return described(state[0] if self.single else state)
 
-    def _other_batches(self, inputs: dict[str, Any]) -> str:
-        """Which inputs have a batch that is not z's, in words; one of 1 is shared by all samples."""
-        lengths = {name: len(t) for name, t in inputs.items() if isinstance(t, Tensor) and t.ndim}
+    def _clash(self, cell: Callable[..., State], inputs: tuple[Any, ...], named: dict[str, Any]) -> str:
+        """Whose batch or type is not z's, in words; an input with a batch of 1 is shared by all samples."""
+        given = {**{str(i): t for i, t in enumerate(inputs)}, **named}
+        lengths = {name: len(t) for name, t in given.items() if isinstance(t, Tensor) and t.ndim}
         others = [f"input {name} of {n}" for name, n in lengths.items() if n not in (1, self.batch)]
-        return f"z0 has a batch of {self.batch}, {' and '.join(others)}" if others else ""
+        if others:
+            return f"z0 has a batch of {self.batch}, {' and '.join(others)}"
+        parameter = next(cell.parameters(), None) if isinstance(cell, nn.Module) else None
+        if parameter is not None and parameter.dtype not in self.dtypes:
+            return f"z0 is {short(self.dtypes[0])}, the cell's parameters are {short(parameter.dtype)}"
+        return ""
 
 
 def _folded(part: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:

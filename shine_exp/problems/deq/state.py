@@ -34,9 +34,13 @@ def tensors_of(z0: Any) -> tuple[Tensor, ...]:
 
 
 def described(state: Any) -> str:
-    """The type and shape of a tensor, of each in a list, or of anything else its class."""
+    """The type and shape of a tensor, of each in a list, and of anything else its class."""
     if isinstance(state, Tensor):
-        return f"{str(state.dtype).removeprefix('torch.')} {tuple(state.shape)}"
+        return f"{short(state.dtype)} {tuple(state.shape)}"
     if isinstance(state, list | tuple):
         return f"[{', '.join(map(described, state))}]"
-    return f"of type {type(state).__name__}"
+    return f"a {type(state).__name__}"
+
+
+def short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

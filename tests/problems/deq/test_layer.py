@@ -22,6 +22,7 @@ from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.fixed_point import FixedPoint
 from shine_exp.types import Status
 
+pytestmark = pytest.mark.filterwarnings("ignore::shine_exp.problems.deq.ConvergenceWarning")
 FULL = Full(factor=1.0, max_steps=200)
 
 
