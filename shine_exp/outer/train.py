@@ -170,13 +170,12 @@ class Train:
             "epoch": epoch,
             "test_loss": measured.loss,
             "accuracy": measured.accuracy,
+            **({} if measured.unsolved is None else {"test_unsolved": measured.unsolved}),
             "learning_rate": float(state.schedule.get_last_lr()[0]),
             **means,
             **{f"unsolved_{kind}": number for kind, number in state.unsolved.items()},
             **medians,
         }
-        if measured.unsolved is not None:
-            row["test_unsolved"] = measured.unsolved
         if self.n_power_steps and self.n_unrolled is None:
             row["spectral_radius"] = problem.spectral_radius(state.network, self.n_power_steps)
         return [row]
