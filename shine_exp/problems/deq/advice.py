@@ -26,19 +26,20 @@ class CellWarning(UserWarning):
 
 
 class Advice:
-    """Gives each warning once. A copy, or the layer in another process, starts anew."""
+    """Gives each warning once, in the name of a layer. A copy, or the layer in another process, starts anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer: str) -> None:
+        self._layer = layer
         self._given: set[str] = set()
 
-    def __reduce__(self) -> tuple[type["Advice"], tuple[()]]:
-        return Advice, ()
+    def __reduce__(self) -> tuple[type["Advice"], tuple[str]]:
+        return Advice, (self._layer,)
 
     def give(self, about: str, category: type[Warning], message: Callable[[], str]) -> None:
         """`message` is made, which may wait for the device, only where it is given."""
         if about not in self._given:
             self._given.add(about)
-            warnings.warn(message(), category, stacklevel=_level_of_the_caller())
+            warnings.warn(f"{self._layer}: {message()}", category, stacklevel=_level_of_the_caller())
 
 
 def on_cell(cell: nn.Module, advice: Advice) -> None:
@@ -102,10 +103,11 @@ def _advice_on_forward_solve(report: Report, z: Tensor, again: Tensor) -> str:
 def of_backward_solve(adjoint: Adjoint, residual: Tensor, tol: float, inverse: str) -> str:
     """What was reached, and what to do."""
     assert adjoint.converged is not None
+    fell_back = 0 if adjoint.fell_back is None else int(adjoint.fell_back.sum())
     return (
         f"{int((~adjoint.converged).sum())} of {len(residual)} samples missed the tolerance of the backward solve: "
         f"residual {float(residual.max()):.2g} (‖Jᵀu − r‖ / ‖r‖, adjoint_tol={tol:g}) after {adjoint.n_products} "
-        f"products of {inverse}. "
+        f"products of {inverse}{f', and {fell_back} fell back to u = r' if fell_back else ''}. "
         "Take more steps (max_steps), or a looser adjoint_tol: gradients are off by about as much"
     )
 

@@ -64,10 +64,13 @@ class DEQ(nn.Module):
         check_tolerance("adjoint_tol", adjoint_tol)
         self.cell, self.solver, self.inverse = cell, solver, inverse
         self.tol, self.adjoint_tol, self.opa, self.warn = tol, adjoint_tol, opa, warn
-        self._advice = advice.Advice()
+        self._advice = advice.Advice(f"DEQ({type(cell).__name__})")
 
     def forward(self, z0: State, *inputs: Any, loss: Loss | None = None, **named: Any) -> Tensor | list[Tensor]:
-        """f(z*), in the structure of z0; `loss(z)`, a scalar, is what `opa` is to be aware of."""
+        """f(z*), in the structure of z0.
+
+        `loss(z)`, a scalar, is what `opa` is to be aware of; an input of that name is passed by its position.
+        """
         if torch.compiler.is_compiling():
             # The compiler would follow the solver's loop, and compile it anew for every number of steps.
             run: Callable[..., Tensor | list[Tensor]] = torch.compiler.disable(self._forward)

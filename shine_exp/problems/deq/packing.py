@@ -67,7 +67,7 @@ class Packing:
         """z ↦ cell(z, *inputs, **named) on vectors (batch, d).
 
         Raises `UserError` where the cell returns no state like z, changes z in place, or fails where an input has
-        another batch than z, or its parameters another type.
+        another batch than z, or its parameters another type or device.
         """
         name = f"the cell {type(cell).__name__}"
 
@@ -76,12 +76,15 @@ class Packing:
             try:
                 state = cell(self.unpack(v), *inputs, **named)
             except (RuntimeError, ValueError) as error:
-                clash = self._clash(cell, inputs, named)
+                clash = self._clash(cell, v.device, inputs, named)
                 if not clash or isinstance(error, torch.OutOfMemoryError):
                     raise
                 raise UserError(f"{name} fails: {clash} ({one_line(error)})") from error
             if not self._fits(state):
-                advice = self._clash(cell, inputs, named) or "it must return a next z with the same shapes and types"
+                advice = (
+                    self._clash(cell, v.device, inputs, named)
+                    or "it must return a next z with the same shapes and types"
+                )
                 raise UserError(f"{name} returns {described(state)} where its state z is {self._described()}: {advice}")
             if _changes(v) != changes:
                 raise UserError(f"{name} changes its state z in place: take an operation that leaves z as it is")
@@ -123,8 +126,10 @@ class Packing:
         ]
         return described(state[0] if self.single else state)
 
-    def _clash(self, cell: Callable[..., State], inputs: tuple[Any, ...], named: dict[str, Any]) -> str:
-        """Whose batch or type is not z's, in words; an input with a batch of 1 is shared by all samples."""
+    def _clash(
+        self, cell: Callable[..., State], device: torch.device, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> str:
+        """Whose batch, type or device is not z's, in words; an input with a batch of 1 is shared by all samples."""
         given = {**{str(i): t for i, t in enumerate(inputs)}, **named}
         lengths = {name: len(t) for name, t in given.items() if isinstance(t, Tensor) and t.ndim}
         others = [f"input {name} of {n}" for name, n in lengths.items() if n not in (1, self.batch)]
@@ -133,6 +138,8 @@ class Packing:
         parameter = next(cell.parameters(), None) if isinstance(cell, nn.Module) else None
         if parameter is not None and parameter.dtype not in self.dtypes:
             return f"z0 is {short(self.dtypes[0])}, the cell's parameters are {short(parameter.dtype)}"
+        if parameter is not None and parameter.device != device:
+            return f"z0 is on {device}, the cell's parameters are on {parameter.device}"
         return ""
 
 

@@ -120,6 +120,12 @@ def test_layer_names_parameters_of_another_type() -> None:
         layer(Z0.float(), x)
 
 
+def test_layer_names_parameters_on_another_device() -> None:
+    layer = DEQ(TanhCell().to("meta"), Broyden(), FULL)
+    with pytest.raises(UserError, match="z0 is on cpu, the cell's parameters are on meta"):
+        layer(Z0, normal(3, 3, seed=7))
+
+
 def test_errors_of_the_cell_itself_are_left_as_they_are() -> None:
     def fails(w: Tensor, z: Tensor, x: Tensor) -> Tensor:
         raise RuntimeError("mine")

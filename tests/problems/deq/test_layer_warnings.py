@@ -48,7 +48,7 @@ def test_a_missed_forward_tolerance_is_warned_of_once(warned, training: bool) ->
             layer(Z0, X)
     (message,) = warned(ConvergenceWarning)
     worst = float(layer.last.inner_residual.max())
-    assert message.startswith(f"3 of 3 samples missed tol=1e-05: residual {worst:.2g} ")
+    assert message.startswith(f"DEQ(TanhCell): 3 of 3 samples missed tol=1e-05: residual {worst:.2g} ")
     assert "after 3 steps of Broyden" in message
     assert "Take more steps (max_steps), or a looser tol" in message
 
@@ -62,6 +62,14 @@ def test_a_missed_backward_tolerance_is_warned_of_once(warned) -> None:
     assert "3 of 3 samples missed the tolerance of the backward solve" in message
     assert f"residual {worst:.2g} " in message
     assert "adjoint_tol=0.0001) after 2 products of Full(" in message
+
+
+def test_samples_that_no_step_improved_are_named(warned) -> None:
+    layer = DEQ(TanhCell(gain=6.0, d=8), FixedPoint(1), Full(max_steps=1), tol=0.0)
+    layer(Z0, X).sum().backward()
+    stuck = int(layer.last.fell_back.sum())
+    assert stuck > 0
+    assert f", and {stuck} fell back to u = r. " in warned(ConvergenceWarning)[0]
 
 
 def test_a_gradient_that_is_not_accumulated_warns_too(warned) -> None:
@@ -185,7 +193,7 @@ def test_dropout_and_batch_statistics_are_warned_of_where_they_are_active(warned
     layer(Z0)
     layer(Z0)
     (message,) = warned(CellWarning)
-    assert message.startswith(f"the cell's {name} (1) ")
+    assert message.startswith(f"DEQ(Sequential): the cell's {name} (1) ")
 
 
 def test_dropout_that_draws_nothing_is_not_warned_of(warned) -> None:
