@@ -1,4 +1,4 @@
-"""What a layer warns of, once each: solves that missed their tolerance, and cells that are no functions."""
+"""What a layer warns of: solves that missed their tolerance, and cells that are no functions."""
 
 import math
 import sys
@@ -14,8 +14,6 @@ from torch.nn.modules.dropout import _DropoutNd
 from shine_exp.problems.deq.report import Report
 from shine_exp.types import Adjoint
 
-Relayed = nn.MultiheadAttention | nn.RNNBase  # with a dropout of their own
-
 
 class ConvergenceWarning(UserWarning):
     """A forward or backward solve of a layer missed its tolerance."""
@@ -26,7 +24,7 @@ class CellWarning(UserWarning):
 
 
 class Advice:
-    """Gives each warning once, in the name of a layer. A copy, or the layer in another process, starts anew."""
+    """Gives each warning of a layer once; a copy of it, as in another process, starts anew."""
 
     def __init__(self, layer: str) -> None:
         self._layer = layer
@@ -39,7 +37,8 @@ class Advice:
         """`message` is made, which may wait for the device, only where it is given."""
         if about not in self._given:
             self._given.add(about)
-            warnings.warn(f"{self._layer}: {message()}", category, stacklevel=_level_of_the_caller())
+            text = f"{self._layer}: {message()}"
+            warnings.warn(text, category, stacklevel=_level_of_the_caller())
 
 
 def on_cell(cell: nn.Module, advice: Advice) -> None:
@@ -48,37 +47,43 @@ def on_cell(cell: nn.Module, advice: Advice) -> None:
         if _is_random(module):
             advice.give("dropout", CellWarning, partial(_of_dropout, name, module))
         elif isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
-            advice.give("batch statistics", CellWarning, partial(_of_batch_statistics, name, module))
+            advice.give("statistics", CellWarning, partial(_of_batch_statistics, name, module))
 
 
 def _is_random(module: nn.Module) -> bool:
     if not module.training:
         return False
-    rate = module.p if isinstance(module, _DropoutNd) else module.dropout if isinstance(module, Relayed) else 0.0
-    return rate > 0 or isinstance(module, nn.RReLU)
+    if isinstance(module, _DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+        return module.dropout > 0
+    return isinstance(module, nn.RReLU)
 
 
 def _of_dropout(name: str, module: nn.Module) -> str:
     return (
-        f"the cell's {type(module).__name__} ({name}) draws anew in every evaluation, and an equilibrium needs one f: "
-        "draw a mask outside the cell and pass it as an input, or call cell.eval()"
+        f"the cell's {type(module).__name__} ({name}) draws anew in every evaluation, and an "
+        "equilibrium needs one f: draw a mask outside the cell and pass it as an input, "
+        "or call cell.eval()"
     )
 
 
 def _of_batch_statistics(name: str, module: nn.Module) -> str:
     return (
-        f"the cell's {type(module).__name__} ({name}) uses statistics of the batch, which couple its samples, and a "
-        "DEQ layer solves and differentiates each sample by itself: take GroupNorm or LayerNorm, or call cell.eval()"
+        f"the cell's {type(module).__name__} ({name}) uses statistics of the batch, which couple "
+        "its samples, and a DEQ layer solves and differentiates each sample by itself: "
+        "take GroupNorm or LayerNorm, or call cell.eval()"
     )
 
 
 def of_forward_solve(report: Report, tol: float, solver: str, z: Tensor, image: Tensor) -> str:
     """What was reached, and what to do; `image` is f(z) evaluated again."""
-    worst, again = float(report.inner_residual.max()), (z - image).norm(dim=-1) / math.sqrt(z.shape[-1])
+    again = (z - image).norm(dim=-1) / math.sqrt(z.shape[-1])
+    worst = float(report.inner_residual.max())
     missed = int((~report.converged).sum())
     return (
-        f"{missed} of {len(z)} samples missed tol={tol:g}: residual {worst:.2g} (‖z − f(z)‖ / √d) after {report.steps} "
-        f"steps of {solver}. {_advice_on_forward_solve(report, z, again)}"
+        f"{missed} of {len(z)} samples missed tol={tol:g}: residual {worst:.2g} (‖z − f(z)‖ / √d) "
+        f"after {report.steps} steps of {solver}. {_advice_on_forward_solve(report, z, again)}"
     )
 
 
@@ -89,13 +94,14 @@ def _advice_on_forward_solve(report: Report, z: Tensor, again: Tensor) -> str:
     if bool(differs.any()):
         i = int(differs.int().argmax())
         return (
-            f"The cell gave residual {float(first[i]):.3g}, then {float(again[i]):.3g} at the same z: it must be a "
-            "function of z and its inputs; what is random is drawn outside and passed as an input"
+            f"The cell gave residual {float(first[i]):.3g}, then {float(again[i]):.3g} at the same "
+            "z: it must be a function of z and its inputs; what is random is drawn outside and "
+            "passed as an input"
         )
     if not bool(report.converged.any()) and float(report.forward_residual.max()) > 0.1:
         return (
-            "None came close: the cell may expand (spectral radius of ∂f/∂z above 1), so scale its weights down; "
-            "else take more steps"
+            "None came close: the cell may expand (spectral radius of ∂f/∂z above 1), so scale its "
+            "weights down; else take more steps"
         )
     return "Take more steps (max_steps), or a looser tol: outputs and gradients are off by about as much"
 
@@ -103,17 +109,18 @@ def _advice_on_forward_solve(report: Report, z: Tensor, again: Tensor) -> str:
 def of_backward_solve(adjoint: Adjoint, residual: Tensor, tol: float, inverse: str) -> str:
     """What was reached, and what to do."""
     assert adjoint.converged is not None
+    missed, worst = int((~adjoint.converged).sum()), float(residual.max())
     fell_back = 0 if adjoint.fell_back is None else int(adjoint.fell_back.sum())
     return (
-        f"{int((~adjoint.converged).sum())} of {len(residual)} samples missed the tolerance of the backward solve: "
-        f"residual {float(residual.max()):.2g} (‖Jᵀu − r‖ / ‖r‖, adjoint_tol={tol:g}) after {adjoint.n_products} "
-        f"products of {inverse}{f', and {fell_back} fell back to u = r' if fell_back else ''}. "
+        f"{missed} of {len(residual)} samples missed the tolerance of the backward solve: residual "
+        f"{worst:.2g} (‖Jᵀu − r‖ / ‖r‖, adjoint_tol={tol:g}) after {adjoint.n_products} products of "
+        f"{inverse}{f', and {fell_back} fell back to u = r' if fell_back else ''}. "
         "Take more steps (max_steps), or a looser adjoint_tol: gradients are off by about as much"
     )
 
 
 def _level_of_the_caller() -> int:
-    """The stack level, for `warnings.warn`, of the first frame outside of the layer and PyTorch."""
+    """The stack level, for `warnings.warn`, of the first frame outside the layer and PyTorch."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__", "").startswith((__package__, "torch.")):
         frame, level = frame.f_back, level + 1

@@ -1,4 +1,4 @@
-"""What a layer is made of and called in: refused where it is given, in the words of who gave it."""
+"""What a layer is made of and called in, refused in the words of who gave it."""
 
 import math
 from numbers import Real
@@ -15,7 +15,7 @@ INVERSES = "Shine(), Full(), JacobianFree() or another of shine_exp.inverse"
 
 
 def check_parts(cell: Any, solver: Any, inverse: Any, opa: Any) -> None:
-    """Raises `UserError` for what is no cell, solver or method, or for parts that do not go together."""
+    """Raises `UserError` for what is no cell, solver or method, or does not go together."""
     if not isinstance(cell, nn.Module):
         raise UserError(f"cell={_shown(cell)}: take a torch.nn.Module that maps (z, *inputs) to the next z")
     _check_object("solver", solver, SOLVERS)
@@ -37,19 +37,19 @@ def check_parts(cell: Any, solver: Any, inverse: Any, opa: Any) -> None:
 
 
 def check_tolerance(name: str, tol: Any) -> None:
-    """Raises `UserError` for what is no finite number, 0 or more. With 0 a solver makes all of its steps."""
+    """Raises `UserError` for what is no number from 0 on; with 0 a solver makes all its steps."""
     if not isinstance(tol, Real) or not 0 <= float(tol) < math.inf:
         raise UserError(f"{name}={tol!r}: take a number, 0 or more")
 
 
 def check_surroundings(solver: Any) -> None:
-    """Raises `UserError` where the layer is called under a transform or mode that it cannot work in."""
+    """Raises `UserError` under a transform or mode that the layer cannot work in."""
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         raise UserError(
-            "a DEQ layer does not work under torch.func's transforms (grad, vmap, jvp, …) or forward-mode derivatives: "
-            "take torch.autograd.grad or backward"
+            "a DEQ layer does not work under torch.func's transforms (grad, vmap, jvp, …) or "
+            "forward-mode derivatives: take torch.autograd.grad or backward"
         )
-    # A solver that takes updates of OPA makes products with Jᵀ, and so differentiates the cell while it solves.
+    # A solver that takes updates of OPA makes products with Jᵀ: it differentiates the cell.
     if torch.is_inference_mode_enabled() and getattr(solver, "takes_awareness", False):
         raise UserError(
             f"{type(solver).__name__} differentiates the cell, which torch.inference_mode() forbids: "

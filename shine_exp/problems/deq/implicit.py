@@ -19,7 +19,8 @@ from shine_exp.types import Adjoint, AdjointSystem, InverseMethod, LinearInverse
 class Backward:
     """From r to u by `inverse`, with f recorded at z* and the forward solver's `estimate`.
 
-    `missed(adjoint, residual)` is called where a solve did not converge; `residual()` (batch,) costs one more product.
+    `missed(adjoint, residual)` is called where a solve did not converge; `residual()` (batch,)
+    costs one more product.
     """
 
     inverse: InverseMethod
@@ -51,10 +52,12 @@ class Backward:
 
     def _solve(self, r: Tensor) -> Tensor:
         with full_precision(r.device.type):
-            adjoint = self.inverse(AdjointSystem(lambda v: v - self.at.vjp(v), r, self.tol, self.estimate))
+            system = AdjointSystem(lambda v: v - self.at.vjp(v), r, self.tol, self.estimate)
+            adjoint = self.inverse(system)
             self.report.add(adjoint)
             if adjoint.converged is not None and adjoint.status is not Status.CONVERGED:
-                self.missed(adjoint, lambda: adjoint_residual(adjoint.u, self.at.vjp(adjoint.u), r))
+                u = adjoint.u
+                self.missed(adjoint, lambda: adjoint_residual(u, self.at.vjp(u), r))
         return adjoint.u
 
 
@@ -71,7 +74,8 @@ class Implicit(torch.autograd.Function):
         # `once_differentiable` would miss that u depends on z* and the parameters where r does not.
         if torch.is_grad_enabled():
             raise UserError(
-                "a DEQ layer has no second derivatives, which create_graph=True is for: take finite differences of its "
-                "gradient, or differentiate unroll(cell, z0, …, n_steps=…)"
+                "a DEQ layer has no second derivatives, which create_graph=True is for: "
+                "take finite differences of its gradient, or differentiate "
+                "unroll(cell, z0, …, n_steps=…)"
             )
         return ctx.through(r), None

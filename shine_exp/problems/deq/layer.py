@@ -24,22 +24,25 @@ Loss = Callable[[Tensor | list[Tensor]], Tensor]  # of a state, a scalar
 
 
 class DEQ(nn.Module):
-    """z* = f(z*, x) for f = `cell`, by `solver`; the gradient of a loss by the implicit function theorem,
+    """z* = f(z*, x) for f = `cell`, and the gradient of a loss L by implicit differentiation,
 
         w̄ = (∂f/∂w)ᵀ u,   Jᵀu = ∇L(z*),   J = I − ∂f/∂z
 
-    with u from `inverse` (Bai et al. 2019; Ramzi et al. 2022, section 2). The solver works on g(z) = z − f(z) to
-    ‖g‖ ≤ tol √d for each sample of length d, without a graph; one more evaluation of f is recorded, which serves the
-    products with Jᵀ and the parameter gradient: what memory grows with, forward and backward, are the vectors that a
-    solver keeps. The output is that evaluation, f(z*), in training and under `torch.no_grad` alike.
+    with z* from `solver` and u from `inverse` (Bai et al. 2019; Ramzi et al. 2022, section 2). The
+    solver works on g(z) = z − f(z) to ‖g‖ ≤ tol √d for each sample of length d, without a graph.
+    One more evaluation of f is recorded, which serves the products with Jᵀ and the parameter
+    gradient: what memory grows with, forward and backward, are the vectors that a solver keeps.
+    The output is that evaluation, f(z*), in training and under `torch.no_grad` alike.
 
-    `cell(z, *inputs, **named)` maps a tensor, or a list of tensors, each (batch, …), to the like. It must be a function
-    of each sample: the same dropout mask in every evaluation (pass it as an input), no batch statistics. Without
-    `inverse` it can only be evaluated. With `opa` the solver adds an update along Hᵀ∇L every that many steps.
+    `cell(z, *inputs, **named)` maps a tensor, or a list of tensors, each (batch, …), to the like.
+    It must be a function of each sample: the same dropout mask in every evaluation (pass it as an
+    input), no batch statistics. Without `inverse` it can only be evaluated. With `opa` the solver
+    adds an update along Hᵀ∇L every that many steps.
 
-    `last` reports on the last solves. A solve that misses its tolerance gives a `ConvergenceWarning` and a cell that is
-    no function a `CellWarning`, once per layer and process, unless `warn` is False; a tolerance of 0 asks for all steps
-    and cannot be missed. Gradients of gradients, `torch.func` and forward-mode derivatives are errors. Where a model is
+    `last` reports on the last solves. A solve that misses its tolerance gives a
+    `ConvergenceWarning` and a cell that is no function a `CellWarning`, once per layer and
+    process, unless `warn` is False; a tolerance of 0 asks for all steps and cannot be missed.
+    Gradients of gradients, `torch.func` and forward-mode derivatives are errors. Where a model is
     compiled the layer runs as it is: compile the cell.
 
     Raises `UserError` for parts or arguments that make no sense or do not go together.
@@ -69,10 +72,11 @@ class DEQ(nn.Module):
     def forward(self, z0: State, *inputs: Any, loss: Loss | None = None, **named: Any) -> Tensor | list[Tensor]:
         """f(z*), in the structure of z0.
 
-        `loss(z)`, a scalar, is what `opa` is to be aware of; an input of that name is passed by its position.
+        `loss(z)`, a scalar, is what `opa` is to be aware of; an input of that name is passed by
+        its position.
         """
         if torch.compiler.is_compiling():
-            # The compiler would follow the solver's loop, and compile it anew for every number of steps.
+            # It would follow the solver's loop, and compile it anew for every number of steps.
             run: Callable[..., Tensor | list[Tensor]] = torch.compiler.disable(self._forward)
             return run(z0, inputs, named, loss)
         return self._forward(z0, inputs, named, loss)
@@ -108,7 +112,7 @@ class DEQ(nn.Module):
     def _solve(
         self, f: Callable[[Tensor], Tensor], start: Tensor, awareness: Awareness | None
     ) -> tuple[Tensor, LinearInverse | None]:
-        """z* (batch, d), and the solver's estimate where the inverse method uses it: else it is freed here."""
+        """z* (batch, d), and the solver's estimate, freed here where `inverse` has no use for it."""
         if start.numel() == 0:  # of an empty batch every z is a solution
             solution = _nothing_to_solve(start)
         else:
@@ -120,7 +124,11 @@ class DEQ(nn.Module):
         return solution.z, solution.inverse if getattr(self.inverse, "uses_forward_inverse", False) else None
 
     def _fill_cache(self) -> None:
-        """Parametrised weights with a graph: a cache that the caller has opened goes on to the recorded evaluation."""
+        """Parametrised weights, once per solve and with a graph.
+
+        A caller's own cache serves the recorded evaluation too, where a weight without a graph
+        would lose its gradient.
+        """
         with torch.enable_grad():
             for module in self.cell.modules():
                 if parametrize.is_parametrized(module):
@@ -135,7 +143,7 @@ class DEQ(nn.Module):
         return Awareness(packing.gradient(loss), self.opa)
 
     def _has_gradient(self, at: Linearisation) -> bool:
-        """Whether f depends on anything but z that takes a gradient: a frozen cell is spared its backward solve."""
+        """Whether anything but z takes a gradient: a frozen cell is spared its backward solve."""
         on_z, on_more = at.depends()
         if not on_z:
             raise UserError(f"the cell {type(self.cell).__name__} does not use its state z, or detaches it")

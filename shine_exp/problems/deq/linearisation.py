@@ -34,8 +34,8 @@ class Linearisation:
     def depends(self) -> tuple[bool, bool]:
         """Whether the graph of f(z) leads to z, and whether it leads to anything else.
 
-        Breadth first, until both are found: z and the nearest parameter are a few nodes away, while the graph behind an
-        input may be a network of its own.
+        Breadth first, until both are found: z and the nearest parameter are a few nodes away,
+        while the graph behind an input may be a network of its own.
         """
         on_z = on_more = False
         nodes = deque(root.node for root in self._roots)

@@ -17,9 +17,10 @@ from shine_exp.problems.deq.state import FLOATS, State, described, short, tensor
 class Packing:
     """The shapes and types of a state, to go from it to vectors (batch, d) and back.
 
-    A 4-d tensor in channels-last memory is packed in that order, so that neither way moves its elements. The vectors
-    have the longest floating-point type among the state's tensors, and at least float32, which is more than a state has
-    under autocast. On the way back each tensor gets its own type again.
+    A 4-d tensor in channels-last memory is packed in that order, so that neither way moves its
+    elements. The vectors have the longest floating-point type among the state's tensors, and at
+    least float32, which is more than a state has under autocast. On the way back each tensor gets
+    its own type again.
     """
 
     batch: int
@@ -66,8 +67,8 @@ class Packing:
     def lift(self, cell: Callable[..., State], *inputs: Any, **named: Any) -> Callable[[Tensor], Tensor]:
         """z ↦ cell(z, *inputs, **named) on vectors (batch, d).
 
-        Raises `UserError` where the cell returns no state like z, changes z in place, or fails where an input has
-        another batch than z, or its parameters another type or device.
+        Raises `UserError` where the cell returns no state like z, changes z in place, or fails
+        where an input has another batch than z, or its parameters another type or device.
         """
         name = f"the cell {type(cell).__name__}"
 
@@ -107,7 +108,10 @@ class Packing:
         return at
 
     def _fits(self, state: Any) -> bool:
-        """Whether a cell returned a state like z, in types no longer than z's, or than float32 where z's is shorter."""
+        """Whether a cell returned a state like z, in types no longer than z's.
+
+        Where z's is shorter than float32, as under autocast, no longer than that.
+        """
         if not isinstance(state, Tensor if self.single else list | tuple):
             return False
         tensors = (state,) if isinstance(state, Tensor) else state
@@ -129,7 +133,7 @@ class Packing:
     def _clash(
         self, cell: Callable[..., State], device: torch.device, inputs: tuple[Any, ...], named: dict[str, Any]
     ) -> str:
-        """Whose batch, type or device is not z's, in words; an input with a batch of 1 is shared by all samples."""
+        """Whose batch, type or device is not z's, in words; a batch of 1 is shared by all samples."""
         given = {**{str(i): t for i, t in enumerate(inputs)}, **named}
         lengths = {name: len(t) for name, t in given.items() if isinstance(t, Tensor) and t.ndim}
         others = [f"input {name} of {n}" for name, n in lengths.items() if n not in (1, self.batch)]

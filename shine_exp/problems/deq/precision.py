@@ -14,7 +14,8 @@ def full_precision(device: str) -> torch.autocast:
 def in_present_precision(f: Callable[[Tensor], Tensor], device: str) -> Callable[[Tensor], Tensor]:
     """f under the autocast that is on now, wherever it is called.
 
-    Without autocast's cache of weights: those cast without a graph, in the solver, would lose the gradient later.
+    Without autocast's cache of weights: those cast without a graph, in the solver, would lose the
+    gradient later.
     """
     enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 

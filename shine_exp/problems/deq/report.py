@@ -11,17 +11,20 @@ from shine_exp.types import Adjoint, Solution, Status
 
 @dataclass
 class Report:
-    """What the last solves of a layer cost and reached; what is a tensor has an entry per sample (batch,).
+    """What the last solves of a layer cost and reached; what is a tensor has an entry per sample
+    (batch,).
 
-    `inner_residual` is ‖z − f(z)‖ / √d at the solver's z, which the layer's `tol` bounds, and `forward_residual` is
-    ‖z − f(z)‖ / max(‖z‖, ‖z − f(z)‖): 1 where nothing is solved, infinite where f(z) never was finite. `converged` says
-    where the tolerance was met and `status` how the worst sample ended; `steps` and `evals` (products with J that a
-    solver makes included) are the solver's counts.
+    `inner_residual` is ‖z − f(z)‖ / √d at the solver's z, which the layer's `tol` bounds, and
+    `forward_residual` is ‖z − f(z)‖ / max(‖z‖, ‖z − f(z)‖): 1 where nothing is solved, infinite
+    where f(z) never was finite. `converged` says where the tolerance was met and `status` how the
+    worst sample ended; `steps` and `evals` (products with J that a solver makes included) are the
+    solver's counts.
 
-    The backward fields are those of the latest backward pass. `backward_status` and `backward_converged` say how the
-    inverse method ended and where it met its tolerance (None: it aims at none). `products` is the number of products
-    with J that it made. `backward_residual` is ‖Jᵀu − r‖ / ‖r‖, known once `backward` has accumulated a gradient: the
-    parameter gradient's pass through f is taken down to z, which yields Jᵀu for a fraction of a product.
+    The backward fields are those of the latest backward pass. `backward_status` and
+    `backward_converged` say how the inverse method ended and where it met its tolerance (None: it
+    aims at none). `products` is the number of products with J that it made. `backward_residual` is
+    ‖Jᵀu − r‖ / ‖r‖, known once `backward` has accumulated a gradient: the parameter gradient's
+    pass through f is taken down to z, which yields Jᵀu for a fraction of a product.
     """
 
     forward_residual: Tensor
@@ -66,7 +69,8 @@ def relative_residual(residual: Tensor, z: Tensor) -> Tensor:
 def adjoint_residual(u: Tensor, product: Tensor, r: Tensor) -> Tensor:
     """‖Jᵀu − r‖ / ‖r‖, (batch,), from u, `product` = (∂f/∂z)ᵀu and r, (batch, d) each.
 
-    Both vectors are scaled to max|r| = 1 first: squares of float32 gradients below 1e-23 would underflow.
+    Both vectors are scaled to max|r| = 1 first: squares of float32 gradients below 1e-23 would
+    underflow.
     """
     scale = _divisor(torch.linalg.vector_norm(r, math.inf, dim=-1, keepdim=True))
     length = _divisor((r / scale).norm(dim=-1))

@@ -15,7 +15,8 @@ FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 def tensors_of(z0: Any) -> tuple[Tensor, ...]:
     """The tensors of a state.
 
-    Raises `UserError` for anything else, for other than floating-point numbers, a missing batch axis, several batches.
+    Raises `UserError` for anything else, for other than floating-point numbers, a missing batch
+    axis, several batches.
     """
     tensors = (z0,) if isinstance(z0, Tensor) else tuple(z0) if isinstance(z0, list | tuple) else ()
     if not tensors or not all(isinstance(t, Tensor) for t in tensors):
