@@ -58,6 +58,7 @@ class TrainState:
     log: Log = field(default_factory=dict)
     unsolved_inner: Tensor | int = 0
     unsolved_backward: Tensor | int = 0
+    rows: list[dict[str, float | int | str]] = field(default_factory=list)  # of a study, at this step
 
     @property
     def unsolved(self) -> dict[str, int]:
