@@ -36,6 +36,7 @@ class NetworkInversion:
     Estimates of J⁻¹ at each solver's own z*: "jf", the identity; "shine", from Broyden's method; "adjoint_broyden", and
     "opa", the same with an update along Hᵀ∇L every `opa` steps; all with `forward_steps`. Directions d: "prescribed",
     ∇L(z*), and "random". Each row is a sample: a = Hᵀd against b = J⁻ᵀd, solved to 1e-6, or NaN where that failed.
+    `unsolved_inner` and `unsolved_backward` count, after the training, what missed its tolerance here.
     """
 
     train: Train
