@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from shine_exp.data.augment import crop_and_flip
 from shine_exp.problems.deq.image_classification import ImageClassification
 from shine_exp.problems.deq.mdeq import MDEQ
+from shine_exp.problems.deq.report import Report
 from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.trace import Row
@@ -23,6 +24,7 @@ from shine_exp.types import InverseMethod, Solver
 MEANS = (
     "train_loss",
     "gradient_norm",
+    "inner_residual",
     "forward_residual",
     "backward_residual",
     "converged",
@@ -33,6 +35,7 @@ MEANS = (
 )
 MEDIANS = ("forward_ms", "backward_ms")
 FINITE = ("train_loss", "gradient_norm")
+TOTALS = ("unsolved_inner", "unsolved_backward")
 PADDING = 4  # pixels, of the crops
 EPOCH = 1  # of the two streams of random numbers: the order of an epoch, and what a step draws
 T = TypeVar("T")
@@ -43,7 +46,8 @@ Log = dict[str, list[float]]  # a number per step of the epoch
 class TrainState:
     """The network and its optimiser after `step` steps, and the log of the epoch; a step changes it in place.
 
-    There is no random state: what is random at a step follows from the seed and the number of the step.
+    There is no random state: what is random at a step follows from the seed and the number of the step. The samples
+    whose forward or backward solve missed its tolerance are counted over all steps, on the device.
     """
 
     step: int
@@ -52,14 +56,23 @@ class TrainState:
     optimizer: torch.optim.Adam
     schedule: torch.optim.lr_scheduler.CosineAnnealingLR
     log: Log = field(default_factory=dict)
+    unsolved_inner: Tensor | int = 0
+    unsolved_backward: Tensor | int = 0
+    rows: list[dict[str, float | int | str]] = field(default_factory=list)  # of a study, at this step
 
     @property
     def unsolved(self) -> dict[str, int]:
-        return {"inner": 0, "backward": 0}
+        return {"inner": int(self.unsolved_inner), "backward": int(self.unsolved_backward)}
+
+    def count(self, last: Report) -> None:
+        """Add what a step's solves missed."""
+        self.unsolved_inner = self.unsolved_inner + (~last.converged).sum()
+        if last.backward_converged is not None:
+            self.unsolved_backward = self.unsolved_backward + (~last.backward_converged).sum()
 
     def as_dict(self) -> dict[str, Any]:
         parts = {name: getattr(self, name).state_dict() for name in ("network", "optimizer", "schedule")}
-        return {"step": self.step, "seed": self.seed, "log": self.log, **parts}
+        return {"step": self.step, "seed": self.seed, "log": self.log, "unsolved": self.unsolved, **parts}
 
 
 @dataclass(frozen=True)
@@ -70,8 +83,9 @@ class Train:
     equilibrium is solved, and differentiated by `inverse`, or, with `n_unrolled`, never. `augment` crops and flips.
     `mixed_precision` trains the network, but not the solver's vectors, in bfloat16. The trace has a row per epoch:
     means over its steps (residuals are medians over each batch), median milliseconds of the network's forward pass
-    with the loss, and of its backward pass. `spectral_radius` is the median ρ(∂f/∂z) at the equilibrium over a batch of
-    test images, by `n_power_steps` of the power method (0: not measured).
+    with the loss, and of its backward pass. `unsolved_inner` and `unsolved_backward` count the samples of all steps so
+    far whose solve missed its tolerance, and `test_unsolved` those of the test set. `spectral_radius` is the median
+    ρ(∂f/∂z) at the equilibrium over a batch of test images, by `n_power_steps` of the power method (0: not measured).
     """
 
     solver: Solver[RootFunction]
@@ -92,7 +106,17 @@ class Train:
     needs_gradient = True
     changes_in_place = True
     keeps_state = True  # the trained network
-    columns = ("epoch", "test_loss", "accuracy", "spectral_radius", "learning_rate", *MEANS, *MEDIANS)
+    columns = (
+        "epoch",
+        "test_loss",
+        "accuracy",
+        "test_unsolved",
+        "spectral_radius",
+        "learning_rate",
+        *MEANS,
+        *TOTALS,
+        *MEDIANS,
+    )
 
     def length(self, problem: ImageClassification) -> int:
         return self.epochs * self.epoch_length(problem)
@@ -116,6 +140,7 @@ class Train:
         for of_parameter in state.optimizer.state.values():
             of_parameter["step"] = of_parameter["step"].cpu()  # where Adam reads it without waiting for the device
         state.step, state.log = saved["step"], saved["log"]
+        state.unsolved_inner, state.unsolved_backward = saved["unsolved"]["inner"], saved["unsolved"]["backward"]
         return state
 
     def advance(self, problem: ImageClassification, state: TrainState) -> TrainState:
@@ -146,8 +171,10 @@ class Train:
             "epoch": epoch,
             "test_loss": measured.loss,
             "accuracy": measured.accuracy,
+            **({} if measured.unsolved is None else {"test_unsolved": measured.unsolved}),
             "learning_rate": float(state.schedule.get_last_lr()[0]),
             **means,
+            **{f"unsolved_{kind}": number for kind, number in state.unsolved.items()},
             **medians,
         }
         if self.n_power_steps and self.n_unrolled is None:
@@ -196,12 +223,15 @@ class Train:
             "forward_ms": forward_ms,
             "backward_ms": backward_ms,
         }
-        return entries if n_unrolled is not None else entries | _report(network)
+        if n_unrolled is not None:
+            return entries
+        state.count(network.equilibrium.last)
+        return entries | _log_of(network.equilibrium.last)
 
 
-def _report(network: MDEQ) -> dict[str, float]:
-    last = network.equilibrium.last
+def _log_of(last: Report) -> dict[str, float]:
     entries = {
+        "inner_residual": float(last.inner_residual.median()),
         "forward_residual": float(last.forward_residual.median()),
         "converged": float(last.converged.float().mean()),
         "forward_steps": float(last.steps),

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from shine_exp.inverse.broyden import BroydenSteps
-from shine_exp.outer.train import Train, TrainState
+from shine_exp.outer.train import TOTALS, Train, TrainState
 from shine_exp.problems.deq.image_classification import ImageClassification
 from shine_exp.problems.deq.linearisation import Linearisation
 from shine_exp.problems.deq.mdeq import MDEQ
 from shine_exp.problems.deq.packing import Packing
+from shine_exp.problems.deq.report import relative_residual
 from shine_exp.randomness import generator
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.broyden import Broyden
@@ -25,6 +26,7 @@ from shine_exp.trace import Row
 from shine_exp.types import AdjointSystem, Awareness, Solution, Solver
 
 EXACT = 1e-6
+Values = dict[str, float | int | str]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class NetworkInversion:
     Estimates of J⁻¹ at each solver's own z*: "jf", the identity; "shine", from Broyden's method; "adjoint_broyden", and
     "opa", the same with an update along Hᵀ∇L every `opa` steps; all with `forward_steps`. Directions d: "prescribed",
     ∇L(z*), and "random". Each row is a sample: a = Hᵀd against b = J⁻ᵀd, solved to 1e-6, or NaN where that failed.
+    `unsolved_inner` and `unsolved_backward` count, after the training, what missed its tolerance here.
     """
 
     train: Train
@@ -47,7 +50,7 @@ class NetworkInversion:
     needs_gradient = True
     changes_in_place = True
     keeps_state = True  # the trained network
-    columns = ("sample", "estimate", "direction", "cosine", "norm_ratio", "forward_residual")
+    columns = ("sample", "estimate", "direction", "cosine", "norm_ratio", "forward_residual", *TOTALS)
 
     def length(self, problem: ImageClassification) -> int:
         return self.train.length(problem) + self.n_batches
@@ -62,6 +65,7 @@ class NetworkInversion:
         if state.step < self.train.length(problem):
             return self.train.advance(problem, state)
         state.step += 1
+        state.rows = self._compare(problem, state)
         return state
 
     def diverged(self, state: TrainState) -> bool:
@@ -71,12 +75,14 @@ class NetworkInversion:
         return self.train.progress(state)
 
     def measure(self, problem: ImageClassification, state: TrainState) -> list[Row]:
+        return [{"step": state.step, **row} for row in state.rows]
+
+    def _compare(self, problem: ImageClassification, state: TrainState) -> list[Values]:
+        """The rows of the batch of this step."""
         batch = state.step - self.train.length(problem) - 1
-        if batch < 0:
-            return []
-        rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        place = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
         pixels, labels = (
-            part[rows].to(problem.device) for part in (problem.images.test.pixels, problem.images.test.labels)
+            part[place].to(problem.device) for part in (problem.images.test.pixels, problem.images.test.labels)
         )
         network = deepcopy(state.network).eval().double()
         cell = _Cell(network, problem.images.normalise(pixels).double(), labels)
@@ -88,22 +94,25 @@ class NetworkInversion:
             (("adjoint_broyden",), AdjointBroyden(self.forward_steps), None),
             (("opa",), AdjointBroyden(self.forward_steps), Awareness(cell.loss_gradient, self.opa)),
         ]
-        return [
-            {"step": state.step, **row}
-            for names, solver, awareness in solves
-            for row in self._rows(cell, names, solver(cell.g, cell.start, tol, awareness=awareness), random)
-        ]
+        rows: list[Values] = []
+        for names, solver, awareness in solves:
+            solution = solver(cell.g, cell.start, tol, awareness=awareness)
+            state.unsolved_inner = state.unsolved_inner + (~solution.converged).sum()
+            rows += self._rows(cell, state, names, solution, random)
+        return [row | {f"unsolved_{kind}": n for kind, n in state.unsolved.items()} for row in rows]
 
     def _rows(
-        self, cell: "_Cell", names: tuple[str, ...], solution: Solution, random: Tensor
-    ) -> list[dict[str, float | int | str]]:
+        self, cell: "_Cell", state: TrainState, names: tuple[str, ...], solution: Solution, random: Tensor
+    ) -> list[Values]:
         """Of the estimates that are taken from one solution."""
         assert solution.inverse is not None
         at = Linearisation(cell.f, solution.z)
         directions = {"prescribed": cell.loss_gradient(solution.z), "random": random}
         exact = {direction: self._exact(at, d) for direction, d in directions.items()}
-        residual = (solution.residual / solution.z.norm(dim=-1)).tolist()
-        rows: list[dict[str, float | int | str]] = []
+        residual = relative_residual(solution.residual, solution.z).tolist()
+        for u in exact.values():
+            state.unsolved_backward = state.unsolved_backward + u.isnan().any(dim=-1).sum()
+        rows: list[Values] = []
         for name, (direction, d) in product(names, directions.items()):
             a, b = d if name == "jf" else solution.inverse.rmatvec(d), exact[direction]
             cosine, ratio = torch.cosine_similarity(a, b, dim=-1).tolist(), (a.norm(dim=-1) / b.norm(dim=-1)).tolist()

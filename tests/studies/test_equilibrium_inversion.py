@@ -33,6 +33,17 @@ def test_a_row_for_each_sample_estimate_and_direction(rows: pd.DataFrame) -> Non
     assert np.isfinite(rows.cosine).all()
 
 
+def test_samples_that_the_study_did_not_solve_are_counted(shine_run, folders, trace) -> None:
+    """By three solvers, and where J⁻ᵀd was not found; the training is unrolled, and solves nothing."""
+    assert shine_run(*SMALL, "outer.exact_steps=2", "problem.tol=1e-9").code == 0
+    (folder,) = folders()
+    table = trace(folder)
+    exact = table[table.estimate != "jf"]  # which shares the solve of "shine"
+    assert set(table.unsolved_inner) == {str(3 * 8)}
+    assert set(table.unsolved_backward) == {str((exact.cosine == "nan").sum())}
+    assert (exact.cosine == "nan").any()
+
+
 def test_opa_is_the_best_in_the_prescribed_direction(rows: pd.DataFrame) -> None:
     prescribed = rows[rows.direction == "prescribed"].groupby("estimate").cosine.median()
     assert prescribed.idxmax() == "opa"

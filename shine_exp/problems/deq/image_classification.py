@@ -25,10 +25,14 @@ RADIUS_BATCH = 32
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy and share of correct labels (top-1) on the test set."""
+    """Mean cross-entropy and share of correct labels (top-1) on the test set.
+
+    `unsolved` is the number of images whose equilibrium missed the tolerance, None where none was solved for.
+    """
 
     loss: float
     accuracy: float
+    unsolved: int | None
 
 
 class ImageClassification:
@@ -61,7 +65,8 @@ class ImageClassification:
         """A new network with weights by the seed."""
 
         def layer(cell: torch.nn.Module) -> DEQ:
-            return DEQ(cell, solver, inverse, tol=self.tol, adjoint_tol=self.adjoint_tol, opa=opa)
+            # The loop counts what misses its tolerance.
+            return DEQ(cell, solver, inverse, tol=self.tol, adjoint_tol=self.adjoint_tol, opa=opa, warn=False)
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -95,7 +100,7 @@ class ImageClassification:
     def evaluate(self, network: MDEQ, n_unrolled: int | None) -> Evaluation:
         """On the whole test set, in evaluation mode, which stays."""
         network.eval()
-        loss, correct = 0.0, 0
+        loss, correct, unsolved = 0.0, 0, 0
         test = self.images.test
         for pixels, labels in zip(
             test.pixels.split(EVALUATION_BATCH), test.labels.split(EVALUATION_BATCH), strict=True
@@ -104,4 +109,7 @@ class ImageClassification:
             logits = network(self.images.normalise(pixels.to(self.device)), n_unrolled=n_unrolled)
             loss += float(cross_entropy(logits, labels, reduction="sum"))
             correct += int((logits.argmax(-1) == labels).sum())
-        return Evaluation(loss / len(test.labels), correct / len(test.labels))
+            if n_unrolled is None:
+                unsolved += int((~network.equilibrium.last.converged).sum())
+        n = len(test.labels)
+        return Evaluation(loss / n, correct / n, unsolved if n_unrolled is None else None)

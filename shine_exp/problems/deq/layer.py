@@ -2,59 +2,50 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrize
-from torch.utils.hooks import RemovableHandle
 
-from shine_exp.errors import UnsupportedSolver, UserError
+from shine_exp.errors import UserError
+from shine_exp.problems.deq import advice
+from shine_exp.problems.deq.arguments import check_parts, check_surroundings, check_tolerance
+from shine_exp.problems.deq.implicit import Backward, Implicit
 from shine_exp.problems.deq.linearisation import Linearisation
-from shine_exp.problems.deq.packing import Packing, State
+from shine_exp.problems.deq.packing import Packing
+from shine_exp.problems.deq.precision import full_precision, in_present_precision
+from shine_exp.problems.deq.report import Report
+from shine_exp.problems.deq.state import State
 from shine_exp.solvers.iterates import RootFunction
-from shine_exp.types import AdjointSystem, Awareness, InverseMethod, LinearInverse, Solver, Status
+from shine_exp.types import Adjoint, Awareness, InverseMethod, LinearInverse, Solution, Solver, Status
 
-
-@dataclass
-class Report:
-    """What the last solves of a layer cost and reached; residuals are per sample (batch,).
-
-    `forward_residual` is ‖z − f(z)‖ / ‖z‖ at the solver's z and `converged` (batch,) whether that met the tolerance;
-    `steps` and `evals` (products with J that a solver makes included) are the solver's counts.
-    `backward_residual` is ‖Jᵀu − r‖ / ‖r‖, known once a gradient has been accumulated by `backward`: the parameter
-    gradient's pass through f is taken down to z, which yields Jᵀu for a fraction of a product. `products` is the number
-    of products with J before that pass.
-    """
-
-    forward_residual: Tensor
-    converged: Tensor
-    steps: int
-    evals: int
-    status: Status
-    backward_residual: Tensor | None = None
-    products: int = 0
-    fell_back: Tensor | None = None
+Loss = Callable[[Tensor | list[Tensor]], Tensor]  # of a state, a scalar
 
 
 class DEQ(nn.Module):
-    """z* = f(z*, x) for f = `cell`, by `solver`; the gradient of a loss by the implicit function theorem,
+    """z* = f(z*, x) for f = `cell`, and the gradient of a loss L by implicit differentiation,
 
         w̄ = (∂f/∂w)ᵀ u,   Jᵀu = ∇L(z*),   J = I − ∂f/∂z
 
-    with u from `inverse` (Bai et al. 2019; Ramzi et al. 2022, section 2). The solver works on g(z) = z − f(z) to
-    ‖g‖ ≤ tol √d for each sample of length d, without a graph; one more evaluation of f is recorded, which serves the
-    products with Jᵀ and the parameter gradient: what memory grows with, forward and backward, are the vectors that a
-    solver keeps. The output is that evaluation, f(z*), in training and under `torch.no_grad` alike.
+    with z* from `solver` and u from `inverse` (Bai et al. 2019; Ramzi et al. 2022, section 2). The
+    solver works on g(z) = z − f(z) to ‖g‖ ≤ tol √d for each sample of length d, without a graph.
+    One more evaluation of f is recorded, which serves the products with Jᵀ and the parameter
+    gradient: what memory grows with, forward and backward, are the vectors that a solver keeps.
+    The output is that evaluation, f(z*), in training and under `torch.no_grad` alike.
 
-    `cell(z, *inputs)` maps a tensor, or a list of tensors, each (batch, …), to the like. It must be a function: the
-    same dropout mask in every evaluation (pass it as an input), no running statistics. Without `inverse` it can only be
-    evaluated. With `opa` the solver adds an update along Hᵀ∇L every that many steps. `last` reports on the last solves.
-    Gradients of gradients are not supported.
+    `cell(z, *inputs, **named)` maps a tensor, or a list of tensors, each (batch, …), to the like.
+    It must be a function of each sample: the same dropout mask in every evaluation (pass it as an
+    input), no batch statistics. Without `inverse` it can only be evaluated. With `opa` the solver
+    adds an update along Hᵀ∇L every that many steps.
 
-    Raises `UnsupportedSolver` where the solver leaves no estimate for `inverse`, or takes no updates for `opa`.
+    `last` reports on the last solves. A solve that misses its tolerance gives a
+    `ConvergenceWarning` and a cell that is no function a `CellWarning`, once per layer and
+    process, unless `warn` is False; a tolerance of 0 asks for all steps and cannot be missed.
+    Gradients of gradients, `torch.func` and forward-mode derivatives are errors. Where a model is
+    compiled the layer runs as it is: compile the cell.
+
+    Raises `UserError` for parts or arguments that make no sense or do not go together.
     """
 
     last: Report
@@ -68,125 +59,118 @@ class DEQ(nn.Module):
         tol: float = 1e-5,
         adjoint_tol: float = 1e-6,
         opa: int | None = None,
+        warn: bool = True,
     ) -> None:
         super().__init__()
-        if getattr(inverse, "uses_forward_inverse", False) and not solver.leaves_inverse:
-            raise UnsupportedSolver(
-                f"{type(inverse).__name__} uses the solver's inverse estimate and {type(solver).__name__} leaves none: "
-                "take Broyden or AdjointBroyden"
-            )
-        if opa is not None and not solver.takes_awareness:
-            raise UnsupportedSolver(f"{type(solver).__name__} takes no updates of OPA: take AdjointBroyden")
-        if opa is not None and opa < 1:
-            raise UserError(f"opa={opa}: take a number of steps, 1 or more")
+        check_parts(cell, solver, inverse, opa)
+        check_tolerance("tol", tol)
+        check_tolerance("adjoint_tol", adjoint_tol)
         self.cell, self.solver, self.inverse = cell, solver, inverse
-        self.tol, self.adjoint_tol, self.opa = tol, adjoint_tol, opa
+        self.tol, self.adjoint_tol, self.opa, self.warn = tol, adjoint_tol, opa, warn
+        self._advice = advice.Advice(f"DEQ({type(cell).__name__})")
 
-    def forward(
-        self, z0: State, *inputs: Tensor, loss: Callable[[Tensor | list[Tensor]], Tensor] | None = None
+    def forward(self, z0: State, *inputs: Any, loss: Loss | None = None, **named: Any) -> Tensor | list[Tensor]:
+        """f(z*), in the structure of z0.
+
+        `loss(z)`, a scalar, is what `opa` is to be aware of; an input of that name is passed by
+        its position.
+        """
+        if torch.compiler.is_compiling():
+            # It would follow the solver's loop, and compile it anew for every number of steps.
+            run: Callable[..., Tensor | list[Tensor]] = torch.compiler.disable(self._forward)
+            return run(z0, inputs, named, loss)
+        return self._forward(z0, inputs, named, loss)
+
+    def _forward(
+        self, z0: State, inputs: tuple[Any, ...], named: dict[str, Any], loss: Loss | None
     ) -> Tensor | list[Tensor]:
-        """f(z*), in the structure of z0; `loss(z)`, a scalar, is what `opa` is to be aware of."""
-        packing = Packing.of(z0)
-        start = packing.pack(z0).detach()
-        lifted = packing.lift(self.cell, *inputs)
-        cell_precision, full_precision = _precisions(start.device.type)
-
-        def f(z: Tensor) -> Tensor:
-            with cell_precision():
-                return lifted(z)
-
+        check_surroundings(self.solver)
         training = torch.is_grad_enabled()
         if training and self.inverse is None:
             raise UserError("a DEQ layer without an inverse method gives no gradient: call it under torch.no_grad()")
-        awareness = self._awareness(packing, loss) if training else None
-        tol = self.tol * math.sqrt(start.shape[-1])
-        with torch.no_grad(), parametrize.cached(), full_precision():
-            self._fill_cache()
-            solution = self.solver(lambda z: z - f(z), start, tol, awareness=awareness)
-        z = solution.z
-        estimate = solution.inverse if getattr(self.inverse, "uses_forward_inverse", False) else None
-        counts = solution.n_steps, solution.n_evals, solution.status
-        self.last = Report(solution.residual / _norm(z), solution.converged, *counts)
-        del solution  # and with it an estimate that is not used, before f is recorded
+        packing = Packing.of(z0)
+        start = packing.pack(z0).detach()
+        f = in_present_precision(packing.lift(self.cell, *inputs, **named), start.device.type)
+        if self.warn:
+            advice.on_cell(self.cell, self._advice)
+        z, estimate = self._solve(f, start, self._awareness(packing, loss) if training else None)
+        del start  # before f is recorded
         if not training:
-            return packing.unpack(f(z))
-        assert self.inverse is not None
+            image = f(z)
+            self._judge(z, image)
+            return packing.unpack(image)
         at = Linearisation(f, z)
-        backward = _Backward(self.inverse, self.adjoint_tol, at, estimate, self.last)
-        return packing.unpack(_Implicit.apply(at.image, backward))  # type: ignore[no-untyped-call]
+        self._judge(z, at.image.detach())
+        if not self._has_gradient(at):
+            return packing.unpack(at.image.detach())
+        assert self.inverse is not None
+        backward = Backward(self.inverse, self.adjoint_tol, at, estimate, self.last, self._missed_backward)
+        state = packing.unpack(Implicit.apply(at.give_image(), backward))  # type: ignore[no-untyped-call]
+        # Copies, which may be changed in place: f may have saved f(z*) for its own gradient.
+        return state.clone() if isinstance(state, Tensor) else [t.clone() for t in state]
+
+    def _solve(
+        self, f: Callable[[Tensor], Tensor], start: Tensor, awareness: Awareness | None
+    ) -> tuple[Tensor, LinearInverse | None]:
+        """z* (batch, d), and the solver's estimate, freed here where `inverse` has no use for it."""
+        if start.numel() == 0:  # of an empty batch every z is a solution
+            solution = _nothing_to_solve(start)
+        else:
+            with torch.no_grad(), parametrize.cached(), full_precision(start.device.type):
+                self._fill_cache()
+                tol = self.tol * math.sqrt(start.shape[-1])
+                solution = self.solver(lambda z: z - f(z), start, tol, awareness=awareness)
+        self.last = Report.of(solution)
+        return solution.z, solution.inverse if getattr(self.inverse, "uses_forward_inverse", False) else None
 
     def _fill_cache(self) -> None:
-        """Parametrised weights with a graph: a cache that the caller has opened goes on to the recorded evaluation."""
+        """Parametrised weights, once per solve and with a graph.
+
+        A caller's own cache serves the recorded evaluation too, where a weight without a graph
+        would lose its gradient.
+        """
         with torch.enable_grad():
             for module in self.cell.modules():
                 if parametrize.is_parametrized(module):
                     for name in cast(nn.ModuleDict, module.parametrizations):
                         getattr(module, name)
 
-    def _awareness(self, packing: Packing, loss: Callable[[Tensor | list[Tensor]], Tensor] | None) -> Awareness | None:
+    def _awareness(self, packing: Packing, loss: Loss | None) -> Awareness | None:
         if self.opa is None:
             return None
         if loss is None:
             raise UserError("a DEQ layer with opa needs to be called with the loss as a function of z: loss=…")
         return Awareness(packing.gradient(loss), self.opa)
 
+    def _has_gradient(self, at: Linearisation) -> bool:
+        """Whether anything but z takes a gradient: a frozen cell is spared its backward solve."""
+        on_z, on_more = at.depends()
+        if not on_z:
+            raise UserError(f"the cell {type(self.cell).__name__} does not use its state z, or detaches it")
+        # Parameters are asked too: a checkpointed cell hides its own from the graph.
+        return on_more or any(parameter.requires_grad for parameter in self.cell.parameters())
 
-def _precisions(device: str) -> tuple[Callable[[], torch.autocast], Callable[[], torch.autocast]]:
-    """For the cell, the autocast that is on; for the solver, whose inner products need it, full precision.
+    def _judge(self, z: Tensor, image: Tensor) -> None:
+        """Warns where the forward solve missed its tolerance."""
+        report = self.last
+        if self.warn and self.tol > 0 and report.status is not Status.CONVERGED:
+            self._advice.give(
+                "forward solve",
+                advice.ConvergenceWarning,
+                lambda: advice.of_forward_solve(report, self.tol, type(self.solver).__name__, z, image),
+            )
 
-    Without autocast's cache of weights: those cast without a graph, in the solver, would lose the gradient later.
-    """
-    on, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    return (
-        lambda: torch.autocast(device, dtype=dtype, enabled=on, cache_enabled=False),
-        lambda: torch.autocast(device, dtype=dtype, enabled=False),
-    )
-
-
-def _norm(v: Tensor) -> Tensor:
-    """|v| of each sample, not less than the smallest normal number: a divisor."""
-    norm: Tensor = v.norm(dim=-1)
-    return norm.clamp_min(torch.finfo(v.dtype).tiny)
-
-
-@dataclass(frozen=True, eq=False)
-class _Backward:
-    """From r = ∇L(z*) to u, with f recorded at z* and the forward solver's `estimate`."""
-
-    inverse: InverseMethod
-    tol: float
-    at: Linearisation
-    estimate: LinearInverse | None
-    report: Report
-    hooks: list[RemovableHandle] = field(default_factory=list)  # that of the latest pass
-
-    def __call__(self, r: Tensor) -> Tensor:
-        with _precisions(r.device.type)[1]():
-            adjoint = self.inverse(AdjointSystem(lambda v: v - self.at.vjp(v), r, self.tol, self.estimate))
-        u, report = adjoint.u, self.report
-        report.products, report.fell_back = adjoint.n_products, adjoint.fell_back
-
-        def measure(z: Tensor) -> None:
-            """Once u has passed through f, z.grad is (∂f/∂z)ᵀu."""
-            assert z.grad is not None
-            report.backward_residual = (u - z.grad - r).norm(dim=-1) / _norm(r)
-            z.grad = None
-
-        if self.hooks:
-            self.hooks.pop().remove()
-        self.hooks.append(self.at.z.register_post_accumulate_grad_hook(measure))
-        return u
+    def _missed_backward(self, adjoint: Adjoint, residual: Callable[[], Tensor]) -> None:
+        """Warns of a backward solve that missed its tolerance."""
+        if self.warn and self.adjoint_tol > 0:
+            self._advice.give(
+                "backward solve",
+                advice.ConvergenceWarning,
+                lambda: advice.of_backward_solve(adjoint, residual(), self.adjoint_tol, repr(self.inverse)),
+            )
 
 
-class _Implicit(torch.autograd.Function):
-    """The identity, whose gradient is u in place of r."""
-
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, backward: _Backward) -> Tensor:
-        ctx.through = backward
-        return image.view_as(image)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, r: Tensor) -> tuple[Tensor, None]:
-        return ctx.through(r), None
+def _nothing_to_solve(z: Tensor) -> Solution:
+    residual = z.new_zeros(len(z))
+    converged = torch.ones_like(residual, dtype=torch.bool)
+    return Solution(z, None, residual, 0, 0, Status.CONVERGED, converged, ~converged)

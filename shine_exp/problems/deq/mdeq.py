@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from shine_exp.problems.deq.cell import MultiscaleCell
 from shine_exp.problems.deq.head import ClassificationHead, injection
 from shine_exp.problems.deq.layer import DEQ
-from shine_exp.problems.deq.packing import State
+from shine_exp.problems.deq.state import State
 from shine_exp.problems.deq.unroll import unroll
 
 

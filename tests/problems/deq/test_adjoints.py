@@ -20,6 +20,7 @@ from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.types import InverseMethod, Status
 
+pytestmark = pytest.mark.filterwarnings("ignore::shine_exp.problems.deq.ConvergenceWarning")
 seeds = st.integers(0, 10_000)
 EXACT = {"tol": 1e-12, "adjoint_tol": 1e-12}
 

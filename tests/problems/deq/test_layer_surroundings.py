@@ -18,6 +18,7 @@ from shine_exp.problems.deq import DEQ
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.broyden import Broyden
 
+pytestmark = pytest.mark.filterwarnings("ignore::shine_exp.problems.deq.ConvergenceWarning")
 FULL = Full(factor=1.0, max_steps=200)
 SOLVERS = [Broyden(100), AdjointBroyden(100)]
 

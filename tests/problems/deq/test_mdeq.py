@@ -16,7 +16,10 @@ from shine_exp.problems.deq.mdeq import MDEQ, Architecture
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.broyden import Broyden
 
-pytestmark = pytest.mark.usefixtures("without_onednn")
+pytestmark = [
+    pytest.mark.usefixtures("without_onednn"),
+    pytest.mark.filterwarnings("ignore::shine_exp.problems.deq.ConvergenceWarning"),
+]
 
 
 def network(
