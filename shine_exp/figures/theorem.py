@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from shine_exp.figures.aggregate import Curve, quantiles
 from shine_exp.figures.drawing import Drawing, how_to_make
 from shine_exp.figures.read import THEOREM
 from shine_exp.figures.runs import by_setting, is_finished, seeds_of
@@ -41,12 +42,18 @@ def draw_theorem(runs: Sequence[Run]) -> Drawing:
 def _draw_panel(ax: "Axes", frame: pd.DataFrame, column: str) -> None:
     medians: list[float] = []
     for estimate, style in styles(list(dict.fromkeys(frame["estimate"]))).items():
-        part = frame[(frame["estimate"] == estimate) & np.isfinite(frame[column])]
-        low, median, high = (part.groupby("tol")[column].quantile(q) for q in (0.25, 0.5, 0.75))
-        ax.plot(median.index, median, label=style.name, **style.line)
-        ax.fill_between(median.index, low, high, color=style.color, alpha=0.15, linewidth=0)
-        medians += median.tolist()
+        curve = _curve(frame[frame["estimate"] == estimate], column)
+        ax.plot(curve.x, curve.median, label=style.name, **style.line)
+        ax.fill_between(curve.x, curve.low, curve.top, color=style.color, alpha=0.15, linewidth=0)
+        medians += curve.median.tolist()
     ax.set(xscale="log", xlabel="inner tolerance ‖∇G‖")
     ax.invert_xaxis()
     limit_log_y(ax, medians, decades=12)
     ax.minorticks_off()
+
+
+def _curve(part: pd.DataFrame, column: str) -> Curve:
+    """Quantiles over seeds at each tolerance; what is not a finite number counts as infinite."""
+    at = {tol: np.where(np.isfinite(values), values, np.inf) for tol, values in part.groupby("tol")[column]}
+    low, median, high = np.array([quantiles(values, (0.25, 0.5, 0.75)) for values in at.values()]).reshape(-1, 3).T
+    return Curve(np.array(list(at)), median, low, high)
