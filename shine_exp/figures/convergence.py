@@ -23,7 +23,16 @@ from shine_exp.figures.runs import (
     seeds_of,
     setting,
 )
-from shine_exp.figures.style import data_name, draw_curve, legend_for_all, limit_log_y, new_figure, panel_title, styles
+from shine_exp.figures.style import (
+    data_name,
+    draw_curve,
+    legend_for_all,
+    limit_log_y,
+    log_x,
+    new_figure,
+    panel_title,
+    styles,
+)
 from shine_exp.trace import Run
 
 if TYPE_CHECKING:
@@ -101,7 +110,8 @@ def trace_of(run: Run, x: str, loss: str, best: float) -> Trace:
     frame = run.trace
     cost = {"time": frame["time"], "products": frame["evals"] + frame["products"], "steps": frame["step"]}[x]
     losses = frame[loss].to_numpy()
-    return cost.to_numpy(), np.abs(np.where(np.isfinite(losses), losses, np.inf) - best)
+    with np.errstate(over="ignore"):
+        return cost.to_numpy(), np.abs(np.where(np.isfinite(losses), losses, np.inf) - best)
 
 
 def _panel(comparison: Comparison, data: str, runs: Sequence[Run]) -> tuple[Panel | None, list[str]]:
@@ -147,7 +157,8 @@ def _draw_panel(ax: "Axes", panel: Panel, loss: str, x: str, band: tuple[float, 
         curve = aggregate(traces, band, log=x != "steps")
         draw_curve(ax, curve, style, _name(style.name, runs, seeds, panel.unfinished), index)
         medians += curve.median.tolist()
-    ax.set_xscale("linear" if x == "steps" else "log")
+    if x != "steps":
+        log_x(ax)
     limit_log_y(ax, medians)
     title = f"{panel.title} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
     ax.set(xlabel=X_LABELS[x], title=panel_title(title, width=64))

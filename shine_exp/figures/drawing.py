@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COSTS = ("time", "products", "steps")  # what a curve can be drawn against
+WIDEST = 100  # characters of a cell in the terminal
 LONGEST_NAME = 200  # bytes; file systems take 255, and the temporary name is longer
 
 
@@ -25,9 +26,10 @@ class Table:
     data: "pd.DataFrame"
 
     def aligned(self) -> str:
-        """Aligned columns for the terminal."""
-        widths = [max(map(len, column)) for column in zip(*self.lines, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in self.lines)
+        """Aligned columns for the terminal; a cell that is too long for one is cut."""
+        lines = [[cell if len(cell) <= WIDEST else cell[: WIDEST - 1] + "…" for cell in line] for line in self.lines]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
     def markdown(self) -> str:
         """The lines as a Markdown table, and the note below it."""

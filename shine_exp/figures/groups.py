@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shine_exp.figures.aggregate import BEYOND
 from shine_exp.figures.drawing import Drawing, how_to_make
 from shine_exp.figures.provenance import unsolved
 from shine_exp.figures.runs import is_finished, place, place_title, seeds_of
-from shine_exp.figures.style import legend_for_all, new_figure, panel_title, styles
+from shine_exp.figures.style import legend_for_all, log_x, new_figure, panel_title, styles
 from shine_exp.trace import Run
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def draw_groups(runs: Sequence[Run]) -> Drawing:
         title = panel_title(f"{place_title(there[0])} ({len(seeds)} seed{'s' * (len(seeds) != 1)})")
         for ax, (loss, label) in zip(row, LOSSES.items(), strict=True):
             _draw_panel(ax, compared, methods, loss)
-            ax.set(xscale="log", xlabel="hyperparameters", ylabel=label, title=title)
+            log_x(ax)
+            ax.set(xlabel="hyperparameters", ylabel=label, title=title)
     legend_for_all(figure, "median, lowest and highest of the seeds")
     return Drawing(NAME, figure)
 
@@ -71,9 +73,9 @@ def _n_groups(run: Run) -> int:
 
 
 def _ends(runs: Sequence[Run], loss: str) -> dict[int, list[float]]:
-    """The last losses of the runs with n groups, by n; one that is not finite is infinite."""
+    """The last losses of the runs with n groups, by n; one that no axis shows is infinite."""
     ends: dict[int, list[float]] = {}
     for run in sorted(runs, key=_n_groups):
         last = float(run.trace[loss].iloc[-1])
-        ends.setdefault(_n_groups(run), []).append(last if np.isfinite(last) else np.inf)
+        ends.setdefault(_n_groups(run), []).append(last if abs(last) < BEYOND else np.inf)
     return ends

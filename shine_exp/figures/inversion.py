@@ -60,7 +60,8 @@ def limit_quality(ax: "Axes", frame: pd.DataFrame) -> None:
     """Axes for the ratios and cosines of a frame, from the lowest cosine to 1 with a twentieth around it."""
     limit_log_y(ax, frame["norm_ratio"].tolist())
     plain_log(ax.yaxis)
-    low = float(np.nanmin(frame["cosine"], initial=1))
+    cosines = frame["cosine"].to_numpy()
+    low = np.min(cosines[np.isfinite(cosines)], initial=1)
     margin = max((1 - low) / 20, 1e-3)
     ax.set_xlim(low - margin, 1 + margin)
     ax.locator_params(axis="x", nbins=6)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shine_exp.figures.aggregate import Curve
+from shine_exp.figures.aggregate import BEYOND, Curve
 from shine_exp.figures.drawing import replace_file
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ DIRECTIONS: dict[str, Look] = {
     "random": ("random", "#666666", "d"),
 }
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#882255")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 DATA = {
     "20news": "20newsgroups",
@@ -100,7 +101,7 @@ def styles(labels: Sequence[str], known: Mapping[str, Look] = METHODS) -> dict[s
     bases = [label if label in known else label.split(" ")[0] for label in labels]
     chosen: dict[str, Style] = {}
     for index, (label, base) in enumerate(zip(labels, bases, strict=True)):
-        name, color, marker = known.get(base, (base, _any_color(base), "o"))
+        name, color, marker = known.get(base, _any_look(base))
         name = " " * name.startswith("_") + name  # Matplotlib hides what is called _…
         rank, variants = bases[:index].count(base), bases.count(base)
         color = _lighten(color, 0.6 * rank / max(variants - 1, 3))
@@ -119,7 +120,8 @@ def house_style() -> Iterator[None]:
     """Draw and save within it: our settings, and none of the user's own matplotlibrc."""
     from matplotlib import style
 
-    with style.context(["default", SETTINGS]):
+    with style.context(["default", SETTINGS]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a character that the font lacks, an axis without data
         yield
 
 
@@ -169,12 +171,11 @@ def legend_for_all(figure: "Figure", title: str) -> None:
 
 def legend_name(name: str) -> str:
     """A name as lines of a legend."""
-    return literal(textwrap.fill(textwrap.shorten(name, LONGEST, placeholder="…"), 64))
+    return literal(textwrap.fill(_cut(name), 64))
 
 
 def panel_title(*lines: str, width: int = 48) -> str:
-    shortened = (textwrap.shorten(line, LONGEST, placeholder="…") for line in lines)
-    return literal("\n".join(textwrap.fill(line, width) for line in shortened))
+    return literal("\n".join(textwrap.fill(_cut(line), width) for line in lines))
 
 
 def literal(text: str) -> str:
@@ -184,15 +185,22 @@ def literal(text: str) -> str:
 
 def draw_curve(ax: "Axes", curve: Curve, style: Style, name: str, rank: int) -> None:
     """A median and its band; markers are shifted by rank, so that those of equal curves can be told apart."""
-    median = curve.median if np.isfinite(curve.median).any() else np.full_like(curve.median, np.nan)
     line = style.line | {"drawstyle": "steps-post", "markevery": (0.02 * rank, 0.14)}
-    ax.plot(curve.x, median, label=name, **line)
+    drawn = slice(None if np.isfinite(curve.median).any() else 0)  # Matplotlib finds no place for markers on nothing
+    ax.plot(curve.x[drawn], curve.median[drawn], label=name, **line)
     ax.fill_between(curve.x, curve.low, curve.top, step="post", color=style.color, alpha=0.15, linewidth=0)
+
+
+def log_x(ax: "Axes") -> None:
+    """Logarithmic x, also where nothing is drawn at a positive x."""
+    if not ax.dataLim.minposx < np.inf:
+        ax.set_xlim(1, 10)
+    ax.set_xscale("log")
 
 
 def limit_log_y(ax: "Axes", values: Sequence[float], decades: float = 5) -> None:
     """Logarithmic y from the largest value down to the smallest positive one, at most so many decades below."""
-    shown = [value for value in values if 0 < value < np.inf] or [1.0]
+    shown = [value for value in values if 1 / BEYOND < value < BEYOND] or [1.0]
     ax.set_ylim(max(min(shown), max(shown) * 10.0**-decades) / 1.5, max(shown) * 1.5)
     ax.set_yscale("log", nonpositive="clip")
 
@@ -216,14 +224,18 @@ def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
 
 def _rendered(figure: "Figure", kind: str, metadata: dict[str, None]) -> bytes:
     content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as a box
-        figure.savefig(content, format=kind, metadata=metadata)
+    figure.savefig(content, format=kind, metadata=metadata)
     return content.getvalue()
 
 
-def _any_color(method: str) -> str:
-    return PALETTE[zlib.crc32(method.encode()) % len(PALETTE)]
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
+def _any_look(method: str) -> Look:
+    """The look of a method that we do not know, the same in each figure."""
+    number, color = divmod(zlib.crc32(method.encode()), len(PALETTE))
+    return method, PALETTE[color], MARKERS[number % len(MARKERS)]
 
 
 def _lighten(color: str, share: float) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from shine_exp.figures.aggregate import quantiles
 from shine_exp.figures.drawing import Drawing, Table
 from shine_exp.figures.provenance import Unsolved, data_of, unsolved
 from shine_exp.figures.runs import (
@@ -127,4 +128,5 @@ def median_range(values: np.ndarray) -> str:
         return "–"
     if np.isinf(values).all():
         return "inf"
-    return f"{np.median(values):.4g} [{np.min(values):.4g}, {np.max(values):.4g}]"
+    low, median, high = quantiles(values, (0, 0.5, 1))
+    return f"{median:.4g} [{low:.4g}, {high:.4g}]"

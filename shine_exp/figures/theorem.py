@@ -10,7 +10,7 @@ from shine_exp.figures.aggregate import Curve, quantiles
 from shine_exp.figures.drawing import Drawing, how_to_make
 from shine_exp.figures.read import THEOREM
 from shine_exp.figures.runs import by_setting, is_finished, seeds_of
-from shine_exp.figures.style import legend_for_all, limit_log_y, new_figure, panel_title, styles
+from shine_exp.figures.style import legend_for_all, limit_log_y, log_x, new_figure, panel_title, styles
 from shine_exp.trace import Run
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def _draw_panel(ax: "Axes", frame: pd.DataFrame, column: str) -> None:
         ax.plot(curve.x, curve.median, label=style.name, **style.line)
         ax.fill_between(curve.x, curve.low, curve.top, color=style.color, alpha=0.15, linewidth=0)
         medians += curve.median.tolist()
-    ax.set(xscale="log", xlabel="inner tolerance ‖∇G‖")
+    log_x(ax)
+    ax.set(xlabel="inner tolerance ‖∇G‖")
     ax.invert_xaxis()
     limit_log_y(ax, medians, decades=12)
     ax.minorticks_off()
