@@ -117,23 +117,21 @@ class Run:
     def trace(self) -> "pd.DataFrame":
         """trace.csv: numbers are floats, an empty cell NaN. Raises `UserError` where it is damaged.
 
-        A run that is not at its end may be in the middle of its last line, which then does not count.
+        That of a run that has just begun has no row. One that is not at its end may be in the middle of its last line,
+        which then does not count.
         """
         return _read_trace(self.folder, ended=self.info.get("status") in ENDED)
 
 
 def load_runs(root: Path) -> list[Run]:
-    """Every run below a folder that has a configuration, a run.json and a trace, in path order.
-
-    The trace of a run that has just begun has no row. Raises `UserError` where a run.json is damaged.
-    """
+    """Every run below a folder, in path order. Raises `UserError` where a run.json is damaged."""
     return [load_run(folder) for folder in run_folders(root)]
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The folders below `root` with a configuration, a run.json and a trace, in path order."""
+    """The folders below `root` with a run.json and a trace or a configuration beside it, in path order."""
     folders = [path.parent for path in sorted(root.rglob(INFO))]
-    return [folder for folder in folders if (folder / CONFIG).is_file() and (folder / TRACE).is_file()]
+    return [folder for folder in folders if (folder / CONFIG).is_file() or (folder / TRACE).is_file()]
 
 
 def load_run(folder: Path) -> Run:

@@ -69,16 +69,24 @@ def a_run(folder: Path, rows: int) -> None:
     (folder / "config.yaml").write_text("seed: 3\n")
 
 
-def test_load_runs_finds_whole_runs_in_path_order(tmp_path: Path) -> None:
-    for name, rows in (("b/cg/seed=0", 2), ("a/cg/seed=0", 3), ("no_trace", 1), ("no_config", 1)):
+def test_load_runs_finds_runs_in_path_order(tmp_path: Path) -> None:
+    for name, rows in (("b/cg/seed=0", 2), ("a/cg/seed=0", 3)):
         a_run(tmp_path / name, rows)
-    (tmp_path / "no_trace" / "trace.csv").unlink()
-    (tmp_path / "no_config" / "config.yaml").unlink()
+    write_json(tmp_path / "run.json", {"of": "another program"})
     runs = load_runs(tmp_path)
     assert [run.folder.relative_to(tmp_path).parts[0] for run in runs] == ["a", "b"]
     assert [len(run.trace) for run in runs] == [3, 2]
     assert runs[0].config == {"seed": 3}
     assert runs[0].label == "cg (outer.n_steps=2)"
+
+
+@pytest.mark.parametrize(("missing", "of"), [("trace.csv", "trace"), ("config.yaml", "config")])
+def test_a_file_of_a_run_that_is_gone_is_named(tmp_path: Path, missing: str, of: str) -> None:
+    a_run(tmp_path / "cg", 1)
+    (tmp_path / "cg" / missing).unlink()
+    (run,) = load_runs(tmp_path)
+    with pytest.raises(UserError, match=f"{missing} cannot be used: .*No such file"):
+        getattr(run, of)
 
 
 def test_a_run_that_has_just_begun_has_an_empty_trace(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from shine_exp.errors import UserError
 from shine_exp.figures.runs import is_finished, place
-from shine_exp.trace import INFO, TRACE, Run, damaged, load_run, run_folders
+from shine_exp.trace import CONFIG, INFO, TRACE, Run, damaged, load_run, run_folders
 
 INVERSION, THEOREM = "inversion_quality", "theorem"
 TRAIN, NETWORK_INVERSION = "train", "network_inversion"
@@ -102,7 +102,7 @@ def pretrain_steps(run: Run) -> int:
     outer = run.config.get("outer")
     steps = outer.get("pretrain_steps") if isinstance(outer, dict) else None
     if not isinstance(steps, int):
-        raise damaged(run.folder / "config.yaml", "outer.pretrain_steps is missing")
+        raise damaged(run.folder / CONFIG, "outer.pretrain_steps is missing")
     return steps
 
 

@@ -93,12 +93,14 @@ def _arrival(run: Run, best: float, share: float) -> tuple[float, float, float]:
     if not np.isfinite(best):
         return never
     near = share * abs(best)
-    within = run.trace["outer_loss"].between(best - near, best + near).to_numpy() & solved(run)
+    losses = run.trace["outer_loss"].to_numpy()
+    within = (best - near <= losses) & (losses <= best + near) & solved(run)
     begin = len(within) - np.logical_and.accumulate(within[::-1]).sum()
     if begin == len(within):
         return never
-    first = run.trace.iloc[begin]
-    return first["time"], first["evals"] + first["products"], first["test_loss"]
+    names = ("time", "evals", "products", "test_loss")
+    time, evals, products, held_out = (float(run.trace[name].iat[begin]) for name in names)
+    return time, evals + products, held_out
 
 
 def _numbers(entry: Entry) -> dict[str, object]:

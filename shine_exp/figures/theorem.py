@@ -27,7 +27,7 @@ def draw_theorem(runs: Sequence[Run]) -> Drawing:
         return Drawing(NAME, None, (f"{NAME}: no finished runs with outer={THEOREM}; {how_to_make(NAME)}",))
     figure, axes = new_figure(len(groups), 2)
     for row, (title, members) in zip(axes, groups.items(), strict=True):
-        frame = pd.concat([run.trace for run in members])
+        frame = pd.concat([run.trace.assign(seed=run.info["seed"]) for run in members])
         frame["angle"] = (1 - frame["cosine"]).clip(lower=LEAST_ANGLE)
         seeds = len(seeds_of(members))
         for ax, column, quantity in zip(
@@ -41,9 +41,12 @@ def draw_theorem(runs: Sequence[Run]) -> Drawing:
 
 def _draw_panel(ax: "Axes", frame: pd.DataFrame, column: str) -> None:
     medians: list[float] = []
+    seeds = frame["seed"].nunique()
     for estimate, style in styles(list(dict.fromkeys(frame["estimate"]))).items():
-        curve = _curve(frame[frame["estimate"] == estimate], column)
-        ax.plot(curve.x, curve.median, label=style.name, **style.line)
+        part = frame[frame["estimate"] == estimate]
+        curve, fewest = _curve(part, column), part.groupby("tol")["seed"].nunique().min()
+        name = style.name if fewest == seeds else f"{style.name} ({fewest} of {seeds} seeds at fewest)"
+        ax.plot(curve.x, curve.median, label=name, **style.line)
         ax.fill_between(curve.x, curve.low, curve.top, color=style.color, alpha=0.15, linewidth=0)
         medians += curve.median.tolist()
     log_x(ax)

@@ -65,6 +65,16 @@ def test_table_of_networks(runs: Path) -> None:
     assert row[["backward_ms_median", "backward_ms_min", "backward_ms_max"]].tolist() == [11, 10, 12]
 
 
+def test_unsolved_solves_and_data_of_networks(add_network, results: Path) -> None:
+    last = {"unsolved_inner": 640, "unsolved_backward": 3}
+    add_network("shine", 0, [dict.fromkeys(last, 0) | {"products": 5.0}, last], info={"data": {"digest": "ab" * 32}})
+    add_network("shine", 1, [{}], status="running", info={"unsolved": {"inner": 1, "backward": 0}})
+    add_network("jf", 0, [{}])
+    jf, shine = table_of(draw_network_table(load_runs(results))).lines[1:]
+    assert jf[-2:] == ("not recorded", "not recorded")
+    assert shine[-2:] == ("641 inner + 3 backward in 2 of 2 runs", "abababab, not recorded")
+
+
 def test_contractivity_is_of_runs_that_are_done_and_measured_it(runs: Path) -> None:
     table = table_of(draw_contractivity(load_runs(runs)))
     assert table.lines[1:] == (

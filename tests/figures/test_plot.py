@@ -218,6 +218,23 @@ def test_a_damaged_run_is_named_and_all_others_are_drawn(add_run, results: Path,
     assert (results / "figures" / "fig1.pdf").exists()
 
 
+@pytest.mark.slow
+def test_a_thousand_runs_of_which_one_is_damaged(add_run, results: Path, shine_plot) -> None:
+    for method in ("shine", "cg", "jf", "grid"):
+        for seed in range(250):
+            rows = [(step, step, 1 / (1 + step), 0.5 + seed / 1000) for step in range(1, 32)]
+            folder = add_run(method, seed, rows)
+    (folder / "run.json").write_text("{")
+    code, out, err = shine_plot(results, "--figure", "fig1")
+    assert (code, err.count("\n")) == (2, 1)
+    assert str(folder / "run.json") in err
+    assert [line.split()[4:7] for line in out.splitlines() if " 1 % " in line] == [
+        *([["250", "of", "250"]] * 1),
+        ["249", "of", "249"],
+        *([["250", "of", "250"]] * 2),
+    ]
+
+
 def test_a_figure_that_cannot_be_drawn_keeps_no_other_from_it(add_network, results: Path, shine_plot) -> None:
     add_network("shine", 0, [{}] * 3)
     published = results / "paper" / "fig3.csv"
