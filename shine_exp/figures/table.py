@@ -99,7 +99,7 @@ def _arrival(run: Run, best: float, share: float) -> tuple[float, float, float]:
     if begin == len(within):
         return never
     names = ("time", "evals", "products", "test_loss")
-    time, evals, products, held_out = (float(run.trace[name].iat[begin]) for name in names)
+    time, evals, products, held_out = (run.trace[name].to_numpy()[begin] for name in names)
     return time, evals + products, held_out
 
 
