@@ -69,16 +69,24 @@ def a_run(folder: Path, rows: int) -> None:
     (folder / "config.yaml").write_text("seed: 3\n")
 
 
-def test_load_runs_finds_whole_runs_in_path_order(tmp_path: Path) -> None:
-    for name, rows in (("b/cg/seed=0", 2), ("a/cg/seed=0", 3), ("no_trace", 1), ("no_config", 1)):
+def test_load_runs_finds_runs_in_path_order(tmp_path: Path) -> None:
+    for name, rows in (("b/cg/seed=0", 2), ("a/cg/seed=0", 3)):
         a_run(tmp_path / name, rows)
-    (tmp_path / "no_trace" / "trace.csv").unlink()
-    (tmp_path / "no_config" / "config.yaml").unlink()
+    write_json(tmp_path / "run.json", {"of": "another program"})
     runs = load_runs(tmp_path)
     assert [run.folder.relative_to(tmp_path).parts[0] for run in runs] == ["a", "b"]
     assert [len(run.trace) for run in runs] == [3, 2]
     assert runs[0].config == {"seed": 3}
     assert runs[0].label == "cg (outer.n_steps=2)"
+
+
+@pytest.mark.parametrize(("missing", "of"), [("trace.csv", "trace"), ("config.yaml", "config")])
+def test_a_file_of_a_run_that_is_gone_is_named(tmp_path: Path, missing: str, of: str) -> None:
+    a_run(tmp_path / "cg", 1)
+    (tmp_path / "cg" / missing).unlink()
+    (run,) = load_runs(tmp_path)
+    with pytest.raises(UserError, match=f"{missing} cannot be used: .*No such file"):
+        getattr(run, of)
 
 
 def test_a_run_that_has_just_begun_has_an_empty_trace(tmp_path: Path) -> None:
@@ -88,6 +96,65 @@ def test_a_run_that_has_just_begun_has_an_empty_trace(tmp_path: Path) -> None:
     assert run.trace.dtypes.eq("float64").all()
 
 
+def read_everything(root: Path) -> None:
+    for run in load_runs(root):
+        assert run.config
+        assert len(run.trace)
+
+
+def test_the_larger_files_are_read_when_asked_for_and_once(tmp_path: Path) -> None:
+    a_run(tmp_path / "cg", 2)
+    (run,) = load_runs(tmp_path)
+    (tmp_path / "cg" / "config.yaml").write_text("seed: 4\n")
+    assert run.config == {"seed": 4}
+    trace = run.trace
+    (tmp_path / "cg" / "trace.csv").unlink()
+    assert run.trace is trace
+
+
+def test_a_trace_has_floats_and_texts(tmp_path: Path) -> None:
+    a_run(tmp_path / "cg", 0)
+    (tmp_path / "cg" / "trace.csv").write_bytes(b'step,name,alpha\r\n0,"a, b",\r\n1,nan,-inf\r\n')
+    (run,) = load_runs(tmp_path)
+    assert run.trace["name"].tolist() == ["a, b", "nan"]
+    assert run.trace["step"].dtype == run.trace["alpha"].dtype == "float64"
+    assert run.trace["alpha"].isna().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_a_line_that_is_being_written_does_not_count_unless_the_run_has_ended(tmp_path: Path, cut: int) -> None:
+    a_run(tmp_path / "cg", 3)
+    path = tmp_path / "cg" / "trace.csv"
+    path.write_bytes(path.read_bytes()[:-cut])
+    for status in ("done", "diverged", "running", "interrupted", "failed"):
+        info = {"status": status, "choices": {"method": "cg"}, "differs": {}}
+        write_json(tmp_path / "cg" / "run.json", info)
+        (run,) = load_runs(tmp_path)
+        if status in ("done", "diverged"):
+            with pytest.raises(UserError, match=r"trace\.csv cannot be used: its last line is cut"):
+                len(run.trace)
+        else:
+            assert run.trace["step"].tolist() == [0, 1]
+
+
+def test_texts_of_run_json_fit_in_a_line(tmp_path: Path) -> None:
+    a_run(tmp_path / "cg", 1)
+    info = {"status": "done", "choices": {"method": "a\nb"}, "differs": {"k\u202e": "\ud800é²", "m": ["\t", 3]}}
+    write_json(tmp_path / "cg" / "run.json", info)
+    (run,) = load_runs(tmp_path)
+    assert run.label == r"a\nb (k\u202e=\ud800é², m=['\\t', 3])"
+    assert run.label.isprintable()
+    assert read_info(tmp_path / "cg") == info
+
+
+def test_a_run_json_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    a_run(tmp_path / "cg", 1)
+    for depth in (500, 100_000):
+        (tmp_path / "cg" / "run.json").write_text('{"a": ' * depth + "1" + "}" * depth)
+        with pytest.raises(UserError, match=r"run\.json cannot be used"):
+            load_runs(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "trace.csv"])
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00\x81garbled", b'{[\n"', b""], ids=["binary", "syntax", "empty"])
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
@@ -95,7 +162,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> N
     path = tmp_path / "cg" / name
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
-        load_runs(tmp_path)
+        read_everything(tmp_path)
     assert str(error.value).startswith(f"{path} cannot be used: ")
     assert "\n" not in str(error.value)
 
@@ -105,7 +172,7 @@ def test_a_file_that_is_a_list(tmp_path: Path, name: str) -> None:
     a_run(tmp_path / "cg", 2)
     (tmp_path / "cg" / name).write_text("[1]")
     with pytest.raises(UserError, match=f"{name} cannot be used: it is not a table of names and values"):
-        load_runs(tmp_path)
+        read_everything(tmp_path)
 
 
 def test_json_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from shine_exp.errors import UserError
 from shine_exp.figures.drawing import Drawing, how_to_make
 from shine_exp.figures.networks import OF_METHOD, Network, by_network, configured, finished_training, outcomes
-from shine_exp.figures.style import METHODS, legend_for_all, new_figure, panel_title, plain_log, styles
+from shine_exp.figures.style import METHODS, legend_for_all, literal, log_x, new_figure, panel_title, plain_log, styles
 from shine_exp.trace import Run
 
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ def _draw_panel(ax: "Axes", panel: Panel) -> None:
         for at in zip(part["steps"], part["backward_ms"], part["accuracy"], strict=True):
             _number(ax, *at, series, style.color)
     ax.margins(0.08, 0.15)
-    ax.set(xscale="log", xlabel=panel.xlabel, title=panel_title(panel.title))
+    log_x(ax)
+    ax.set(xlabel=literal(panel.xlabel), title=panel_title(panel.title))
     plain_log(ax.xaxis)
 
 
@@ -171,8 +172,8 @@ def _number(ax: "Axes", steps: str, ms: float, accuracy: float, series: str, col
 
     side = "right" if OFFSETS[series][0] < 0 else "left"
     rim = [withStroke(linewidth=2.5, foreground="white")]
-    text = ax.annotate(steps, (ms, accuracy), OFFSETS[series], textcoords="offset points", ha=side, color=color)
-    text.set(fontsize=10, path_effects=rim, zorder=4)
+    text = ax.annotate(literal(steps), (ms, accuracy), OFFSETS[series], textcoords="offset points")
+    text.set(ha=side, color=color, fontsize=10, path_effects=rim, zorder=4)
 
 
 def _mark_regions(ax: "Axes", points: pd.DataFrame) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from shine_exp.figures.aggregate import Trace, aggregate
 from shine_exp.figures.drawing import Drawing, how_to_make
+from shine_exp.figures.provenance import unsolved
 from shine_exp.figures.runs import (
     best_end_per_seed,
     best_per_seed,
@@ -18,10 +19,20 @@ from shine_exp.figures.runs import (
     count,
     is_finished,
     place,
+    place_title,
     seeds_of,
     setting,
 )
-from shine_exp.figures.style import PROBLEMS, data_name, legend_for_all, limit_log_y, new_figure, styles
+from shine_exp.figures.style import (
+    data_name,
+    draw_curve,
+    legend_for_all,
+    limit_log_y,
+    log_x,
+    new_figure,
+    panel_title,
+    styles,
+)
 from shine_exp.trace import Run
 
 if TYPE_CHECKING:
@@ -84,17 +95,23 @@ def draw_comparison(comparison: Comparison, runs: Sequence[Run], x: str) -> Draw
 
 def draw_curves(where: str, runs: Sequence[Run], x: str) -> Drawing:
     """Every method and variant at one place, unfinished runs too, so that a sweep can be watched."""
-    there = [run for run in runs if place(run) == where]
-    choices = there[0].info["choices"]
-    title = f"{PROBLEMS.get(choices['problem'], choices['problem'])}, {data_name(choices['data'])}"
-    return _draw(f"curves-{where}", [Panel(title, by_label(there), there, unfinished=True)], [], x, (0.1, 0.9))
+    name = f"curves-{where}"
+    there = [run for run in runs if place(run) == where and len(run.trace)]
+    if not there:
+        return Drawing(name, None, (f"{name}: no run has a row yet",))
+    panel = Panel(place_title(there[0]), by_label(there), there, unfinished=True)
+    return _draw(name, [panel], [], x, (0.1, 0.9))
 
 
 def trace_of(run: Run, x: str, loss: str, best: float) -> Trace:
-    """Cost and distance from the best at each step where the loss is finite."""
-    frame = run.trace[np.isfinite(run.trace[loss])]
+    """Cost and distance from the best at each step, infinite where the loss is not finite; none without a best."""
+    if not np.isfinite(best):
+        return np.empty(0), np.empty(0)
+    frame = run.trace
     cost = {"time": frame["time"], "products": frame["evals"] + frame["products"], "steps": frame["step"]}[x]
-    return cost.to_numpy(float), np.abs(frame[loss].to_numpy(float) - best)
+    losses = frame[loss].to_numpy()
+    with np.errstate(over="ignore"):
+        return cost.to_numpy(), np.abs(np.where(np.isfinite(losses), losses, np.inf) - best)
 
 
 def _panel(comparison: Comparison, data: str, runs: Sequence[Run]) -> tuple[Panel | None, list[str]]:
@@ -138,11 +155,19 @@ def _draw_panel(ax: "Axes", panel: Panel, loss: str, x: str, band: tuple[float, 
         drawn = [run for run in runs if panel.unfinished or is_finished(run)]
         traces = [trace_of(run, x, loss, best[setting(run), run.info["seed"]]) for run in drawn]
         curve = aggregate(traces, band, log=x != "steps")
-        counts = count(runs, seeds_of(runs) if panel.unfinished else seeds)
-        name = style.name if counts.done == len(seeds) else f"{style.name} ({counts})"
-        ax.plot(curve.x, curve.median, drawstyle="steps-post", markevery=(0.02 * index, 0.14), label=name, **style.line)
-        ax.fill_between(curve.x, curve.low, curve.high, step="post", color=style.color, alpha=0.15, linewidth=0)
+        draw_curve(ax, curve, style, _name(style.name, runs, seeds, panel.unfinished), index)
         medians += curve.median.tolist()
-    ax.set_xscale("linear" if x == "steps" else "log")
+    if x != "steps":
+        log_x(ax)
     limit_log_y(ax, medians)
-    ax.set(xlabel=X_LABELS[x], title=f"{panel.title} ({len(seeds)} seed{'s' * (len(seeds) > 1)})")
+    title = f"{panel.title} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
+    ax.set(xlabel=X_LABELS[x], title=panel_title(title, width=64))
+
+
+def _name(name: str, runs: Sequence[Run], seeds: set[int], unfinished: bool) -> str:
+    """A method in the legend, with what keeps its curve from being that of all seeds, solved."""
+    counts, missed = count(runs, seeds_of(runs) if unfinished else seeds), unsolved(runs)
+    parts = [str(counts)] if counts.done != len(seeds) else []
+    if missed.runs:
+        parts.append(f"unsolved: {missed}")
+    return f"{name} ({'; '.join(parts)})" if parts else name

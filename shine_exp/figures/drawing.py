@@ -1,5 +1,9 @@
-"""What a figure's module returns."""
+"""What a figure's module returns, and the files that it becomes."""
 
+import os
+import re
+import secrets
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+COSTS = ("time", "products", "steps")  # what a curve can be drawn against
+WIDEST = 100  # characters of a cell in the terminal
+LONGEST_NAME = 200  # bytes; file systems take 255, and the temporary name is longer
 
 
 @dataclass(frozen=True)
@@ -18,22 +26,24 @@ class Table:
     data: "pd.DataFrame"
 
     def aligned(self) -> str:
-        """Aligned columns for the terminal."""
-        widths = [max(map(len, column)) for column in zip(*self.lines, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in self.lines)
+        """Aligned columns for the terminal; a cell that is too long for one is cut."""
+        lines = [[cell if len(cell) <= WIDEST else cell[: WIDEST - 1] + "…" for cell in line] for line in self.lines]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
     def markdown(self) -> str:
         """The lines as a Markdown table, and the note below it."""
         ruled = [self.lines[0], tuple("---" for _ in self.lines[0]), *self.lines[1:]]
-        rows = ("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in ruled)
+        rows = ("| " + " | ".join(map(_markdown, line)) + " |" for line in ruled)
         return "\n".join([*rows, "", self.note, ""])
 
     def save(self, folder: Path, name: str) -> list[Path]:
         """Write the numbers as name.csv and the table as name.md."""
-        csv, md = folder / f"{name}.csv", folder / f"{name}.md"
-        self.data.to_csv(csv, index=False, float_format="%.6g", lineterminator="\n")
-        md.write_text(self.markdown())
-        return [csv, md]
+        csv = self.data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        return [
+            replace_file(folder, f"{name}.csv", csv.encode()),
+            replace_file(folder, f"{name}.md", self.markdown().encode()),
+        ]
 
 
 @dataclass(frozen=True)
@@ -48,3 +58,34 @@ class Drawing:
 
 def how_to_make(name: str) -> str:
     return f"make them with: shine-run -m experiment={name.replace('-', '_')}"
+
+
+def replace_file(folder: Path, name: str, content: bytes) -> Path:
+    """Write a file in one step: who reads or interrupts finds the old one or the new one, never a part."""
+    path = folder / _file_name(name)
+    temporary = folder / f".{path.name}.{secrets.token_hex(8)}.tmp"
+    # Exclusive: a link that stands under this name is an error, not followed.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _file_name(name: str) -> str:
+    """A name that a folder takes: a place may be called anything."""
+    name = name.replace("%", "%25").replace("/", "%2F")
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    stem, _, suffix = name.rpartition(".")
+    short = stem.encode()[: LONGEST_NAME - 20].decode(errors="ignore")
+    return f"{short}-{zlib.crc32(stem.encode()):08x}.{suffix}"
+
+
+def _markdown(cell: str) -> str:
+    """A cell as it is: no character is a mark."""
+    return re.sub(r"([\\|`*<$~]|(?<!\w)_|_(?!\w))", r"\\\1", cell)

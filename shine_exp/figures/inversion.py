@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from shine_exp.figures.drawing import Drawing, how_to_make
@@ -46,7 +47,9 @@ def draw_inversion(runs: Sequence[Run]) -> Drawing:
 
 
 def draw_cloud(ax: "Axes", part: pd.DataFrame, style: Style, name: str) -> None:
-    """The samples of one estimate and direction, and in the legend, under `name`, their medians."""
+    """The samples of one estimate and direction, and in the legend, under `name`, the medians of those that have b."""
+    without = int(part["cosine"].isna().sum())
+    name = f"{name} ({without} of {len(part)} without b)" if without else name
     cosine, ratio = part["cosine"].median(), part["norm_ratio"].median()
     ax.plot(part["cosine"], part["norm_ratio"], style.marker, color=style.color, alpha=0.3, markersize=5, mew=0)
     name = f"{name}: median cosine {cosine:.4f}, ratio {ratio:.3g}"
@@ -57,7 +60,8 @@ def limit_quality(ax: "Axes", frame: pd.DataFrame) -> None:
     """Axes for the ratios and cosines of a frame, from the lowest cosine to 1 with a twentieth around it."""
     limit_log_y(ax, frame["norm_ratio"].tolist())
     plain_log(ax.yaxis)
-    low = float(frame["cosine"].min())
+    cosines = frame["cosine"].to_numpy()
+    low = np.min(cosines[np.isfinite(cosines)], initial=1)
     margin = max((1 - low) / 20, 1e-3)
     ax.set_xlim(low - margin, 1 + margin)
     ax.locator_params(axis="x", nbins=6)

@@ -9,7 +9,16 @@ from shine_exp.figures.aggregate import Trace, aggregate
 from shine_exp.figures.drawing import Drawing
 from shine_exp.figures.networks import Network, by_network
 from shine_exp.figures.runs import count, place, seeds_of
-from shine_exp.figures.style import Style, legend_for_all, limit_log_y, new_figure, panel_title, plain_log, styles
+from shine_exp.figures.style import (
+    Style,
+    draw_curve,
+    legend_for_all,
+    limit_log_y,
+    new_figure,
+    panel_title,
+    plain_log,
+    styles,
+)
 from shine_exp.trace import Run
 
 if TYPE_CHECKING:
@@ -28,6 +37,8 @@ def draw_network_curves(where: str, runs: Sequence[Run], x: str) -> Drawing:
         note = f"{name}: not drawn against {x}: a training run has only means per step; take --x time or --x steps"
         return Drawing(f"{name}-{x}", None, (note,))
     networks = by_network(run for run in runs if place(run) == where and len(run.trace))
+    if not networks:
+        return Drawing(name, None, (f"{name}: no run has a row yet",))
     looks = styles(sorted({label for network in networks for label in network.runs}))
     figure, axes = new_figure(len(networks), len(QUANTITIES))
     for row, network in zip(axes, networks, strict=True):
@@ -42,10 +53,13 @@ def draw_network_curves(where: str, runs: Sequence[Run], x: str) -> Drawing:
 
 
 def trace_of(run: Run, column: str, x: str) -> Trace:
-    """Cost and a measured quantity, accuracy in percent, after each epoch where it is finite."""
-    frame = run.trace[np.isfinite(run.trace[column])]
-    values = frame[column].to_numpy(float)
-    return frame[COSTS[x]].to_numpy(float), 100 * values if column == "accuracy" else values
+    """Cost and a measured quantity after each epoch: accuracy in percent, a loss infinite where it is not finite."""
+    frame = run.trace
+    cost, values = frame[COSTS[x]].to_numpy(), frame[column].to_numpy()
+    known = np.isfinite(values)
+    if column == "accuracy":
+        return cost[known], 100 * values[known]
+    return cost, np.where(known, values, np.inf)
 
 
 def _draw_panel(ax: "Axes", network: Network, looks: Mapping[str, Style], column: str, x: str) -> list[float]:
@@ -57,7 +71,6 @@ def _draw_panel(ax: "Axes", network: Network, looks: Mapping[str, Style], column
         curve = aggregate([trace_of(run, column, x) for run in runs], BAND, log=False)
         counts = count(runs, seeds_of(runs))
         name = style.name if counts.done == len(seeds) else f"{style.name} ({counts})"
-        ax.plot(curve.x, curve.median, drawstyle="steps-post", markevery=(0.02 * index, 0.14), label=name, **style.line)
-        ax.fill_between(curve.x, curve.low, curve.high, step="post", color=style.color, alpha=0.15, linewidth=0)
+        draw_curve(ax, curve, style, name, index)
         medians += curve.median.tolist()
     return medians

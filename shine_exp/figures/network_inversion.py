@@ -52,7 +52,4 @@ def draw_network_inversion(runs: Sequence[Run]) -> Drawing:
 
 def _draw_panel(ax: "Axes", frame: pd.DataFrame, estimates: dict[str, Style]) -> None:
     for estimate, style in estimates.items():
-        part = frame[frame["estimate"] == estimate]
-        unsolved = int(part["cosine"].isna().sum())
-        name = f"{style.name} ({unsolved} of {len(part)} without b)" if unsolved else style.name
-        draw_cloud(ax, part, style, name)
+        draw_cloud(ax, frame[frame["estimate"] == estimate], style, style.name)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from shine_exp.figures.read import TRAIN
-from shine_exp.figures.runs import is_finished, natural, place, refuse_twins
+from shine_exp.figures.read import TRAIN, pretrain_steps
+from shine_exp.figures.runs import is_finished, natural, place
 from shine_exp.figures.style import PROBLEMS, data_name
 from shine_exp.trace import CONFIG, Run, damaged
 
@@ -35,19 +35,14 @@ def is_training(run: Run) -> bool:
 
 
 def by_network(runs: Iterable[Run]) -> list[Network]:
-    """Runs grouped by all but method, solver and seed, then by label. Raises `UserError` for a seed that is twice."""
+    """Runs grouped by all but method, solver and seed, then by label."""
     groups: dict[tuple[str, ...], dict[str, list[Run]]] = {}
     for run in runs:
         others = (f"{key}={value}" for key, value in run.info["differs"].items() if not key.startswith(OF_METHOD))
         key = (place(run), *sorted(others))
         groups.setdefault(key, {}).setdefault(method_label(run), []).append(run)
-    networks = []
-    for _, members in sorted(groups.items()):
-        for label, same in members.items():
-            refuse_twins(label, same)
-        ordered = dict(sorted(members.items(), key=natural))
-        networks.append(Network(_title(same[0]), ordered))
-    return networks
+    ordered = [dict(sorted(members.items(), key=natural)) for _, members in sorted(groups.items())]
+    return [Network(_title(next(iter(members.values()))[0]), members) for members in ordered]
 
 
 def method_label(run: Run) -> str:
@@ -83,7 +78,7 @@ def finished_training(runs: Iterable[Run]) -> list[Run]:
 def _outcome(run: Run) -> dict[str, float]:
     last = run.trace.iloc[-1]
     began = run.trace["step"].shift(fill_value=0)
-    after = run.trace[began >= configured(run, "outer.pretrain_steps")]
+    after = run.trace[began >= pretrain_steps(run)]
     row = {name: float(last[name]) for name in LAST} | {name: float(after[name].median()) for name in TYPICAL}
     return row | {"seed": run.info["seed"], "accuracy": 100 * row["accuracy"]}
 

@@ -4,25 +4,29 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from shine_exp.errors import UserError
 from shine_exp.figures.style import PROBLEMS, data_name
-from shine_exp.trace import Run
+from shine_exp.trace import ENDED, Run
 
 Setting = tuple[str, ...]
-UNFINISHED = ("running", "interrupted", "failed")
 
 
 def is_finished(run: Run) -> bool:
-    return run.info["status"] in ("done", "diverged")
+    return run.info["status"] in ENDED
 
 
 def place(run: Run) -> str:
     """The problem and the data, as in the name of the results folder: logreg-20news."""
     return f"{run.info['choices']['problem']}-{run.info['choices']['data']}"
+
+
+def place_title(run: Run) -> str:
+    """The problem and the data in words."""
+    choices = run.info["choices"]
+    return f"{PROBLEMS.get(choices['problem'], choices['problem'])}, {data_name(choices['data'])}"
 
 
 def setting(run: Run) -> Setting:
@@ -32,12 +36,10 @@ def setting(run: Run) -> Setting:
 
 
 def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs of one place, grouped by label and sorted by it. Raises `UserError` where a seed would count twice."""
+    """Runs of one place, grouped by label and sorted by it."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.label, []).append(run)
-    for label, members in groups.items():
-        refuse_twins(label, members)
     return dict(sorted(groups.items(), key=natural))
 
 
@@ -50,50 +52,63 @@ def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
     titled = {}
     for key, members in groups.items():
         shared = set.intersection(*(set(other) for other in groups if other[0] == key[0]))
-        choices = members[0].info["choices"]
-        title = f"{PROBLEMS.get(choices['problem'], choices['problem'])}, {data_name(choices['data'])}"
-        titled[", ".join([title, *(part for part in key if part not in shared)])] = members
-        refuse_twins(title, members)
+        titled[", ".join([place_title(members[0]), *(part for part in key if part not in shared)])] = members
     return titled
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How one label's runs ended, of `total` seeds; `missing` are seeds that other labels have and this one lacks."""
+    """How the runs of one label ended; `missing` are seeds that other labels have and this one never started."""
 
-    total: int
     done: int
     diverged: int
     unfinished: int
     missing: int
 
+    @property
+    def started(self) -> int:
+        return self.done + self.diverged + self.unfinished
+
     def __str__(self) -> str:
-        seeds = f"{self.total} seed{'s' * (self.total != 1)}"
+        seeds = f"{self.started} seed{'s' * (self.started != 1)}"
         rest = {"diverged": self.diverged, "unfinished": self.unfinished, "missing": self.missing}
         parts = [f"{n} {what}" for what, n in rest.items() if n]
-        return f"{self.done} of {seeds}; {', '.join(parts)}" if parts else seeds
+        ended = seeds if self.done == self.started else f"{self.done} of {seeds}"
+        return f"{ended}; {', '.join(parts)}" if parts else ended
 
 
 def count(runs: Sequence[Run], seeds: Collection[int]) -> Counts:
     """Counts for one label, `seeds` being those of a complete sweep."""
     status = Counter(run.info["status"] for run in runs)
-    missing = len(set(seeds) - seeds_of(runs))
-    return Counts(len(seeds), status["done"], status["diverged"], sum(status[name] for name in UNFINISHED), missing)
+    unfinished = len(runs) - sum(status[name] for name in ENDED)
+    return Counts(status["done"], status["diverged"], unfinished, missing=len(set(seeds) - seeds_of(runs)))
 
 
 def seeds_of(runs: Iterable[Run]) -> set[int]:
     return {run.info["seed"] for run in runs}
 
 
+def solved(run: Run) -> npt.NDArray[np.bool_]:
+    """Which rows of a search are of an inner problem that met its tolerance; all, where a trace does not say."""
+    trace = run.trace
+    if not {"inner_residual", "tol"} <= set(trace):
+        return np.ones(len(trace), dtype=bool)
+    return (trace["inner_residual"] <= trace["tol"]).to_numpy()
+
+
 def best_per_seed(runs: Iterable[Run], column: str) -> dict[tuple[Setting, int], float]:
-    """The lowest finite value of a loss that any run, finished or not, of a setting and seed passed."""
+    """The lowest finite value of a loss that any run, finished or not, of a setting and seed passed.
+
+    An inner problem that was not solved has losses of its own, so its rows do not count.
+    """
     return _lowest(runs, column, slice(None))
 
 
 def best_end_per_seed(runs: Iterable[Run], column: str) -> dict[tuple[Setting, int], float]:
     """The lowest finite loss that any run, finished or not, of a setting and seed has come to by its last row.
 
-    On its way a run can pass a lower outer loss than that of any θ*: a loosely solved θ is regularised by that too.
+    On its way a run can pass a lower outer loss than that of any θ*: a loosely solved θ is regularised by that too. For
+    the same reason an end counts only where its inner problem was solved.
     """
     return _lowest(runs, column, slice(-1, None))
 
@@ -101,9 +116,10 @@ def best_end_per_seed(runs: Iterable[Run], column: str) -> dict[tuple[Setting, i
 def _lowest(runs: Iterable[Run], column: str, rows: slice) -> dict[tuple[Setting, int], float]:
     best: dict[tuple[Setting, int], float] = {}
     for run in runs:
-        values = run.trace[column].to_numpy(float)[rows]
+        values = run.trace[column].to_numpy()[rows]
+        usable = np.isfinite(values) & solved(run)[rows]
         key = (setting(run), run.info["seed"])
-        best[key] = min(best.get(key, np.inf), np.min(values[np.isfinite(values)], initial=np.inf))
+        best[key] = min(best.get(key, np.inf), np.min(values[usable], initial=np.inf))
     return best
 
 
@@ -119,17 +135,7 @@ def unfinished_lines(runs: Iterable[Run]) -> list[str]:
     ]
 
 
-def natural(item: tuple[str, list[Run]]) -> list[tuple[float, str]]:
+def natural(item: tuple[str, object]) -> list[tuple[float, str]]:
     """Sorts numbers in a label by value: memory=5 before memory=10."""
-    parts = re.split(r"(\d+)", item[0])
-    return [(float(part), "") if part.isdigit() else (0.0, part) for part in parts]
-
-
-def refuse_twins(label: str, runs: Iterable[Run]) -> None:
-    """Raises `UserError` where two runs have the same label and seed."""
-    seen: dict[tuple[str, int], Path] = {}
-    for run in runs:
-        key = (run.label, run.info["seed"])
-        if key in seen:
-            raise UserError(f"{label} has seed {key[1]} twice: {seen[key]} and {run.folder}; move one of them away")
-        seen[key] = run.folder
+    parts = re.split(r"([0-9]+)", item[0])  # texts and numbers in turn
+    return [(float(part), "") if odd % 2 else (0.0, part) for odd, part in enumerate(parts)]

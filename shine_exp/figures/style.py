@@ -1,6 +1,8 @@
 """One look for every figure: each method its colour, marker and name; sizes; reproducible files."""
 
+import io
 import textwrap
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from shine_exp.figures.aggregate import BEYOND, Curve
+from shine_exp.figures.drawing import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,6 +66,7 @@ DIRECTIONS: dict[str, Look] = {
     "random": ("random", "#666666", "d"),
 }
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#882255")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 DATA = {
     "20news": "20newsgroups",
@@ -71,6 +77,9 @@ DATA = {
     "image_folder": "image folder",
 }
 PROBLEMS = {"logreg": "logistic regression", "nls": "non-linear least squares", "mdeq": "MDEQ"}
+
+
+LONGEST = 400  # characters of a name in a figure
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,8 @@ def styles(labels: Sequence[str], known: Mapping[str, Look] = METHODS) -> dict[s
     bases = [label if label in known else label.split(" ")[0] for label in labels]
     chosen: dict[str, Style] = {}
     for index, (label, base) in enumerate(zip(labels, bases, strict=True)):
-        name, color, marker = known.get(base, (base, _any_color(base), "o"))
+        name, color, marker = known.get(base, _any_look(base))
+        name = " " * name.startswith("_") + name  # Matplotlib hides what is called _…
         rank, variants = bases[:index].count(base), bases.count(base)
         color = _lighten(color, 0.6 * rank / max(variants - 1, 3))
         chosen[label] = Style(name + label.removeprefix(base), color, marker, DASHES[rank % len(DASHES)])
@@ -110,7 +120,8 @@ def house_style() -> Iterator[None]:
     """Draw and save within it: our settings, and none of the user's own matplotlibrc."""
     from matplotlib import style
 
-    with style.context(["default", SETTINGS]):
+    with style.context(["default", SETTINGS]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a character that the font lacks, an axis without data
         yield
 
 
@@ -132,8 +143,8 @@ def legends_below(figure: "Figure", title: str, rows: int = 1) -> None:
     tallest = 0
     for ax in figure.axes:
         handles, names = ax.get_legend_handles_labels()
-        names = [textwrap.fill(name, 64) for name in names]
-        columns = 2 if max(map(len, names)) <= 25 else 1
+        names = [legend_name(name) for name in names]
+        columns = 2 if max(map(len, names), default=0) <= 25 else 1
         lines = sum(name.count("\n") + 1 for name in names)
         tallest = max(tallest, -(-lines // columns) + 1)
         below = -0.55 - 0.2 * ax.get_xlabel().count("\n")
@@ -146,20 +157,50 @@ def legends_below(figure: "Figure", title: str, rows: int = 1) -> None:
 
 def legend_for_all(figure: "Figure", title: str) -> None:
     """One legend under all panels, where they show the same curves."""
-    handles = {name: handle for ax in figure.axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    columns = 3 if max(map(len, handles)) <= 40 else 2
+    handles = {
+        legend_name(name): handle
+        for ax in figure.axes
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    columns = 3 if max(map(len, handles), default=0) <= 40 else 2
     figure.legend(handles.values(), handles.keys(), title=title, ncols=columns, loc="outside lower center")
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + 0.22 * (len(handles) // columns + 2))
+    lines = sum(name.count("\n") + 1 for name in handles)
+    figure.set_size_inches(width, height + 0.22 * (lines // columns + 2))
 
 
-def panel_title(*lines: str) -> str:
-    return "\n".join(textwrap.fill(line, 48) for line in lines)
+def legend_name(name: str) -> str:
+    """A name as lines of a legend."""
+    return literal(textwrap.fill(_cut(name), 64))
+
+
+def panel_title(*lines: str, width: int = 48) -> str:
+    return literal("\n".join(textwrap.fill(_cut(line), width) for line in lines))
+
+
+def literal(text: str) -> str:
+    """Text as it is: between two dollar signs Matplotlib would look for a formula."""
+    return text.replace("$", r"\$")
+
+
+def draw_curve(ax: "Axes", curve: Curve, style: Style, name: str, rank: int) -> None:
+    """A median and its band; markers are shifted by rank, so that those of equal curves can be told apart."""
+    line = style.line | {"drawstyle": "steps-post", "markevery": (0.02 * rank, 0.14)}
+    drawn = slice(None if np.isfinite(curve.median).any() else 0)  # Matplotlib finds no place for markers on nothing
+    ax.plot(curve.x[drawn], curve.median[drawn], label=name, **line)
+    ax.fill_between(curve.x, curve.low, curve.top, step="post", color=style.color, alpha=0.15, linewidth=0)
+
+
+def log_x(ax: "Axes") -> None:
+    """Logarithmic x, also where nothing is drawn at a positive x."""
+    if not ax.dataLim.minposx < np.inf:
+        ax.set_xlim(1, 10)
+    ax.set_xscale("log")
 
 
 def limit_log_y(ax: "Axes", values: Sequence[float], decades: float = 5) -> None:
     """Logarithmic y from the largest value down to the smallest positive one, at most so many decades below."""
-    shown = [value for value in values if 0 < value < np.inf] or [1.0]
+    shown = [value for value in values if 1 / BEYOND < value < BEYOND] or [1.0]
     ax.set_ylim(max(min(shown), max(shown) * 10.0**-decades) / 1.5, max(shown) * 1.5)
     ax.set_yscale("log", nonpositive="clip")
 
@@ -175,15 +216,26 @@ def plain_log(axis: "Axis") -> None:
 
 def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
     """Write name.png and name.pdf: the same figure gives the same bytes, whenever and wherever it is drawn."""
-    paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
-    figure.savefig(paths[0], metadata={"Software": None})
+    png = _rendered(figure, "png", {"Software": None})
     figure.set_layout_engine("none")  # the PDF keeps the places found for the PNG: finding them is half of the work
-    figure.savefig(paths[1], metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return paths
+    pdf = _rendered(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
+    return [replace_file(folder, f"{name}.png", png), replace_file(folder, f"{name}.pdf", pdf)]
 
 
-def _any_color(method: str) -> str:
-    return PALETTE[zlib.crc32(method.encode()) % len(PALETTE)]
+def _rendered(figure: "Figure", kind: str, metadata: dict[str, None]) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, metadata=metadata)
+    return content.getvalue()
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
+def _any_look(method: str) -> Look:
+    """The look of a method that we do not know, the same in each figure."""
+    number, color = divmod(zlib.crc32(method.encode()), len(PALETTE))
+    return method, PALETTE[color], MARKERS[number % len(MARKERS)]
 
 
 def _lighten(color: str, share: float) -> str:

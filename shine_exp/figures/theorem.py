@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from shine_exp.figures.aggregate import Curve, quantiles
 from shine_exp.figures.drawing import Drawing, how_to_make
 from shine_exp.figures.read import THEOREM
 from shine_exp.figures.runs import by_setting, is_finished, seeds_of
-from shine_exp.figures.style import legend_for_all, limit_log_y, new_figure, panel_title, styles
+from shine_exp.figures.style import legend_for_all, limit_log_y, log_x, new_figure, panel_title, styles
 from shine_exp.trace import Run
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def draw_theorem(runs: Sequence[Run]) -> Drawing:
         return Drawing(NAME, None, (f"{NAME}: no finished runs with outer={THEOREM}; {how_to_make(NAME)}",))
     figure, axes = new_figure(len(groups), 2)
     for row, (title, members) in zip(axes, groups.items(), strict=True):
-        frame = pd.concat([run.trace for run in members])
+        frame = pd.concat([run.trace.assign(seed=run.info["seed"]) for run in members])
         frame["angle"] = (1 - frame["cosine"]).clip(lower=LEAST_ANGLE)
         seeds = len(seeds_of(members))
         for ax, column, quantity in zip(
@@ -40,13 +41,23 @@ def draw_theorem(runs: Sequence[Run]) -> Drawing:
 
 def _draw_panel(ax: "Axes", frame: pd.DataFrame, column: str) -> None:
     medians: list[float] = []
+    seeds = frame["seed"].nunique()
     for estimate, style in styles(list(dict.fromkeys(frame["estimate"]))).items():
-        part = frame[(frame["estimate"] == estimate) & np.isfinite(frame[column])]
-        low, median, high = (part.groupby("tol")[column].quantile(q) for q in (0.25, 0.5, 0.75))
-        ax.plot(median.index, median, label=style.name, **style.line)
-        ax.fill_between(median.index, low, high, color=style.color, alpha=0.15, linewidth=0)
-        medians += median.tolist()
-    ax.set(xscale="log", xlabel="inner tolerance ‖∇G‖")
+        part = frame[frame["estimate"] == estimate]
+        curve, fewest = _curve(part, column), part.groupby("tol")["seed"].nunique().min()
+        name = style.name if fewest == seeds else f"{style.name} ({fewest} of {seeds} seeds at fewest)"
+        ax.plot(curve.x, curve.median, label=name, **style.line)
+        ax.fill_between(curve.x, curve.low, curve.top, color=style.color, alpha=0.15, linewidth=0)
+        medians += curve.median.tolist()
+    log_x(ax)
+    ax.set(xlabel="inner tolerance ‖∇G‖")
     ax.invert_xaxis()
     limit_log_y(ax, medians, decades=12)
     ax.minorticks_off()
+
+
+def _curve(part: pd.DataFrame, column: str) -> Curve:
+    """Quantiles over seeds at each tolerance; what is not a finite number counts as infinite."""
+    at = {tol: np.where(np.isfinite(values), values, np.inf) for tol, values in part.groupby("tol")[column]}
+    low, median, high = np.array([quantiles(values, (0.25, 0.5, 0.75)) for values in at.values()]).reshape(-1, 3).T
+    return Curve(np.array(list(at)), median, low, high)

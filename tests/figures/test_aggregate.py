@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shine_exp.figures.aggregate import Trace, aggregate, step_values
+from shine_exp.figures.aggregate import FloatArray, Trace, aggregate, quantiles
 
 MIDDLE = (0.25, 0.75)
 
@@ -14,10 +14,10 @@ def trace(x: list[float], y: list[float]) -> Trace:
     return np.array(x, dtype=float), np.array(y, dtype=float)
 
 
-def test_step_values_are_the_last_recorded() -> None:
-    x, y = trace([1, 2, 2, 4], [9, 7, 6, 5])
-    at = np.array([0.5, 1, 1.9, 2, 3.9, 4, 100])
-    np.testing.assert_array_equal(step_values(x, y, at), [np.nan, 9, 9, 6, 6, 5, 5])
+def step_values(x: FloatArray, y: FloatArray, at: FloatArray) -> FloatArray:
+    """The last y at or before each point, NaN before the first."""
+    index = np.searchsorted(x, at, side="right") - 1
+    return np.where(index < 0, np.nan, y[index])
 
 
 def test_median_and_band_of_three_seeds_by_hand() -> None:
@@ -65,6 +65,44 @@ def traces(draw: st.DrawFn, least: int = 1, most: int = 5) -> list[Trace]:
         rows = draw(st.lists(st.tuples(st.floats(0, 1e4, allow_subnormal=False), numbers), min_size=1, max_size=6))
         many.append(trace(sorted(x for x, _ in rows), [y for _, y in rows]))
     return many
+
+
+@given(traces(most=8), st.booleans())
+def test_aggregate_equals_quantiles_of_all_step_functions(many: list[Trace], log: bool) -> None:
+    curve = aggregate(many, (0.1, 0.9), log=log)
+    values = np.array([step_values(x, y, curve.x) for x, y in many])
+    if len(curve.x):
+        expected = np.nanquantile(values, [0.1, 0.5, 0.9], axis=0)
+        np.testing.assert_allclose([curve.low, curve.median, curve.high], expected, rtol=1e-12, atol=1e-9)
+
+
+def test_a_seed_that_fails_counts_as_infinite_from_then_on() -> None:
+    many = [trace([0, 1, 2], [4, 3, 2]), trace([0, 1, 2], [5, np.inf, np.inf]), trace([0, 1, 2], [6, 5, np.inf])]
+    curve = aggregate(many, MIDDLE, log=False)
+    np.testing.assert_array_equal(curve.low, [4.5, 4, np.inf])
+    np.testing.assert_array_equal(curve.median, [5, 5, np.inf])
+    np.testing.assert_array_equal(curve.high, [5.5, np.inf, np.inf])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, np.inf], [1, np.inf, np.inf]),
+        ([1, 2, np.inf], [1, 2, np.inf]),
+        ([np.inf], [np.inf] * 3),
+        ([np.inf, np.inf], [np.inf] * 3),
+        ([3], [3, 3, 3]),
+        ([4, 1, 2, 3], [1, 2.5, 4]),
+    ],
+)
+def test_quantiles_with_infinite_values(values: list[float], expected: list[float]) -> None:
+    np.testing.assert_array_equal(quantiles(np.array(values, dtype=float), (0, 0.5, 1)), expected)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.floats(0, 1))
+def test_quantiles_are_those_of_numpy(values: list[float], share: float) -> None:
+    (value,) = quantiles(np.array(values), [share])
+    assert value == pytest.approx(np.quantile(values, share), rel=1e-12, abs=1e-9)
 
 
 @given(traces(), st.booleans())

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from shine_exp.errors import UserError
 from shine_exp.figures.backward_time import COLUMNS, draw_backward_time, read_published
 from shine_exp.figures.drawing import Drawing
-from shine_exp.figures.read import read_runs
+from shine_exp.trace import load_runs
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "fig3.csv"
 
@@ -18,7 +18,7 @@ def epochs(accuracy: float, ms: float) -> list[dict[str, float]]:
 
 
 def draw(results: Path, published: Path | None = None) -> Drawing:
-    return draw_backward_time(read_runs(results), published or results / "paper" / "fig3.csv")
+    return draw_backward_time(load_runs(results), published or results / "paper" / "fig3.csv")
 
 
 def figure_of(drawing: Drawing) -> Figure:

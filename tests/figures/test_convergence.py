@@ -7,7 +7,7 @@ import pytest
 
 from shine_exp.figures.convergence import COMPARISONS, draw_comparison, draw_curves
 from shine_exp.figures.drawing import Drawing
-from shine_exp.figures.read import read_runs
+from shine_exp.trace import load_runs
 
 FIGURES = {comparison.name: comparison for comparison in COMPARISONS}
 Draw = Callable[..., Drawing]
@@ -15,7 +15,7 @@ Draw = Callable[..., Drawing]
 
 @pytest.fixture
 def draw(results: Path) -> Draw:
-    return lambda name, x="time": draw_comparison(FIGURES[name], read_runs(results), x)
+    return lambda name, x="time": draw_comparison(FIGURES[name], load_runs(results), x)
 
 
 def curves(drawing: Drawing) -> dict[str, tuple[list[float], list[float]]]:
@@ -99,10 +99,39 @@ def test_diverged_runs_are_counted_and_drawn_as_far_as_finite(add_run, draw: Dra
         add_run("cg", seed, [(1, 4, 1, 0.4)])
     # The interrupted run is not drawn, but 0.1 is the best of seed 2: cg is 0, 0, 0.3, 0 above the best.
     assert curves(draw("fig1")) == {
-        "SHINE (1 of 4 seeds; 1 diverged, 1 unfinished, 1 missing)": ([1, 2], [0.5, 0.2]),
+        "SHINE (1 of 3 seeds; 1 diverged, 1 unfinished, 1 missing)": ([1, 2, 2.5], [0.5, 0.2, 0.2]),
         "HOAG": ([1], [0.0]),
-        "Jacobian-Free (0 of 4 seeds; 1 diverged, 3 missing)": ([], []),
+        "Jacobian-Free (0 of 1 seed; 1 diverged, 3 missing)": ([], []),
     }
+
+
+def test_a_median_over_diverged_seeds_is_infinite_where_half_of_them_are(add_run, draw: Draw) -> None:
+    nan = float("nan")
+    for seed, status in enumerate(["done", "diverged", "diverged"]):
+        last = 0.2 if status == "done" else nan
+        add_run("shine", seed, [(1, 4, 1, 0.9), (2, 8, 1, 0.5), (3, 9, 1, last)], status=status)
+        add_run("cg", seed, [(1, 4, 1, 0.1)])
+    x, y = curves(draw("fig1"))["SHINE (1 of 3 seeds; 2 diverged)"]
+    assert (x, y) == ([1, 2, 3], [0.8, 0.4, np.inf])
+
+
+def solve(time: float, loss: float, residual: float, unsolved: int) -> dict[str, float]:
+    """A row of a search whose tolerance is .1."""
+    costs = {"step": time, "time": time, "evals": 1, "products": 1, "tol": 0.1, "unsolved_backward": 0}
+    return costs | {"outer_loss": loss, "test_loss": loss, "inner_residual": residual, "unsolved_inner": unsolved}
+
+
+def test_the_best_is_solved_and_the_legend_names_who_has_unsolved_solves(add_run, draw: Draw) -> None:
+    add_run("shine", 0, [solve(1, 0.9, 0.05, 0), solve(2, 0.1, 9.0, 1)])
+    add_run("cg", 0, [solve(1, 0.9, 0.1, 0), solve(2, 0.5, 0.01, 0)])
+    drawing = draw("fig1")
+    label = "SHINE (unsolved: 1 inner in 1 of 1 runs)"
+    assert curves(drawing) == {label: ([1, 2], [0.4, 0.4]), "HOAG": ([1, 2], [0.4, 0])}
+
+
+def test_nothing_is_compared_where_no_end_is_solved(add_run, draw: Draw) -> None:
+    add_run("shine", 0, [solve(1, 0.9, 0.5, 1), solve(2, 0.1, float("nan"), 2)])
+    assert curves(draw("fig1")) == {"SHINE (unsolved: 2 inner in 1 of 1 runs)": ([], [])}
 
 
 def test_every_variant_is_in_curves_unfinished_ones_too(add_run, results: Path) -> None:
@@ -111,7 +140,7 @@ def test_every_variant_is_in_curves_unfinished_ones_too(add_run, results: Path) 
     add_run("shine", 0, [(1, 4, 1, 0.6)], differs={"solver.memory": 5}, suffix="-v", status="running")
     add_run("mine", 0, [(1, 4, 1, 0.8)])
     add_run("shine", 0, [(1, 4, 1, 0.1)], where=("logreg", "digits"))
-    assert curves(draw_curves("logreg-20news", read_runs(results), "time")) == {
+    assert curves(draw_curves("logreg-20news", load_runs(results), "time")) == {
         "mine (1 seed)": ([1], [0.3]),
         "SHINE": ([1, 2], [0.4, 0.0]),
         "SHINE (solver.memory=5) (0 of 1 seed; 1 unfinished)": ([1], [0.1]),
@@ -121,7 +150,7 @@ def test_every_variant_is_in_curves_unfinished_ones_too(add_run, results: Path) 
 def test_changed_data_have_their_own_best(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 4, 1, 0.9)])
     add_run("shine", 0, [(1, 4, 1, 0.3), (2, 4, 1, 0.2)], differs={"data.subset": 9}, suffix="-v")
-    drawn: dict[str, Any] = curves(draw_curves("logreg-20news", read_runs(results), "time"))
+    drawn: dict[str, Any] = curves(draw_curves("logreg-20news", load_runs(results), "time"))
     assert drawn == {"SHINE": ([1], [0]), "SHINE (data.subset=9)": ([1, 2], [0.1, 0])}
 
 

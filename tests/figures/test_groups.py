@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from shine_exp.figures.groups import draw_groups
-from shine_exp.figures.read import read_runs
+from shine_exp.trace import load_runs
 
 
 def points(line) -> list[tuple[float, float]]:
@@ -16,7 +16,7 @@ def test_the_last_losses_by_number_of_groups(add_run, results: Path) -> None:
     add_run("shine", 2, [(1, 1, 0.0, 0.0)])
     add_run("shine", 0, [(1, 1, 0.0, 0.0)], differs={"problem.groups": 10, "solver.memory": 5}, suffix="-m")
     add_run("shine", 0, [(1, 1, 0.0, 0.0)], differs={"problem.groups": "mine.txt"}, suffix="-f")
-    drawing = draw_groups(read_runs(results))
+    drawing = draw_groups(load_runs(results))
     assert drawing.figure is not None
     outer, held_out = drawing.figure.axes
     (bars,) = outer.containers
@@ -31,7 +31,7 @@ def test_the_last_losses_by_number_of_groups(add_run, results: Path) -> None:
 def test_nothing_to_draw(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 0.5, 0.5)])
     add_run("shine", 1, [(1, 1, 0.5, 0.5)], status="running", differs={"problem.groups": 2}, suffix="-g")
-    drawing = draw_groups(read_runs(results))
+    drawing = draw_groups(load_runs(results))
     assert drawing.figure is None
     assert drawing.notes == (
         "fig-groups: no finished runs with several groups; make them with: shine-run -m experiment=fig_groups",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from shine_exp.figures.network_curves import draw_network_curves
-from shine_exp.figures.read import read_runs
+from shine_exp.trace import load_runs
 
 PLACE = "mdeq-digits_images"
 
@@ -28,13 +28,13 @@ def test_loss_and_accuracy_against_cost(add_network, results: Path, x: str, cost
     add_network("jf", 0, epochs((0.8, 0.6), (float("nan"), 0.1)), status="diverged")
     add_network("refine", 1, epochs((0.7, 0.65)), status="running")
     add_network("jf", 0, epochs((0.1, 0.1)), where=("mdeq", "cifar10"))
-    drawing = draw_network_curves(PLACE, read_runs(results), x)
+    drawing = draw_network_curves(PLACE, load_runs(results), x)
     assert drawing.name == (f"curves-{PLACE}" if x == "time" else f"curves-{PLACE}-steps")
     assert drawing.figure is not None
     loss, accuracy = drawing.figure.axes
     names = "Jacobian-Free (0 of 1 seed; 1 diverged)", "SHINE refine (0 of 1 seed; 1 unfinished)", "SHINE"
     assert curves(loss) == {
-        names[0]: (costs[:1], [0.8]),
+        names[0]: (costs, [0.8, np.inf]),
         names[1]: (costs[:1], [0.7]),
         names[2]: (costs, [0.9, 0.4]),
     }
@@ -54,7 +54,7 @@ def test_each_model_and_budget_has_its_row_and_a_method_its_look(add_network, re
     add_network("refine", 0, epochs((0.9, 0.5)))
     add_network("refine", 0, epochs((0.9, 0.5)), steps=7)
     add_network("refine", 0, epochs((0.9, 0.5)), steps=7, differs={"outer.epochs": 1})
-    figure = draw_network_curves(PLACE, read_runs(results), "time").figure
+    figure = draw_network_curves(PLACE, load_runs(results), "time").figure
     assert figure is not None
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == ["MDEQ, digits"] * 2 + ["MDEQ, digits, outer.epochs=1"] * 2
@@ -66,7 +66,7 @@ def test_each_model_and_budget_has_its_row_and_a_method_its_look(add_network, re
 
 def test_products_are_means_and_have_no_axis(add_network, results: Path) -> None:
     add_network("jf", 0, epochs((0.9, 0.5)))
-    drawing = draw_network_curves(PLACE, read_runs(results), "products")
+    drawing = draw_network_curves(PLACE, load_runs(results), "products")
     assert drawing.figure is None
     (note,) = drawing.notes
     assert note.startswith(f"curves-{PLACE}: not drawn against products: a training run has only means per step")

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 
 from shine_exp.figures.network_inversion import draw_network_inversion
-from shine_exp.figures.read import is_search, read_runs
+from shine_exp.figures.read import is_search
+from shine_exp.trace import load_runs
 
 STUDY = {"where": ("mdeq", "digits_images"), "outer": "network_inversion"}
 
@@ -22,7 +23,7 @@ def test_a_panel_for_each_direction_with_the_medians_of_all_seeds(add_run, resul
         differs = {"outer": "network_inversion", "outer.train.epochs": 4}
         add_run("full", seed, rows, differs=differs, **STUDY)
     add_run("full", 7, [sample("jf", "random", 0, 1)], status="running", **STUDY)
-    runs = read_runs(results)
+    runs = load_runs(results)
     assert not any(map(is_search, runs))
     figure = draw_network_inversion(runs).figure
     assert figure is not None
@@ -48,7 +49,7 @@ def test_a_panel_for_each_direction_with_the_medians_of_all_seeds(add_run, resul
 def test_each_trained_network_has_its_row(add_run, results: Path) -> None:
     for method in ("full", "jf"):
         add_run(method, 0, [sample("jf", "random", 0.5, 1.0), sample("jf", "prescribed", 0.5, 1.0)], **STUDY)
-    figure = draw_network_inversion(read_runs(results)).figure
+    figure = draw_network_inversion(load_runs(results)).figure
     assert figure is not None
     trained = [ax.get_title().splitlines()[0].split("; ")[1] for ax in figure.axes]
     assert trained == ["trained by Full inverse"] * 2 + ["trained by Jacobian-Free"] * 2
@@ -56,7 +57,7 @@ def test_each_trained_network_has_its_row(add_run, results: Path) -> None:
 
 def test_nothing_there(add_run, results: Path) -> None:
     add_run("full", 0, [sample("jf", "random", 0.5, 1.0)], status="interrupted", **STUDY)
-    drawing = draw_network_inversion(read_runs(results))
+    drawing = draw_network_inversion(load_runs(results))
     assert drawing.figure is None
     (note,) = drawing.notes
     how = "make them with: shine-run -m experiment=figE2"

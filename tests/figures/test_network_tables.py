@@ -5,7 +5,7 @@ import pytest
 from shine_exp.figures.contractivity import draw_contractivity
 from shine_exp.figures.drawing import Drawing, Table
 from shine_exp.figures.network_table import draw_network_table
-from shine_exp.figures.read import read_runs
+from shine_exp.trace import load_runs
 
 
 def table_of(drawing: Drawing) -> Table:
@@ -29,14 +29,14 @@ def runs(add_network, results: Path) -> Path:
 
 
 def test_table_of_networks(runs: Path) -> None:
-    table = table_of(draw_network_table(read_runs(runs)))
+    table = table_of(draw_network_table(load_runs(runs)))
     header, jf, shine, unroll = (dict(zip(table.lines[0], line, strict=True)) for line in table.lines)
     assert list(header)[:4] == ["network", "method", "done", "top-1 (%)"]
     assert list(jf.values()) == [
         *(
             "MDEQ, digits",
             "jf",
-            "1 of 4",
+            "1 of 3",
             "80.00",
             "0.5",
             "20",
@@ -49,6 +49,8 @@ def test_table_of_networks(runs: Path) -> None:
             "1",
             "1",
             "1",
+            "not recorded",
+            "not recorded",
         ),
     ]
     assert shine["top-1 (%)"] == "92.00 ± 2.00"
@@ -58,13 +60,23 @@ def test_table_of_networks(runs: Path) -> None:
     assert (shine["share fell back"], shine["diverged"], shine["missing"]) == ("–", "0", "1")
     assert unroll["forward residual"] == "–"
     row = table.data.iloc[1]
-    assert row[["method", "seeds", "done", "missing"]].tolist() == ["shine", 4, 3, 1]
+    assert row[["method", "seeds", "done", "missing"]].tolist() == ["shine", 3, 3, 1]
     assert row[["accuracy_mean", "accuracy_std"]].tolist() == pytest.approx([92, 2])
     assert row[["backward_ms_median", "backward_ms_min", "backward_ms_max"]].tolist() == [11, 10, 12]
 
 
+def test_unsolved_solves_and_data_of_networks(add_network, results: Path) -> None:
+    last = {"unsolved_inner": 640, "unsolved_backward": 3}
+    add_network("shine", 0, [dict.fromkeys(last, 0) | {"products": 5.0}, last], info={"data": {"digest": "ab" * 32}})
+    add_network("shine", 1, [{}], status="running", info={"unsolved": {"inner": 1, "backward": 0}})
+    add_network("jf", 0, [{}])
+    jf, shine = table_of(draw_network_table(load_runs(results))).lines[1:]
+    assert jf[-2:] == ("not recorded", "not recorded")
+    assert shine[-2:] == ("641 inner + 3 backward in 2 of 2 runs", "abababab, not recorded")
+
+
 def test_contractivity_is_of_runs_that_are_done_and_measured_it(runs: Path) -> None:
-    table = table_of(draw_contractivity(read_runs(runs)))
+    table = table_of(draw_contractivity(load_runs(runs)))
     assert table.lines[1:] == (
         ("MDEQ, digits", "jf", "1", "0.6", "80.00", "0.001", "0.01"),
         ("MDEQ, digits", "shine", "3", "0.8 [0.5, 1.25]", "92.00 ± 2.00", "0.001 [0.001, 0.001]", "0.01 [0.01, 0.01]"),
@@ -76,9 +88,9 @@ def test_contractivity_is_of_runs_that_are_done_and_measured_it(runs: Path) -> N
 
 def test_unfinished_networks_are_only_counted(add_network, results: Path) -> None:
     add_network("jf", 0, [{}], status="interrupted")
-    runs = read_runs(results)
+    runs = load_runs(results)
     (line,) = table_of(draw_network_table(runs)).lines[1:]
-    assert line == ("MDEQ, digits", "jf", "0 of 1", *"–––––––––", "0", "1", "0")
+    assert line == ("MDEQ, digits", "jf", "0 of 1", *"–––––––––", "0", "1", "0", *["not recorded"] * 2)
     drawing = draw_contractivity(runs)
     assert drawing.table is None
     how = "make them with: shine-run -m experiment=fig3"
@@ -87,7 +99,7 @@ def test_unfinished_networks_are_only_counted(add_network, results: Path) -> Non
 
 def test_nothing_there(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 1, 1)])
-    drawing = draw_network_table(read_runs(results))
+    drawing = draw_network_table(load_runs(results))
     assert drawing.table is None
     how = "make them with: shine-run -m experiment=fig3"
     assert drawing.notes == (f"table-networks: no runs with outer=train; {how}",)

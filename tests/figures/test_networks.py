@@ -1,12 +1,14 @@
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 
 from shine_exp.errors import UserError
 from shine_exp.figures.networks import by_network, outcomes
-from shine_exp.figures.read import is_search, read_runs
+from shine_exp.figures.read import is_search, read_traces
+from shine_exp.trace import load_runs
 
 
 def test_what_is_not_of_the_method_makes_another_network(add_network, results: Path) -> None:
@@ -18,20 +20,13 @@ def test_what_is_not_of_the_method_makes_another_network(add_network, results: P
     path = add_network("shine", 0, [{}], where=("mdeq", "image_folder"), differs=large) / "run.json"
     info = json.loads(path.read_text())
     path.write_text(json.dumps(info | {"choices": info["choices"] | {"problem/model": "large"}}))
-    runs = read_runs(results)
+    runs = load_runs(results)
     assert not any(map(is_search, runs))
     digits, images = by_network(runs)
     assert digits.title == "MDEQ, digits, outer.epochs=4"
     refined = [f"refine (method.inverse.steps.max_steps={n})" for n in (9, 10)]
     assert list(digits.runs) == ["opa (solver=adjoint_broyden)", "refine", *refined]
     assert images.title == "MDEQ large, image folder, data.path=images.npz"
-
-
-def test_a_seed_that_is_there_twice_is_refused(add_network, results: Path) -> None:
-    add_network("jf", 0, [{}])
-    add_network("jf", 0, [{}], suffix="-copy")
-    with pytest.raises(UserError, match="jf has seed 0 twice"):
-        by_network(read_runs(results))
 
 
 def test_costs_are_those_after_pre_training_and_worth_that_of_the_last_epoch(add_network, results: Path) -> None:
@@ -41,7 +36,7 @@ def test_costs_are_those_after_pre_training_and_worth_that_of_the_last_epoch(add
     add_network("shine", 3, rows)
     add_network("shine", 4, rows, status="diverged")
     add_network("shine", 5, rows, status="interrupted")
-    (row,) = outcomes(read_runs(results)).to_dict("records")
+    (row,) = outcomes(load_runs(results)).to_dict("records")
     costs_of = {name: row[name] for name in ("seed", "forward_ms", "backward_ms", "products")}
     assert costs_of == {"seed": 3, "forward_ms": 20, "backward_ms": 3, "products": 5}
     worth = {name: row[name] for name in ("accuracy", "test_loss", "spectral_radius", "fell_back")}
@@ -50,7 +45,7 @@ def test_costs_are_those_after_pre_training_and_worth_that_of_the_last_epoch(add
 
 def test_nothing_but_pre_training_has_no_costs(add_network, results: Path) -> None:
     add_network("jf", 0, [{}, {}])
-    frame = outcomes(read_runs(results))
+    frame = outcomes(load_runs(results))
     assert math.isnan(frame["backward_ms"].item())
     assert frame["accuracy"].item() == 90
 
@@ -59,7 +54,7 @@ def test_a_configuration_without_the_steps_is_named(add_network, results: Path) 
     folder = add_network("jf", 0, [{}])
     (folder / "config.yaml").write_text("seed: 0")
     with pytest.raises(UserError, match=r"config.yaml cannot be used: outer.pretrain_steps is missing"):
-        outcomes(read_runs(results))
+        outcomes(load_runs(results))
 
 
 @pytest.mark.parametrize(("old", "new"), [("backward_ms", "backwards"), ("20,4,", "20,1,")])
@@ -67,5 +62,5 @@ def test_a_damaged_training_trace_is_named(add_network, results: Path, old: str,
     path = add_network("jf", 0, [{}, {}]) / "trace.csv"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(UserError, match=r"trace.csv cannot be used: (it lacks: backward_ms|time has a gap or goes)"):
-        read_runs(results)
+    (error,) = read_traces(load_runs(results)).refused
+    assert re.search(r"trace.csv cannot be used: (it lacks: backward_ms|time has a gap or goes)", str(error))

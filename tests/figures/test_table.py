@@ -1,12 +1,14 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shine_exp.figures.drawing import Table
-from shine_exp.figures.read import read_runs
 from shine_exp.figures.table import draw_table, make_entries
-from shine_exp.trace import Run
+from shine_exp.trace import Run, load_runs
+
+NEVER = [np.inf] * 3
 
 
 def drawn(runs: list[Run]) -> Table:
@@ -27,16 +29,16 @@ def runs(add_run, results: Path) -> list[Run]:
     add_run("cg", 1, [(5, 100, 4, 7), (10, 200, 2.5, 5.5)])
     add_run("cg", 3, [(5, 100, 4, 7)], status="running")
     add_run("jf", 0, [(1, 1, 8, 9)], where=("nls", "20news"))
-    return read_runs(results)
+    return load_runs(results)
 
 
 def test_arrival_to_stay_within_each_share_by_hand(runs: list[Run]) -> None:
     arrivals = {(e.where, e.label, e.share): e.arrivals.to_numpy().tolist() for e in make_entries(runs)}
     assert arrivals == {
-        ("logreg-20news", "cg", 0.01): [[10, 200, 5.5]],
-        ("logreg-20news", "cg", 0.001): [[10, 200, 5.5]],
-        ("logreg-20news", "shine", 0.01): [[3, 30, 5], [4, 50, 6.5]],
-        ("logreg-20news", "shine", 0.001): [[9, 90, 6.25]],
+        ("logreg-20news", "cg", 0.01): [[10, 200, 5.5], NEVER],
+        ("logreg-20news", "cg", 0.001): [[10, 200, 5.5], NEVER],
+        ("logreg-20news", "shine", 0.01): [[3, 30, 5], [4, 50, 6.5], NEVER],
+        ("logreg-20news", "shine", 0.001): [NEVER, [9, 90, 6.25], NEVER],
         ("nls-20news", "jf", 0.01): [[1, 1, 9]],
         ("nls-20news", "jf", 0.001): [[1, 1, 9]],
     }
@@ -46,18 +48,19 @@ def test_text_has_median_range_and_counts(runs: list[Run]) -> None:
     cells = [line.split("  ") for line in drawn(runs).aligned().splitlines()]
     rows = [[cell.strip() for cell in line if cell.strip()] for line in cells]
     header = "problem-data", "method", "within", "reached", "time (s)", "products", "held-out loss"
-    assert rows[0] == [*header, "diverged", "unfinished", "missing"]
-    # Of the four seeds 0 to 3, cg has no run of seed 2, and seed 3 is still running.
-    cg = ["10 [10, 10]", "200 [200, 200]", "5.5 [5.5, 5.5]", "0", "1", "1"]
-    assert rows[1] == ["logreg-20news", "cg", "1 %", "1 of 4", *cg]
-    shine = ["3.5 [3, 4]", "40 [30, 50]", "5.75 [5, 6.5]", "1", "0", "1"]
-    assert rows[3] == ["logreg-20news", "shine", "1 %", "2 of 4", *shine]
+    assert rows[0] == [*header, "diverged", "unfinished", "missing", "unsolved", "data"]
+    # Of the four seeds 0 to 3, cg has no run of seed 2, and seed 3 is still running; seed 1 never got there.
+    before = ["not recorded"] * 2
+    cg = ["inf [10, inf]", "inf [200, inf]", "inf [5.5, inf]", "0", "1", "1", *before]
+    assert rows[1] == ["logreg-20news", "cg", "1 %", "1 of 3", *cg]
+    shine = ["4 [3, inf]", "50 [30, inf]", "6.5 [5, inf]", "1", "0", "1", *before]
+    assert rows[3] == ["logreg-20news", "shine", "1 %", "2 of 3", *shine]
 
 
 def test_markdown_says_the_same(runs: list[Run]) -> None:
     lines = drawn(runs).markdown().splitlines()
-    assert lines[1] == "|" + " --- |" * 10
-    assert lines[4].startswith("| logreg-20news | shine | 1 % | 2 of 4 | 3.5 [3, 4] | 40 [30, 50] |")
+    assert lines[1] == "|" + " --- |" * 12
+    assert lines[4].startswith("| logreg-20news | shine | 1 % | 2 of 3 | 4 [3, inf] | 50 [30, inf] |")
     assert len(lines) == 2 + 6 + 2
 
 
@@ -66,19 +69,19 @@ def test_seeds_are_missing_only_of_the_same_setting(add_run, results: Path) -> N
         add_run("cg", seed, [(1, 1, 1.0, 1.0)])
     add_run("cg", 0, [(1, 1, 1.0, 1.0)], differs={"problem.groups": 2}, suffix="-g")
     add_run("cg", 0, [(1, 1, 1.0, 1.0)], differs={"solver.memory": 2}, suffix="-m")
-    counts = {entry.label: entry.counts for entry in make_entries(read_runs(results))}
-    assert (counts["cg (problem.groups=2)"].total, counts["cg (problem.groups=2)"].missing) == (1, 0)
-    assert (counts["cg (solver.memory=2)"].total, counts["cg (solver.memory=2)"].missing) == (3, 2)
+    counts = {entry.label: entry.counts for entry in make_entries(load_runs(results))}
+    assert (counts["cg (problem.groups=2)"].started, counts["cg (problem.groups=2)"].missing) == (1, 0)
+    assert (counts["cg (solver.memory=2)"].started, counts["cg (solver.memory=2)"].missing) == (1, 2)
 
 
 def test_nobody_arrived(add_run, results: Path) -> None:
     add_run("cg", 0, [(1, 1, 1.0, 1.0)])
     add_run("jf", 0, [(1, 1, 1.5, 1.0)])
-    table = drawn(read_runs(results))
-    assert "jf      1 %     0 of 1   –" in table.aligned()
+    table = drawn(load_runs(results))
+    assert "jf      1 %     0 of 1   inf       inf       inf  " in table.aligned()
     table.save(results, "table")
     row = list(csv.DictReader((results / "table.csv").read_text().splitlines()))[2]
-    assert (row["method"], row["reached"], row["time_median"]) == ("jf", "0", "")
+    assert (row["method"], row["reached"], row["time_median"]) == ("jf", "0", "inf")
 
 
 def test_csv_has_a_number_in_each_cell(runs: list[Run], results: Path) -> None:
@@ -87,9 +90,58 @@ def test_csv_has_a_number_in_each_cell(runs: list[Run], results: Path) -> None:
     assert len(rows) == 6
     row = rows[2]
     assert (row["problem_data"], row["method"]) == ("logreg-20news", "shine")
+    assert row.pop("data") == "not recorded"
+    assert [row.pop(f"unsolved_{what}") for what in ("runs", "inner", "backward")] == ["", "", ""]
     numbers = {key: float(value) for key, value in row.items() if key not in ("problem_data", "method")}
-    expected = {"within": 0.01, "reached": 2, "seeds": 4, "diverged": 1, "unfinished": 0, "missing": 1}
-    expected |= {"time_median": 3.5, "time_min": 3, "time_max": 4}
-    expected |= {"products_median": 40, "products_min": 30, "products_max": 50}
-    expected |= {"held_out_median": 5.75, "held_out_min": 5, "held_out_max": 6.5}
+    expected = {"within": 0.01, "reached": 2, "seeds": 3, "diverged": 1, "unfinished": 0, "missing": 1}
+    expected |= {"unsolved_not_recorded": 3, "time_median": 4, "time_min": 3, "time_max": np.inf}
+    expected |= {"products_median": 50, "products_min": 30, "products_max": np.inf}
+    expected |= {"held_out_median": 6.5, "held_out_min": 5, "held_out_max": np.inf}
     assert numbers == expected
+
+
+def test_seeds_never_run_are_missing_and_not_in_the_denominator(add_run, results: Path) -> None:
+    add_run("bayes", 0, [(1, 1, 1.0, 1.0)])
+    for seed in range(10):
+        add_run("cg", seed, [(1, 1, 1.0, 1.0)])
+    cells = dict(zip(drawn(load_runs(results)).lines[0], drawn(load_runs(results)).lines[1], strict=True))
+    assert (cells["method"], cells["reached"], cells["missing"]) == ("bayes", "1 of 1", "9")
+
+
+def test_finished_seeds_alone_make_the_median(add_run, results: Path) -> None:
+    add_run("cg", 0, [(1, 1, 1.0, 1.0)], status="running")
+    assert drawn(load_runs(results)).lines[1][3:7] == ("0 of 1", "–", "–", "–")
+
+
+def row(step: int, loss: float, residual: float, unsolved: tuple[int, int]) -> dict[str, float]:
+    costs = {"step": step, "time": 1.0 + step, "evals": 1 + step, "products": 1, "tol": 0.1, "inner_residual": residual}
+    inner, backward = unsolved
+    return costs | {"outer_loss": loss, "test_loss": loss, "unsolved_inner": inner, "unsolved_backward": backward}
+
+
+def test_a_point_that_was_not_solved_is_neither_the_best_nor_an_arrival(add_run, results: Path) -> None:
+    add_run("cg", 0, [row(0, 1.0, 0.1, (0, 0)), row(1, 1.0, 0.05, (0, 0))])
+    add_run("shine", 0, [row(0, 1.0, 0.1, (0, 0)), row(1, 0.5, 0.2, (1, 2))])  # lower, and not solved
+    add_run("jf", 0, [row(0, 1.0, float("nan"), (1, 0)), row(1, 1.0, 0.1, (1, 0))])  # solved at the last step only
+    arrivals = {entry.label: entry.arrivals.to_numpy().tolist() for entry in make_entries(load_runs(results))}
+    assert arrivals == {"cg": [[1, 2, 1]], "jf": [[2, 3, 1]], "shine": [NEVER]}
+    cells = {line[1]: line[-2] for line in drawn(load_runs(results)).lines}
+    assert (cells["cg"], cells["jf"], cells["shine"]) == (
+        "0",
+        "1 inner in 1 of 1 runs",
+        "1 inner + 2 backward in 1 of 1 runs",
+    )
+
+
+def test_unsolved_solves_and_data_of_mixed_runs(add_run, results: Path) -> None:
+    add_run("cg", 0, [(1, 1, 1.0, 1.0)])
+    add_run("cg", 1, [row(0, 1.0, 0.2, (3, 0))], info={"data": {"digest": "0123456789abcdef"}})
+    add_run("cg", 2, [(1, 1, 1.0, 1.0)], info={"unsolved": {"inner": 4, "backward": 1}, "data": {"digest": "f" * 64}})
+    table = drawn(load_runs(results))
+    assert table.lines[1][-2:] == (
+        "7 inner + 1 backward in 2 of 2 runs; 1 not recorded",
+        "01234567, ffffffff, not recorded",
+    )
+    numbers = table.data.iloc[0]
+    columns = ["unsolved_runs", "unsolved_inner", "unsolved_backward", "unsolved_not_recorded"]
+    assert numbers[columns].tolist() == [2, 7, 1, 1]
