@@ -6,6 +6,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
+from shine_exp.inverse.units import in_units_of_r
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.linear_inverse import Transposed
 from shine_exp.types import Adjoint, AdjointSystem
@@ -30,6 +31,9 @@ class BroydenSteps:
     def __call__(self, system: AdjointSystem) -> Adjoint:
         if self.max_steps == 0:
             return Adjoint.unchecked(system.r if system.start is None else system.start)
+        return in_units_of_r(self._solve, system)
+
+    def _solve(self, system: AdjointSystem) -> Adjoint:
         n_products = 0
         known = -system.r if system.start is None else None  # g(0) needs no product
 

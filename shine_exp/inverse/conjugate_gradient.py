@@ -7,6 +7,7 @@ from pydantic import NonNegativeInt
 from torch import Tensor
 
 from shine_exp.errors import UnsupportedSystem
+from shine_exp.inverse.units import in_units_of_r
 from shine_exp.types import Adjoint, AdjointSystem, Status
 
 ROUNDING = 10.0  # units in the last place of ‖J‖ ‖d‖² that dᵀJd may be off by
@@ -39,7 +40,7 @@ class ConjugateGradient:
             limit = max(limit, int(1 / (100 * system.tol**0.5)))
         if limit == 0:
             return Adjoint.unchecked(system.first_iterate)
-        adjoint = _Run(system).to(system.tol, limit)
+        adjoint = in_units_of_r(lambda scaled: _Run(scaled).to(system.tol, limit), system)
         return replace(adjoint, converged=None) if self.limit_grows else adjoint
 
 

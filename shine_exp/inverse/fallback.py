@@ -6,6 +6,7 @@ import torch
 from pydantic import PositiveFloat
 
 from shine_exp.inverse.shine import Shine
+from shine_exp.inverse.units import in_units_of_r
 from shine_exp.types import Adjoint, AdjointSystem
 
 
@@ -22,6 +23,9 @@ class Fallback:
     uses_forward_inverse = True
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
+        return in_units_of_r(self._choose, system)
+
+    def _choose(self, system: AdjointSystem) -> Adjoint:
         shine = Shine()(system)
         plausible = shine.u.norm(dim=-1, keepdim=True) <= self.ratio * system.r.norm(dim=-1, keepdim=True)
         u = torch.where(plausible, shine.u, system.r)

@@ -6,6 +6,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from shine_exp.inverse.units import in_units_of_r
 from shine_exp.types import Adjoint, AdjointSystem, Status
 
 
@@ -22,6 +23,9 @@ class Neumann:
     n_power_steps: PositiveInt = 10
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
+        return in_units_of_r(self._sum, system)
+
+    def _sum(self, system: AdjointSystem) -> Adjoint:
         scale = self.scale if self.scale is not None else 1.0 / _divisor(self._norm(system))
         term = total = scale * system.r
         for _ in range(self.n_terms):
