@@ -1,6 +1,5 @@
 """One run: from a composed configuration to a folder that is done, made, skipped, resumed or refused."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +11,12 @@ from filelock import FileLock, Timeout
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
+from shine_exp import durable
 from shine_exp.compatibility import DATA, check
 from shine_exp.errors import UserError, one_line
 from shine_exp.identity import Identity, identify
 from shine_exp.session import Runtime, Session
-from shine_exp.trace import CONFIG, INFO, read_info
+from shine_exp.trace import CONFIG, INFO, check_trace, read_info
 from shine_exp.validation import check_values
 
 
@@ -91,9 +91,7 @@ def claim(folder: Path, identity: Identity) -> None:
     """Write config.yaml, unless it is there."""
     path = folder / CONFIG
     if not path.is_file():
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump(identity.config, sort_keys=False, allow_unicode=True))
-        os.replace(temporary, path)
+        durable.write(path, yaml.safe_dump(identity.config, sort_keys=False, allow_unicode=True).encode())
 
 
 def finished(folder: Path, identity: Identity) -> bool:
@@ -108,8 +106,10 @@ def finished(folder: Path, identity: Identity) -> bool:
             f"{folder}: holds a run of another configuration (see {CONFIG} there); move it away, or set "
             "runtime.results=FOLDER"
         )
-    status = read_info(folder)["status"] if (folder / INFO).is_file() else None
+    info = read_info(folder) if (folder / INFO).is_file() else {}
+    status = info.get("status")
     if status not in ("done", "diverged"):
         return False
+    check_trace(folder, info)
     print(f"{folder}: {status} already, nothing to do")
     return True
