@@ -83,11 +83,8 @@ class Session:
                 self._finish(status)
             except Exception as error:
                 self._break_off("failed", error)
-                if is_out_of_memory(error):
-                    raise UserError(
-                        f"{self.folder}: out of memory after step {self._step} ({one_line(error)}); smaller batches, "
-                        "models or data need less"
-                    ) from error
+                if mendable := self._mendable(error):
+                    raise mendable from error
                 raise
             except BaseException:
                 self._break_off("interrupted")
@@ -165,6 +162,16 @@ class Session:
             self._save()
         with contextlib.suppress(Exception):
             self.history.end(status, self._left(), error)
+
+    def _mendable(self, error: Exception) -> UserError | None:
+        """What the user can mend, in a line; a bug is None."""
+        if is_out_of_memory(error):
+            where = f"out of memory after step {self._step}"
+            return UserError(f"{self.folder}: {where} ({one_line(error)}); smaller batches, models or data need less")
+        if isinstance(error, OSError):
+            then = "mend that, and the same command goes on from here"
+            return UserError(f"{self.folder}: {one_line(error)}; {then}")
+        return None
 
     def _restore(self) -> Checkpoint | None:
         """The checkpoint, if there is one, and its state. Raises `UserError` for one of another run."""
