@@ -1,13 +1,13 @@
-"""Single runs killed, interrupted and damaged at random: each must end with the numbers that it should.
+"""Single runs killed, interrupted and damaged at random: each must end with its numbers, whole.
 
-    scripts/chaos.py                                  60 kills, 60 interrupts, 60 damaged files: minutes
-    scripts/chaos.py --seed 1 --kills 200 --damages 0
+    scripts/chaos.py                                  60 kills, 60 interrupts, 60 damaged files:
+    minutes scripts/chaos.py --seed 1 --kills 200 --damages 0
 
-Each trial starts a run, does something to it, and gives the same command again. The final trace must be that of an
-undisturbed run in all columns but the clocks; after damage, a refusal in one line is right too. What was seen goes into
-a table, what was wrong after it; exit code 1 if anything was. Processes are forked from one that has imported
-everything, so that a trial costs the run and no start. The moments are drawn by the seed, as times: what they hit
-is another thing each time.
+Each trial starts a run, does something to it, and gives the same command again. The final trace
+must be that of an undisturbed run in all columns but the clocks; after damage, a refusal in one
+line is right too. A table says what was seen, and then what was wrong; exit code 1 if anything was.
+Processes are forked from one that has imported everything, so that a trial costs no start. The
+moments are drawn by the seed, as times: what they hit depends on the machine.
 """
 
 import argparse
@@ -61,7 +61,7 @@ PATIENCE = 300  # seconds for any run
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A loop's run as it should be: its command, its trace, and its seconds before the first row and after."""
+    """A loop's run as it should be: command, trace, and seconds before the first row and after it."""
 
     command: list[str]
     trace: pd.DataFrame
@@ -159,7 +159,9 @@ def numbers(folder: Path) -> pd.DataFrame:
 def info(folder: Path) -> dict:
     """run.json below a working folder."""
     found = run_folder(folder)
-    return json.loads((found / "run.json").read_text()) if found and (found / "run.json").exists() else {}
+    if found is None or not (found / "run.json").exists():
+        return {}
+    return json.loads((found / "run.json").read_text())
 
 
 def undisturbed(root: Path, loop: str) -> Undisturbed:
@@ -202,6 +204,10 @@ def strike(folder: Path, expected: Undisturbed, number: int, draw: random.Random
     return wait(folder, pid)
 
 
+def is_one_line(text: str, begins: str) -> bool:
+    return text.startswith(begins) and text.count("\n") == 1
+
+
 def until_done(folder: Path, expected: Undisturbed) -> None:
     check_end(folder, expected, run(folder, expected.command))
 
@@ -226,19 +232,21 @@ def kill(folder: Path, expected: Undisturbed, draw: random.Random, index: int) -
 
 def interrupt(folder: Path, expected: Undisturbed, draw: random.Random, index: int) -> tuple[str, str]:
     """One of the signals that ask for an end, then to the end."""
-    number = INTERRUPTS[index % len(INTERRUPTS)]
+    number = INTERRUPTS[index // 3 % len(INTERRUPTS)]
     ended = strike(folder, expected, number, draw)
     if ended.code not in (0, 130):
         raise Wrong(f"exit code {ended.code} by {number.name}: {ended.err.strip()}")
-    if ended.code == 130 and (ended.err.count("\n") != 1 or not ended.err.startswith("shine-run: interrupted")):
+    if ended.code == 130 and not is_one_line(ended.err, "shine-run: interrupted"):
         raise Wrong(f"it said: {ended.err.strip()}")
-    if (status := info(folder).get("status", "not begun")) not in ("not begun", "interrupted", "done"):
+    status = info(folder).get("status", "not begun")
+    if status not in ("not begun", "interrupted", "done"):
         raise Wrong(f"its status is {status} after {number.name}")
     until_done(folder, expected)
     return number.name, "ended before" if ended.code == 0 else status
 
 
-Damage = Callable[[Path, Path, random.Random], None]  # to a file; with one outside, for a link; as drawn
+# What is done to a file; a link leads to the second path, outside; the rest is drawn.
+Damage = Callable[[Path, Path, random.Random], None]
 
 
 def cut(path: Path, victim: Path, draw: random.Random) -> None:
@@ -287,7 +295,8 @@ def lines_changed(path: Path, victim: Path, draw: random.Random) -> None:
     """One lost, doubled, or of another length."""
     lines = path.read_bytes().splitlines(keepends=True)
     place = draw.randrange(len(lines))
-    lines[place : place + 1] = draw.choice([[], [lines[place]] * 2, [lines[place].replace(b",", b"", 1)]])
+    line = lines[place]
+    lines[place : place + 1] = draw.choice([[], [line, line], [line.replace(b",", b"", 1)]])
     path.write_bytes(b"".join(lines))
 
 
@@ -298,7 +307,9 @@ FILES = ("trace.csv", "checkpoint.pt", "run.json", "config.yaml")
 def prepared(folder: Path, expected: Undisturbed, draw: random.Random, done: bool) -> Path:
     """The folder of a run that is done, or was interrupted with a checkpoint."""
     while True:
-        ended = run(folder, expected.command) if done else strike(folder, expected, signal.SIGTERM, draw)
+        ended = strike(folder, expected, signal.SIGTERM, draw)
+        if done:
+            run(folder, expected.command)
         there = run_folder(folder)
         if there and (done or (ended.code == 130 and (there / "checkpoint.pt").exists())):
             return there
@@ -306,7 +317,7 @@ def prepared(folder: Path, expected: Undisturbed, draw: random.Random, done: boo
 
 
 def damage(folder: Path, expected: Undisturbed, draw: random.Random, index: int) -> tuple[str, str]:
-    """A file of a run that was interrupted, or in one case of four is done, then the same command."""
+    """A file of a run that was interrupted, or one time of four is done, then the same command."""
     there = prepared(folder, expected, draw, done=index % 4 == 3)
     name = draw.choice([name for name in FILES if (there / name).is_file()])
     way = DAMAGES[index % len(DAMAGES)]
@@ -316,9 +327,9 @@ def damage(folder: Path, expected: Undisturbed, draw: random.Random, index: int)
     kept = victim.read_bytes() if victim.exists() else None
     ended = run(folder, expected.command)
     if kept is not None and victim.read_bytes() != kept:
-        raise Wrong(f"{name} of a run that was {status}: a link was followed, and what it leads to changed")
+        raise Wrong(f"{name} of a run that was {status}: a link was followed")
     if ended.code == 2:
-        if ended.err.count("\n") != 1 or not ended.err.startswith("shine-run: "):
+        if not is_one_line(ended.err, "shine-run: "):
             raise Wrong(f"{way.__name__} of {name} of a run that was {status}: {ended.err.strip()}")
         return f"{way.__name__} {name}", "refused"
     try:
@@ -350,16 +361,19 @@ def attempt(root: Path, runs: dict[str, Undisturbed], trial: Trial) -> Outcome:
         shutil.rmtree(folder)  # of what went wrong, it is kept
         return outcome
     except Exception as error:
-        return Outcome(trial.kind, trial.loop, f"trial {trial.index}", "WRONG", f"{folder}: {error!r}")
+        wrong = f"{folder}: {error!r}"
+        return Outcome(trial.kind, trial.loop, f"trial {trial.index}", "WRONG", wrong)
 
 
 def trials(counts: dict[str, int], seed: int) -> list[Trial]:
-    """Loops in turn; a third of the interrupts is on bayes, whose compiled sampler once swallowed them."""
+    """Loops in turn; a third of the interrupts is on bayes, whose compiled sampler swallowed them."""
     planned = []
     for kind, count in counts.items():
         others = [loop for loop in LOOPS if loop != "bayes"] if kind == "interrupt" else list(LOOPS)
         for index in range(count):
-            loop = "bayes" if kind == "interrupt" and index % 3 == 0 else others[index * 7 % len(others)]
+            loop = others[index * 7 % len(others)]
+            if kind == "interrupt" and index % 3 == 0:
+                loop = "bayes"
             planned.append(Trial(kind, loop, index, seed))
     return planned
 
@@ -375,7 +389,8 @@ def report(outcomes: list[Outcome]) -> str:
         lines.append(f"{what:<29} {n:>6}")
     for what in sorted({one.what for one in outcomes if one.kind == "damage"}):
         ends = Counter(one.end for one in outcomes if one.what == what)
-        lines.append(f"{what:<29} {ends.total():>6}  {', '.join(f'{n} {end}' for end, n in sorted(ends.items()))}")
+        told = ", ".join(f"{n} {end}" for end, n in sorted(ends.items()))
+        lines.append(f"{what:<29} {ends.total():>6}  {told}")
     wrong = [one for one in outcomes if one.wrong]
     lines += [f"WRONG {one.kind} of {one.loop}: {one.wrong}" for one in wrong]
     return "\n".join([*lines, f"{len(outcomes)} trials, {len(wrong)} wrong"])
@@ -387,7 +402,7 @@ def main() -> None:
     for kind in TRIALS:
         parser.add_argument(f"--{kind}s", type=int, default=60)
     parser.add_argument("--workers", type=int, default=2, help="trials at a time")
-    parser.add_argument("--keep", type=Path, help="a new folder for all that runs leave, instead of a temporary one")
+    parser.add_argument("--keep", type=Path, help="a new folder for what runs leave, and stays")
     options = parser.parse_args()
     Plugins.instance()
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
-"""Where a run goes on: the state of its loop and the trace up to there in one file, so that neither lacks the other.
+"""Where a run goes on: the state of its loop, and the trace up to there, in one file.
 
-A trace of its own can lag its checkpoint, or be cut, doubled or lost, and nothing in it says so. Here a checkpoint
-holds the rows that it stands for, and a resumed run writes its trace anew from them: a hole is impossible.
+A trace beside a checkpoint can lag it, or be cut, doubled or lost, and nothing in it says so. A
+checkpoint holds the rows that it stands for, and a resumed run writes its trace anew from them.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loop's `state` after a step, with the `trace` and the seconds up to there, of the run of a `config`."""
+    """A loop's `state` after a step, the `trace` and the seconds up to there, and which run it is."""
 
     config: dict[str, Any]
     state: dict[str, Any]
@@ -30,7 +30,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the checkpoint in one step. `torch.load(path, weights_only=True)` gives its fields as a dict."""
+    """Replace the checkpoint in one step. `torch.load(path, weights_only=True)` is a dict of its fields."""
     buffer = io.BytesIO()  # torch.save tells of a full disk in many ways, a file in one
     torch.save(vars(checkpoint), buffer)
     durable.write(folder / CHECKPOINT, _sealed(buffer.getvalue()))
@@ -52,11 +52,12 @@ def load(folder: Path, device: str) -> Checkpoint | None:
 
 def unusable(path: Path, why: str) -> UserError:
     """The error for a checkpoint that a run cannot go on from."""
-    return UserError(f"{path}: not a checkpoint of this run ({why}); delete it to start the run anew")
+    then = "delete it to start the run anew"
+    return UserError(f"{path}: not a checkpoint of this run ({why}); {then}")
 
 
 def _sealed(archive: bytes) -> bytes:
-    """With its SHA-256 as the comment at the end of the ZIP archive, since torch.load sees no flipped bit."""
+    """With its SHA-256 as the ZIP archive's comment, at the end: torch.load sees no flipped bit."""
     empty, length = bytes(2), DIGEST_BYTES.to_bytes(2, "little")
     assert archive.endswith(empty), "an archive has no comment yet"
     return archive[:-2] + length + hashlib.sha256(archive).digest()

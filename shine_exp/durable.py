@@ -11,7 +11,7 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # of file systems t
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace a file in one step and for good: who reads, even after a crash, finds the old one or the new one."""
+    """Replace a file in one step: who reads, even after a crash, finds the old one or the new one."""
     replace(path, content).close()
 
 
@@ -63,7 +63,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote have left. Only under the folder's lock."""
+    """Remove what processes that were killed have left half written. Under the folder's lock."""
     for path in folder.glob("*.tmp"):
         with contextlib.suppress(OSError):  # a folder of this name is none of ours
             path.unlink()

@@ -18,7 +18,7 @@ from shine_exp.errors import UserError, one_line
 from shine_exp.trace import INFO, damaged, read_info, write_json
 
 JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
-PROVENANCE = ("versions", "python", "commit", "host", "device", "threads")  # of the last start, beside `starts`
+PROVENANCE = ("versions", "python", "commit", "host", "device", "threads")
 EFFORT = ("step", "seconds_stopped")  # of each start alone
 KILLED = "killed"  # a start that nothing was heard of again
 
@@ -26,8 +26,9 @@ KILLED = "killed"  # a start that nothing was heard of again
 class History:
     """Keeps run.json, for the process that holds the folder's lock.
 
-    `about` is what stays from start to start. `starts` has an entry for each, the oldest first: when, where, by which
-    process and which versions, after which step, and how it ended. The top has those of the last one.
+    `about` is what stays from start to start. `starts` has an entry for each, the oldest first: when,
+    where, by which process and versions, after which step, and how it ended. The top of the file
+    repeats the status and the provenance of the last one.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
@@ -55,9 +56,10 @@ class History:
         self._write(left)
 
     def end(self, status: str, left: Mapping[str, Any], error: Exception | None = None) -> None:
-        """How this start ended, what it `left` at the top, and what ended it, with a traceback where it is a bug."""
+        """How this start ended, what it `left`, and why, with a traceback where that is a bug."""
         entry = self.starts[-1]
-        entry |= {"status": status, "ended": _now(), **{name: left[name] for name in EFFORT if name in left}}
+        entry |= {"status": status, "ended": _now()}
+        entry |= {name: left[name] for name in EFFORT if name in left}
         if error is not None:
             entry["reason"] = one_line(error)
             if not isinstance(error, UserError | OSError):
@@ -73,14 +75,18 @@ class History:
 
 
 def _earlier(folder: Path) -> list[dict[str, Any]]:
-    """The starts before this one; whoever is still "running" there has not lived to say how it ended."""
+    """The starts before this one; one that is still "running" has not lived to say how it ended."""
     if not (folder / INFO).is_file():
         return []
     info = read_info(folder)
-    starts = info.get("starts", [{name: info[name] for name in ("status", *PROVENANCE) if name in info}])
+    only = {name: info[name] for name in ("status", *PROVENANCE) if name in info}
+    starts = info.get("starts", [only])  # runs of before have had one, as far as they know
     if not isinstance(starts, list) or not all(isinstance(entry, dict) for entry in starts):
         raise damaged(folder / INFO, "its starts are not a list of tables")
-    return [{**entry, "status": KILLED} if entry.get("status") == "running" else entry for entry in starts]
+    for entry in starts:
+        if entry.get("status") == "running":
+            entry["status"] = KILLED
+    return starts
 
 
 def _now() -> str:
@@ -96,12 +102,15 @@ def job_id() -> str | None:
 
 def device_name(device: str) -> str:
     """PyTorch's name of the device, and of a GPU which one it is."""
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
+    if device.startswith("cuda"):
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return device
 
 
 @cache
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("shine-exp", "torch", "numpy", "scipy", "scikit-learn")}
+    packages = ("shine-exp", "torch", "numpy", "scipy", "scikit-learn")
+    return {name: version(name) for name in packages}
 
 
 @cache

@@ -1,36 +1,34 @@
-"""A loop at work in its folder: steps on the clock, rows of the trace, checkpoints, and how it ends."""
+"""A loop at work in its folder: its steps, clock, trace and checkpoints, and how it ends."""
 
 import contextlib
-import csv
-import math
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import NonNegativeFloat, PositiveInt
-from torch import Tensor
 from tqdm import tqdm
 
 from shine_exp import durable
-from shine_exp.checkpoint import CHECKPOINT, Checkpoint, load, save, unusable
-from shine_exp.errors import UserError, one_line
+from shine_exp.checkpoint import CHECKPOINT, Checkpoint, save
 from shine_exp.history import History
 from shine_exp.identity import Identity
+from shine_exp.machine import refusal
 from shine_exp.outer.loop import LoopState, OuterLoop
+from shine_exp.resume import resume
 from shine_exp.signals import continuations, deferred
-from shine_exp.trace import TRACE, Row, Stopwatch, TraceWriter, fingerprint
+from shine_exp.trace import Row, Stopwatch, TraceWriter, fingerprint
 
-OUT_OF_MEMORY = re.compile("out of memory|DefaultCPUAllocator|ALLOC_FAILED")  # of RuntimeErrors of PyTorch
 UNSOLVED = {"inner": "inner problems", "backward": "backward solves"}
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how to run: the folder of all runs, PyTorch's device and threads, seconds between checkpoints."""
+    """Where and how to run.
+
+    The folder of all runs, PyTorch's device and threads, and the seconds between checkpoints.
+    """
 
     results: str
     device: str
@@ -48,10 +46,11 @@ class Recorded:
 
 
 class Session:
-    """One run of a loop on a problem, from its checkpoint if there is one. `data` tells run.json what was read.
+    """One run of a loop on a problem, from its checkpoint if there is one.
 
-    Interrupts wait for the end of a step in progress. Whatever ends a run, what it has computed is kept: its rows are
-    in the trace, and its last good step is in the checkpoint, unless an error has left it half changed in place.
+    Interrupts wait for the end of the step in progress. Whatever ends a run, its rows stay in the
+    trace and its last good step in the checkpoint, unless an error has left that step half changed
+    in place: then it is the one before that was saved. `data`, what was read, goes into run.json.
     """
 
     def __init__(
@@ -63,7 +62,11 @@ class Session:
         runtime: Runtime,
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        self.loop, self.problem, self.identity, self.folder, self.runtime = loop, problem, identity, folder, runtime
+        self.loop = loop
+        self.problem = problem
+        self.identity = identity
+        self.folder = folder
+        self.runtime = runtime
         self.data = data
         self.state: LoopState | None = None
         self.writer: TraceWriter | None = None
@@ -71,7 +74,10 @@ class Session:
         self.rows: list[Row] = []
 
     def run(self) -> None:
-        """Raises `UserError` for what the user can mend and, once all is saved, KeyboardInterrupt if interrupted."""
+        """To the end, or to an interrupt: KeyboardInterrupt, once all is saved.
+
+        Raises `UserError` for a checkpoint of another run, and for what the machine refuses.
+        """
         with deferred() as self.interrupts, continuations() as stops:
             durable.clear(self.folder)
             saved = self._restore()  # a refusal leaves everything as it is
@@ -83,8 +89,8 @@ class Session:
                 self._finish(status)
             except Exception as error:
                 self._break_off("failed", error)
-                if mendable := self._mendable(error):
-                    raise mendable from error
+                if refused := refusal(error, self.folder, self._step):
+                    raise refused from error
                 raise
             except BaseException:
                 self._break_off("interrupted")
@@ -95,11 +101,19 @@ class Session:
             if status != "interrupted":
                 print(summary(self.folder, status, self.rows, self.clock.elapsed, self._unsolved))
 
+    def _restore(self) -> Checkpoint | None:
+        there = resume(self.loop, self.problem, self.identity, self.folder, self.runtime.device)
+        if there is None:
+            return None
+        self.state, saved = there
+        return saved
+
     def _work(self, saved: Checkpoint | None) -> str:
         """All steps that are left, and how that ended."""
         if self.state is None:
             self.state = self.loop.begin(self.problem, self.identity.seed)
-        self.writer = TraceWriter(self.folder, self._columns, saved.trace.encode() if saved else None)
+        columns = ("step", "time", *self.loop.columns)
+        self.writer = TraceWriter(self.folder, columns, saved.trace.encode() if saved else None)
         if saved:
             self.recorded = Recorded(self.state, saved.elapsed, len(self.writer.content))
         elif not self._record():
@@ -132,13 +146,18 @@ class Session:
         for row in rows:
             self.writer.append({"time": self.clock.elapsed, **row})
         self.rows = rows or self.rows
-        diverged = self.loop.diverged(self.state)
+        self.recorded = None
         assert self.state is not None
-        self.recorded = None if diverged else Recorded(self.state, self.clock.elapsed, len(self.writer.content))
-        return not diverged
+        if self.loop.diverged(self.state):
+            return False
+        self.recorded = Recorded(self.state, self.clock.elapsed, len(self.writer.content))
+        return True
 
     def _save(self) -> None:
-        """A checkpoint of the last good step. Its rows are durable before it is, and it holds them besides."""
+        """A checkpoint of the last good step.
+
+        No checkpoint is durable before the rows that it stands for, and it holds them besides.
+        """
         if self.recorded is None or self.writer is None:
             return
         self.writer.sync()
@@ -158,65 +177,11 @@ class Session:
 
     def _break_off(self, status: str, error: Exception | None = None) -> None:
         """Keep what an error allows: the error is what is told of, not what it still prevents."""
+        # Both are tried: on a full disk there may be room for the smaller one.
         with contextlib.suppress(Exception):
             self._save()
         with contextlib.suppress(Exception):
             self.history.end(status, self._left(), error)
-
-    def _mendable(self, error: Exception) -> UserError | None:
-        """What the user can mend, in a line; a bug is None."""
-        if is_out_of_memory(error):
-            where = f"out of memory after step {self._step}"
-            return UserError(f"{self.folder}: {where} ({one_line(error)}); smaller batches, models or data need less")
-        if isinstance(error, OSError):
-            then = "mend that, and the same command goes on from here"
-            return UserError(f"{self.folder}: {one_line(error)}; {then}")
-        return None
-
-    def _restore(self) -> Checkpoint | None:
-        """The checkpoint, if there is one, and its state. Raises `UserError` for one of another run."""
-        saved = load(self.folder, self.runtime.device)
-        if saved is None:
-            return None
-        path = self.folder / CHECKPOINT
-        if saved.config != self.identity.config:
-            raise unusable(path, "its configuration is another one")
-        try:
-            state = self.loop.restore(self.problem, saved.state)
-            misfit = self._misfit(state, saved)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            raise unusable(path, one_line(error)) from error
-        if misfit:
-            raise unusable(path, misfit)
-        self.state = state
-        print(f"{self.folder}: resumed after step {state.step}")
-        if not _begins_with(self.folder / TRACE, saved.trace.encode()):
-            print(f"{self.folder}: {TRACE} lacked rows, or had others; written anew from {CHECKPOINT}")
-        return saved
-
-    def _misfit(self, state: LoopState, saved: Checkpoint) -> str | None:
-        """What keeps the loop from going on from this state and trace."""
-        length = self.loop.length(self.problem)
-        if not 0 <= state.step <= length:
-            return f"its step is {state.step}, and the run has {length}"
-        if not (math.isfinite(saved.elapsed) and saved.elapsed >= 0):
-            return f"its time is {saved.elapsed}"
-        lines = list(csv.reader(saved.trace.splitlines()))
-        if not lines or tuple(lines[0]) != self._columns:
-            return "its trace has other columns"
-        if any(not 0 <= int(line[0]) <= state.step for line in lines[1:]):
-            return f"its trace has steps beyond {state.step}"
-        if shapes := _shapes(state):
-            expected = _shapes(self.loop.begin(self.problem, self.identity.seed))
-            wrong = [name for name in expected if shapes.get(name) != expected[name]]
-            return f"its {', '.join(wrong)} has another shape than the data needs" if wrong else None
-        return None
-
-    @property
-    def _columns(self) -> tuple[str, ...]:
-        return ("step", "time", *self.loop.columns)
 
     @property
     def _step(self) -> int:
@@ -228,7 +193,8 @@ class Session:
 
     def _about(self) -> dict[str, Any]:
         """What run.json says of the run, whoever starts it."""
-        about: dict[str, Any] = {name: getattr(self.identity, name) for name in ("choices", "seed", "differs")}
+        identity = self.identity
+        about = {"choices": identity.choices, "seed": identity.seed, "differs": identity.differs}
         about |= self.problem.sizes
         return about if self.data is None else about | {"data": dict(self.data)}
 
@@ -242,34 +208,16 @@ class Session:
         return left
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Of a GPU, or of this machine: PyTorch says the latter by a RuntimeError."""
-    if isinstance(error, RuntimeError):
-        return isinstance(error, torch.OutOfMemoryError) or bool(OUT_OF_MEMORY.search(str(error)))
-    return isinstance(error, MemoryError)
-
-
 def summary(folder: Path, status: str, rows: list[Row], seconds: float, unsolved: Mapping[str, int]) -> str:
     """What a run ended with, a line each."""
     lines = [f"{folder}: {status} after {seconds:.2f} s"]
     if len(rows) == 1:
-        lines += [f"  {name:<18}{value:>12.6g}" for name, value in rows[0].items() if not isinstance(value, str)]
-    lines += [
-        f"  {n} of its {UNSOLVED[kind]} were not solved to their tolerance (trace column unsolved_{kind}); its numbers "
-        "there may be off: scaled data, more steps or another solver may solve them"
-        for kind, n in unsolved.items()
-        if n
-    ]
+        numbers = {name: value for name, value in rows[0].items() if not isinstance(value, str)}
+        lines += [f"  {name:<18}{value:>12.6g}" for name, value in numbers.items()]
+    for kind, n in unsolved.items():
+        if n:
+            missed = f"{n} of its {UNSOLVED[kind]} were not solved to their tolerance"
+            advice = "scaled data, more steps or another solver may solve them"
+            where = f"(trace column unsolved_{kind})"
+            lines.append(f"  {missed} {where}; its numbers there may be off: {advice}")
     return "\n".join(lines)
-
-
-def _begins_with(path: Path, content: bytes) -> bool:
-    try:
-        return durable.read(path).startswith(content)
-    except OSError:
-        return False
-
-
-def _shapes(state: LoopState) -> dict[str, torch.Size]:
-    """Of the tensors that a state holds by name, α and θ; what a network holds is checked where it is loaded."""
-    return {name: value.shape for name, value in state.as_dict().items() if isinstance(value, Tensor)}

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end, or say that it was stopped; and a reader of our output who has gone."""
+"""Signals that ask a process to end, or that it goes on; and a reader of our output who has gone."""
 
 import contextlib
 import os
@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ALWAYS = (signal.SIGINT, signal.SIGTERM)  # what submitit installs for SIGTERM does no more than log it
+# Taken over from others too: what submitit installs for SIGTERM does no more than log it.
+ALWAYS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTS = (*ALWAYS, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+WAITS = b"\ninterrupted: the run ends after this step, and is saved (Ctrl-\\ does not wait)\n"
 
 
 class _Receiver:
-    """A handler that remembers each interrupt in `received`, and raises KeyboardInterrupt while `at_once`."""
+    """A handler: remembers each interrupt in `received`, and raises it while it is `at_once`."""
 
     def __init__(self, at_once: bool) -> None:
         self.at_once = at_once
@@ -25,8 +27,8 @@ class _Receiver:
         if self.at_once:
             raise KeyboardInterrupt
         if sys.stderr.isatty():
-            with contextlib.suppress(OSError):  # the terminal that has gone may be why we are asked to end
-                os.write(2, b"\ninterrupted: the run ends after this step and is saved (Ctrl-\\ does not wait)\n")
+            with contextlib.suppress(OSError):  # a terminal that has gone may be why we are to end
+                os.write(2, WAITS)
 
 
 @contextmanager
@@ -40,8 +42,8 @@ def interruptible() -> Iterator[None]:
 def deferred() -> Iterator[list[int]]:
     """An interrupt waits for the end of the block, and is raised there as KeyboardInterrupt.
 
-    The list tells the block of those that wait, so that it can end early. Code that is not Python may swallow what a
-    handler raises, and go on with half of its work done: here nothing is raised within.
+    The list tells the block of those that wait, so that it can end early. Nothing is raised within:
+    code that is not Python may swallow it, and go on with half of its work done.
     """
     receiver = _Receiver(at_once=False)
     with _receiving(receiver):
@@ -50,8 +52,9 @@ def deferred() -> Iterator[list[int]]:
 
 @contextmanager
 def _receiving(receiver: _Receiver) -> Iterator[None]:
-    """The receiver's interrupts are raised at the end of the block, whatever else has ended it, or swallowed them."""
-    previous = {number: signal.signal(number, receiver) for number in INTERRUPTS if _is_ours_to_take(number)}
+    """What was received is raised at the end of the block, though code within has swallowed it."""
+    ours = [number for number in INTERRUPTS if _is_ours_to_take(number)]
+    previous = {number: signal.signal(number, receiver) for number in ours}
     cause = None
     try:
         yield
@@ -72,7 +75,7 @@ def _receiving(receiver: _Receiver) -> Iterator[None]:
 
 
 def _is_ours_to_take(number: signal.Signals) -> bool:
-    """Not what is ignored (nohup), nor a handler of somebody else (submitit's of SIGUSR2, which requeues the job)."""
+    """Not what is ignored (nohup), nor somebody else's (submitit requeues a job by SIGUSR2)."""
     handler = signal.getsignal(number)
     if handler is signal.SIG_IGN or not _in_main_thread():
         return False
@@ -86,7 +89,7 @@ def _in_main_thread() -> bool:
 
 @contextmanager
 def continuations() -> Iterator[list[int]]:
-    """A list that grows whenever the process goes on after it was stopped (Ctrl-Z, SIGSTOP, a suspended job)."""
+    """A list that grows whenever the process goes on after a stop (Ctrl-Z, a suspended job)."""
     continued: list[int] = []
     if not _in_main_thread():
         yield continued
@@ -106,5 +109,5 @@ def continuations() -> Iterator[list[int]]:
 
 
 def silence_stdout() -> None:
-    """After a BrokenPipeError: what is still to be printed, by Python's own flush at the end too, goes nowhere."""
+    """After a BrokenPipeError: what is still to be printed, by Python's last flush too, goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -26,8 +26,9 @@ Row = Mapping[str, float | int | str]
 class Stopwatch:
     """Seconds spent in the method; evaluation for the trace happens while it is paused.
 
-    They are wall time. `continuations` grows whenever the process goes on after it was stopped: how long it stood still
-    nobody says, so that of such a step no more counts than the process has worked, and the rest is added to `stopped`.
+    They are wall time. `continuations` grows whenever the process goes on after it was stopped. How
+    long it stood still nobody says: of such a step no more counts than the process has worked, and
+    the rest is added to `stopped`.
     """
 
     def __init__(self, elapsed: float = 0.0, continuations: Sequence[int] = ()) -> None:
@@ -52,10 +53,10 @@ class Stopwatch:
 
 
 class TraceWriter:
-    """Appends rows to trace.csv, each handed to the system at once, so that whatever ends the run leaves a valid file.
+    """Appends rows to trace.csv, each at once, so that whatever ends the run leaves a valid file.
 
-    `content` is all that the file holds. A writer that is given what one before it held goes on after that, whatever
-    the file has become. `sync` makes the rows durable.
+    `content` is all that the file holds. A writer that is given what one before it held goes on
+    after that, whatever the file has become. `sync` makes the rows durable.
     """
 
     def __init__(self, folder: Path, columns: Sequence[str], content: bytes | None = None) -> None:
@@ -67,8 +68,9 @@ class TraceWriter:
         self._file = durable.replace(folder / TRACE, bytes(self.content))
 
     def append(self, row: Row) -> None:
-        """Write one row; a column that the row lacks stays empty, one that the trace lacks is an error."""
-        self._writer.writerow({key: f"{v:.10g}" if isinstance(v, float) else v for key, v in row.items()})
+        """Write one row; a column that it lacks stays empty, one that the trace lacks is an error."""
+        cells = {key: f"{v:.10g}" if isinstance(v, float) else v for key, v in row.items()}
+        self._writer.writerow(cells)
         line = self._written()
         try:
             durable.append(self._file, line)
@@ -92,13 +94,13 @@ class TraceWriter:
 
 
 def fingerprint(content: bytes) -> dict[str, int | str]:
-    """What run.json keeps of the trace that a run left: its rows and their SHA-256, however its lines end."""
+    """What run.json keeps of a trace: how many rows, and a SHA-256 that is the same for "\\r\\n" and "\\n"."""
     lines = content.replace(b"\r\n", b"\n")
     return {"rows": max(0, lines.count(b"\n") - 1), "sha256": hashlib.sha256(lines).hexdigest()}
 
 
 def check_trace(folder: Path, info: Mapping[str, Any]) -> None:
-    """Raises `UserError` where a trace is not what the run left; what earlier versions left cannot be checked."""
+    """Raises `UserError` where a trace is not what the run left; earlier versions did not say."""
     left = info.get("trace")
     if left is None:
         return

@@ -7,12 +7,12 @@ from shine_exp.types import Adjoint, AdjointSystem, InverseMethod
 
 
 def answer(method: InverseMethod, system: AdjointSystem) -> Adjoint:
-    """The method's `Adjoint` of the system. Raises `UserError`, naming the method, for anything else."""
+    """The method's `Adjoint`. Raises `UserError`, naming the method, where it returns anything else."""
     adjoint: object = method(system)
     name = f"{type(method).__module__}.{type(method).__qualname__}"
     if not isinstance(adjoint, Adjoint):
         kind = type(adjoint).__name__
-        raise UserError(f"{name} returned {kind}: an inverse method returns a shine_exp.types.Adjoint")
+        raise UserError(f"{name} returned {kind}: a method returns a shine_exp.types.Adjoint")
     u, r = adjoint.u, system.r
     if not isinstance(u, Tensor):
         raise UserError(f"{name}: the u that it returned is no tensor, but {type(u).__name__}")

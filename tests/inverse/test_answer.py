@@ -36,7 +36,7 @@ def test_answer_is_the_method_s_adjoint() -> None:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (SYSTEM.r, "returned Tensor: an inverse method returns a shine_exp.types.Adjoint"),
+        (SYSTEM.r, "returned Tensor: a method returns a shine_exp.types.Adjoint"),
         (None, "returned NoneType"),
         (adjoint([1.0]), "is no tensor, but list"),
         (adjoint(SYSTEM.r[0]), r"is \(3,\) torch.float64 on cpu, where r is \(2, 3\) torch.float64 on cpu"),
