@@ -99,7 +99,7 @@ def finished(folder: Path, identity: Identity) -> bool:
     path = folder / CONFIG
     try:
         there = yaml.safe_load(path.read_text()) if path.is_file() else identity.config
-    except yaml.YAMLError as error:
+    except (ValueError, OSError, yaml.YAMLError) as error:  # a ValueError: it is not UTF-8
         raise UserError(f"{path}: damaged; delete the folder and run it again") from error
     if there != identity.config:
         raise UserError(

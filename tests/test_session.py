@@ -369,3 +369,12 @@ def test_time_that_the_process_was_stopped_is_told_of(at_step, folders, monkeypa
     (folder,) = folders()
     assert info(folder)["starts"][0]["seconds_stopped"] == 98.0
     assert pd.read_csv(folder / "trace.csv").time.tolist() == [0, 0, 0, 2, 2, 2]
+
+
+@pytest.mark.parametrize("content", [b"\xa8garbled", b"{[", b"a: \x00"], ids=["bytes", "syntax", "zero"])
+def test_garbled_config_is_one_line(shine_run, folders, content: bytes) -> None:
+    shine_run(*GAUSSIAN)
+    (folders()[0] / "config.yaml").write_bytes(content)
+    outcome = shine_run(*GAUSSIAN)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "config.yaml: damaged" in outcome.err
