@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from shine_exp.errors import UserError
 from shine_exp.identity import CONFIG_DIR, GROUPS
-from shine_exp.signals import silence_stdout, terminated_as_interrupt
+from shine_exp.signals import interruptible, silence_stdout
 
 OURS = (  # messages in place of Hydra's
     (r"Could not override '(.+?)'\..*", r"\1: no such option; see shine-run --help"),
@@ -25,7 +25,7 @@ OURS = (  # messages in place of Hydra's
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
 def app(config: DictConfig) -> None:
     try:
-        with terminated_as_interrupt():
+        with interruptible():  # a launcher's worker knows only of this function
             refuse_single_run_of_sweep(HydraConfig.get())
             os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: PyTorch reads it once
             from shine_exp.runner import run  # PyTorch: only once the command line is known to compose
@@ -48,9 +48,11 @@ def main() -> None:
             fail(UserError(f"{option}: options are written without dashes, {name}=VALUE"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
     try:
-        app()
-    except KeyboardInterrupt:
-        print("shine-run: interrupted; the same command goes on from here", file=sys.stderr)
+        with interruptible():  # between the runs of a sweep too
+            app()
+    except KeyboardInterrupt as end:
+        why = user_error(end) or "the same command goes on from here"
+        print(f"shine-run: interrupted; {why}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if user_error(error) is None:

@@ -1,6 +1,5 @@
 """One run: from a composed configuration to a folder that is done, made, skipped, resumed or refused."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +11,12 @@ from filelock import FileLock, Timeout
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
+from shine_exp import durable
 from shine_exp.compatibility import DATA, check
 from shine_exp.errors import UserError, one_line
 from shine_exp.identity import Identity, identify
 from shine_exp.session import Runtime, Session
-from shine_exp.trace import CONFIG, INFO, read_info
+from shine_exp.trace import CONFIG, INFO, check_trace, read_info
 from shine_exp.validation import check_values
 
 
@@ -91,9 +91,7 @@ def claim(folder: Path, identity: Identity) -> None:
     """Write config.yaml, unless it is there."""
     path = folder / CONFIG
     if not path.is_file():
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump(identity.config, sort_keys=False, allow_unicode=True))
-        os.replace(temporary, path)
+        durable.write(path, yaml.safe_dump(identity.config, sort_keys=False, allow_unicode=True).encode())
 
 
 def finished(folder: Path, identity: Identity) -> bool:
@@ -101,15 +99,17 @@ def finished(folder: Path, identity: Identity) -> bool:
     path = folder / CONFIG
     try:
         there = yaml.safe_load(path.read_text()) if path.is_file() else identity.config
-    except yaml.YAMLError as error:
+    except (ValueError, OSError, yaml.YAMLError) as error:  # a ValueError: it is not UTF-8
         raise UserError(f"{path}: damaged; delete the folder and run it again") from error
     if there != identity.config:
         raise UserError(
             f"{folder}: holds a run of another configuration (see {CONFIG} there); move it away, or set "
             "runtime.results=FOLDER"
         )
-    status = read_info(folder)["status"] if (folder / INFO).is_file() else None
+    info = read_info(folder) if (folder / INFO).is_file() else {}
+    status = info.get("status")
     if status not in ("done", "diverged"):
         return False
+    check_trace(folder, info)
     print(f"{folder}: {status} already, nothing to do")
     return True
