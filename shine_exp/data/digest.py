@@ -16,7 +16,8 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
-from shine_exp.data.files import absolute, write_whole
+from shine_exp import durable
+from shine_exp.data.files import absolute
 from shine_exp.data.image_names import names_in_folder
 from shine_exp.errors import DataError, one_line
 
@@ -121,7 +122,8 @@ def _recorded(path: Path, stamp: Stamp, cache: Path) -> str:
     found = _read(path, stamp)
     with suppress(OSError):  # a cache that cannot be written costs time only
         record.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(record, json.dumps({"path": str(path), "stamp": stamp, "sha256": found}) + "\n")
+        content = json.dumps({"path": str(path), "stamp": stamp, "sha256": found}) + "\n"
+        durable.write(record, content.encode())
     return found
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from filelock import FileLock
 from tqdm import tqdm
 
+from shine_exp import durable
 from shine_exp.data.digest import digest_of
-from shine_exp.data.files import write_whole
 from shine_exp.errors import DataError, one_line
 
 TIMEOUT = 30  # seconds without a byte
@@ -90,7 +90,7 @@ def record_sha256(path: Path) -> None:
         return
     found = digest_of(path)
     try:
-        write_whole(record, f"{found}  {path.name}\n")
+        durable.write(record, f"{found}  {path.name}\n".encode())
     except OSError as error:
         raise DataError(f"{record}: cannot be written ({one_line(error)}); set data.sha256={found}") from error
 

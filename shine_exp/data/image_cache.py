@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
+from shine_exp import durable
 from shine_exp.data.digest import stamp_of
-from shine_exp.data.files import write_whole
 from shine_exp.data.image_names import SPLITS
 from shine_exp.data.images import Images, LabelledImages
 from shine_exp.errors import DataError, one_line
@@ -143,7 +143,11 @@ def _describe(folder: Path, name: str, key: str, classes: tuple[str, ...]) -> No
         "digests": {"train": images.train.digest, "test": images.test.digest},
         "stamps": _stamps(folder),
     }
-    write_whole(folder / "images.json", json.dumps(facts, indent=1) + "\n")
+    durable.write(folder / "images.json", _written(facts))
+
+
+def _written(facts: dict[str, Any]) -> bytes:
+    return (json.dumps(facts, indent=1) + "\n").encode()
 
 
 def _load(folder: Path, name: str, key: str) -> Images:
@@ -156,7 +160,7 @@ def _load(folder: Path, name: str, key: str) -> Images:
         if digests != {"train": images.train.digest, "test": images.test.digest}:
             raise ValueError("its images are not those that were decoded")
         with suppress(OSError):  # a copy of the cache, say: it is hashed once
-            write_whole(folder / "images.json", json.dumps(facts | {"stamps": _stamps(folder)}, indent=1) + "\n")
+            durable.write(folder / "images.json", _written(facts | {"stamps": _stamps(folder)}))
     train = replace(images.train, known_digest=str(digests["train"]))
     test = replace(images.test, known_digest=str(digests["test"]))
     return replace(images, train=train, test=test)

@@ -1,12 +1,12 @@
 """What a figure's module returns, and the files that it becomes."""
 
-import os
 import re
-import secrets
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from shine_exp import durable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,16 +63,7 @@ def how_to_make(name: str) -> str:
 def replace_file(folder: Path, name: str, content: bytes) -> Path:
     """Write a file in one step: who reads or interrupts finds the old one or the new one, never a part."""
     path = folder / _file_name(name)
-    temporary = folder / f".{path.name}.{secrets.token_hex(8)}.tmp"
-    # Exclusive: a link that stands under this name is an error, not followed.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    durable.write(path, content)
     return path
 
 
