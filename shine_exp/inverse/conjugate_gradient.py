@@ -23,8 +23,8 @@ class ConjugateGradient:
     it to ⌊1 / (100 √tol)⌋: the limit is then what is aimed at, and `Adjoint.converged` None.
 
     A Hessian of non-linear least squares can be indefinite, and J singular. In a direction where J
-    has no positive curvature, beyond rounding, a system ends as STALLED, with the iterate of the
-    lowest residual. Raises `UnsupportedSystem` where J is not symmetric.
+    has no positive curvature, beyond rounding, a system ends as STALLED, with the lowest residual on
+    the lines that it went along before. Raises `UnsupportedSystem` where J is not symmetric.
     """
 
     max_steps: NonNegativeInt = 1000
@@ -82,25 +82,29 @@ class _Run:
     def _step(self, active: Tensor) -> Tensor:
         """One step of the active systems; False (..., 1) for those whose direction has no positive curvature."""
         image = self._product(self.direction)
-        length = _dot(self.direction, self.direction)
-        self.stiffness = torch.maximum(self.stiffness, _dot(image, image) / length)
+        length, image_square = _dot(self.direction, self.direction), _dot(image, image)
+        self.stiffness = torch.maximum(self.stiffness, image_square / length)
         curvature = _dot(self.direction, image)
         # Along a direction where J is singular, what is left of dᵀJd is rounding, and so would be the step.
         rounding = ROUNDING * torch.finfo(length.dtype).eps * self.stiffness.sqrt() * length
         positive = (curvature > rounding) & curvature.isfinite()
+        self._remember_lowest(image, image_square, active & positive)
         step = torch.where(active & positive, self.square / curvature, 0.0)
         self.u = torch.addcmul(self.u, step, self.direction)
         self.residual = torch.addcmul(self.residual, step, image, value=-1.0)
         last, self.square = self.square, _dot(self.residual, self.residual)
         ratio = torch.where(last > 0, self.square / last, 0.0)
         self.direction = torch.addcmul(self.residual, ratio, self.direction)
-        self._remember_best()
         return ~active | positive
 
-    def _remember_best(self) -> None:
-        improved = self.square < self.best_square
-        self.best_u = self.u if improved.all() else torch.where(improved, self.u, self.best_u)
-        self.best_square = torch.minimum(self.square, self.best_square)
+    def _remember_lowest(self, image: Tensor, image_square: Tensor, usable: Tensor) -> None:
+        """The point of the line u + t d whose residual is lowest, where no line before had a lower one."""
+        along = _dot(image, self.residual)
+        t = along / image_square
+        square = self.square - t * along
+        improved = usable & (square < self.best_square)
+        self.best_u = torch.where(improved, torch.addcmul(self.u, t, self.direction), self.best_u)
+        self.best_square = torch.where(improved, square, self.best_square)
 
     def _product(self, v: Tensor) -> Tensor:
         self.n_products += 1
