@@ -6,32 +6,21 @@ import socket
 import subprocess
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
 from tqdm import tqdm
 
 from shine_exp.errors import UserError
 from shine_exp.identity import Identity
 from shine_exp.outer.loop import LoopState, OuterLoop
+from shine_exp.runtime import Runtime
 from shine_exp.signals import deferred
 from shine_exp.trace import INFO, Row, Stopwatch, TraceWriter, write_json
 
 CHECKPOINT = "checkpoint.pt"
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """Where and how to run: the folder of all runs, PyTorch's device and threads, seconds between checkpoints."""
-
-    results: str
-    device: str
-    threads: PositiveInt
-    checkpoint_every: NonNegativeFloat
 
 
 class Session:

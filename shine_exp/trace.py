@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 
 from shine_exp.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRACE, INFO, CONFIG = "trace.csv", "run.json", "config.yaml"
 
@@ -97,7 +99,7 @@ class Run:
     folder: Path
     info: dict[str, Any]
     config: dict[str, Any]
-    trace: pd.DataFrame
+    trace: "pd.DataFrame"
 
     @property
     def label(self) -> str:
@@ -124,7 +126,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return _table(folder / CONFIG, config)
 
 
-def _read_trace(folder: Path) -> pd.DataFrame:
+def _read_trace(folder: Path) -> "pd.DataFrame":
+    import pandas as pd  # half a second, and what runs needs none of it
+
     try:
         trace = pd.read_csv(folder / TRACE)
     except (ValueError, OSError) as error:
