@@ -1,11 +1,13 @@
 """A binary classification data set, checked."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import scipy.sparse as sp
 
+from shine_exp.data.digest import digest_of_arrays
 from shine_exp.errors import DataError
 
 Matrix: TypeAlias = Any  # np.ndarray or sp.csr_matrix, which has no type stubs
@@ -37,6 +39,11 @@ class Dataset:
         if self.scaling == "standard" and sp.issparse(self.x):
             raise DataError(f"{self.name}: centring would make sparse data dense; use data.scaling=variance or none")
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of X, of y, and of how it is to be scaled."""
+        return digest_of_arrays(*_arrays(self.x), self.y, np.frombuffer(self.scaling.encode(), np.uint8))
+
 
 def two_classes(labels: np.ndarray, name: str) -> np.ndarray:
     """Labels of any two values as −1 (the smaller) and +1. Raises `DataError` where they are not two."""
@@ -46,6 +53,16 @@ def two_classes(labels: np.ndarray, name: str) -> np.ndarray:
     if len(classes) != 2:
         raise DataError(f"{name}: needs labels of two classes, but has {len(classes)}: {_some(classes)}")
     return np.where(labels == classes[1], 1.0, -1.0)
+
+
+def _arrays(x: Matrix) -> list[np.ndarray]:
+    """The numbers that make up a matrix."""
+    if not sp.issparse(x):
+        return [x]
+    if not x.has_canonical_format:
+        x = x.copy()
+        x.sum_duplicates()
+    return [np.array(x.shape), x.indptr, x.indices, x.data]
 
 
 def _require_finite(x: Matrix, name: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from shine_exp.data.archive import Name, shown, tar_files, tar_names
+from shine_exp.data.digest import InputFile
 from shine_exp.data.image_cache import SPLITS, Decoding, Record, cached
 from shine_exp.data.images import Images
 from shine_exp.errors import DataError, one_line
@@ -19,7 +20,7 @@ LAYOUT = "expected are train/<class>/<image> and test/<class>/<image>"
 Place = tuple[str, int, int]  # split, position in it, label
 
 
-def image_folder(path: str, cache: str, subset: int | None, test_subset: int | None, seed: int) -> Images:
+def image_folder(path: InputFile, cache: str, subset: int | None, test_subset: int | None, seed: int) -> Images:
     """Your own images of one size, as RGB, in `train/<class>/` and `test/<class>/` of a folder or of a tar archive.
 
     Classes are the sorted folders with an image in them; images are sorted by class and name. An archive (plain, .gz,

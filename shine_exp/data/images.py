@@ -1,5 +1,6 @@
 """Labelled images for networks, checked, and balanced subsets of them."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shine_exp.data.digest import digest_of_arrays
 from shine_exp.errors import DataError
 
 CHUNK = 1024  # images that are counted at a time: a memory map is never in memory as a whole
@@ -18,6 +20,12 @@ class LabelledImages:
 
     pixels: Tensor
     labels: Tensor
+    known_digest: str | None = None  # where it was computed before
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of pixels and labels, in hex."""
+        return self.known_digest or digest_of_arrays(self.pixels.cpu().numpy(), self.labels.cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,12 @@ class Images:
         """(channels, height, width)."""
         channels, height, width = self.train.pixels.shape[1:]
         return channels, height, width
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the number of classes and of the two sets."""
+        parts = f"{self.n_classes} {self.train.digest} {self.test.digest}"
+        return hashlib.sha256(parts.encode()).hexdigest()
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """(pixels − μ)/σ with each channel's mean and standard deviation over the training pixels; σ = 0 counts as 1.

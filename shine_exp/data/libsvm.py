@@ -12,13 +12,14 @@ import scipy.sparse as sp
 from sklearn.datasets import load_svmlight_file
 
 from shine_exp.data.dataset import Dataset, Scaling, two_classes
+from shine_exp.data.digest import InputFile
 from shine_exp.errors import DataError, one_line
 
 SNIFFED_BYTES = 1 << 16
 LARGEST_INDEX = 2**31 - 1
 
 
-def libsvm(path: str, scaling: Scaling, n_features: int | None = None) -> Dataset:
+def libsvm(path: InputFile, scaling: Scaling, n_features: int | None = None) -> Dataset:
     """The user's own file, plain, .bz2, .xz or .gz, CSR, with labels of any two values (the smaller becomes −1).
 
     `n_features` is for a file whose last features have no entry. Raises `DataError` as `read_libsvm` and `Dataset` do,

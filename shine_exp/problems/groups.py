@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shine_exp.data.digest import InputFile
 from shine_exp.errors import UserError
 
 
-def feature_groups(groups: int | str, n_features: int) -> Tensor:
+def feature_groups(groups: int | InputFile, n_features: int) -> Tensor:
     """The group of every feature (p,), int64, numbered from 0 without gaps.
 
     `groups` is a number of contiguous groups of (nearly) equal size, or a text file with one integer per feature.

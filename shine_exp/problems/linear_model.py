@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from shine_exp.data.dataset import Dataset
+from shine_exp.data.digest import InputFile
 from shine_exp.data.splits import Splits, split
 from shine_exp.problems.design_matrix import DesignMatrix
 from shine_exp.problems.groups import feature_groups
@@ -51,7 +52,7 @@ class LinearModel:
     data_type = Dataset
     sets = staticmethod(split)
 
-    def __init__(self, loss: Loss, splits: Splits, groups: int | str, device: str) -> None:
+    def __init__(self, loss: Loss, splits: Splits, groups: int | InputFile, device: str) -> None:
         self.loss = loss
         self.train, self.outer_set, self.test = (
             Part(DesignMatrix(x, device), torch.as_tensor(y, dtype=torch.float64, device=device))

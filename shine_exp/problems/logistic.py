@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from shine_exp.data.digest import InputFile
 from shine_exp.data.splits import Splits
 from shine_exp.problems.linear_model import LinearModel
 
@@ -24,5 +25,5 @@ class LogisticLoss:
 class LogisticRegression(LinearModel):
     """min_α F(θ*(α)) for the logistic loss."""
 
-    def __init__(self, splits: Splits, groups: int | str, device: str) -> None:
+    def __init__(self, splits: Splits, groups: int | InputFile, device: str) -> None:
         super().__init__(LogisticLoss(), splits, groups, device)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from shine_exp.data.digest import InputFile
 from shine_exp.data.splits import Splits
 from shine_exp.problems.linear_model import LinearModel
 
@@ -25,5 +26,5 @@ class SquaredSigmoidLoss:
 class NonlinearLeastSquares(LinearModel):
     """min_α F(θ*(α)) for the squared sigmoid loss; its Hessian can be indefinite away from the solution."""
 
-    def __init__(self, splits: Splits, groups: int | str, device: str) -> None:
+    def __init__(self, splits: Splits, groups: int | InputFile, device: str) -> None:
         super().__init__(SquaredSigmoidLoss(), splits, groups, device)
