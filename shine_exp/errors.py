@@ -1,5 +1,22 @@
 """What a user can mend: raised where it is found, printed in one line by the command, exit code 2."""
 
+import errno
+
+OF_THE_MACHINE = (  # what a file may meet whatever the program
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.EMFILE,
+    errno.EIO,
+)
+NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # in PyTorch's RuntimeErrors
+
 
 class UserError(Exception):
     """A request that cannot be carried out. The message says what is wrong, where, and what to do."""
@@ -17,7 +34,25 @@ class UnsupportedSystem(UserError):
     """An inverse method that does not apply to this linear system."""
 
 
-def one_line(error: Exception, at_most: int = 160) -> str:
+class RunRefused(UserError):
+    """A run of a sweep, which goes on without it. The command has said why when it happened."""
+
+
+def one_line(error: BaseException, at_most: int = 160) -> str:
     """The type and message of an error, without line breaks."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= at_most else text[:at_most] + "…"
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """An error and its causes, the first cause last."""
+    links = [error]
+    while (cause := links[-1].__cause__) is not None:
+        links.append(cause)
+    return links
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's and NumPy's, PyTorch's, or a GPU's."""
+    in_words = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return in_words or isinstance(error, MemoryError)

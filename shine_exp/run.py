@@ -1,18 +1,24 @@
 """`shine-run`: compose a configuration and do what it says."""
 
+import logging
 import os
 import re
 import sys
-from typing import Any
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from shine_exp.errors import UserError
+from shine_exp import __version__
+from shine_exp.errors import OF_THE_MACHINE, RunRefused, UserError, chain, one_line, out_of_memory
 from shine_exp.identity import CONFIG_DIR, GROUPS
 from shine_exp.signals import silence_stdout, terminated_as_interrupt
 
@@ -20,6 +26,7 @@ OURS = (  # messages in place of Hydra's
     (r"Could not override '(.+?)'\..*", r"\1: no such option; see shine-run --help"),
     (r"Ambiguous value for argument '(.+?)' 1\..*", r"\1: more than one value; add -m to run each of them"),
 )
+SOME_REFUSED = "the sweep is done, but for the runs that are named above with what kept them"
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
@@ -28,34 +35,71 @@ def app(config: DictConfig) -> None:
         with terminated_as_interrupt():
             refuse_single_run_of_sweep(HydraConfig.get())
             os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: PyTorch reads it once
-            from shine_exp.runner import run  # PyTorch: only once the command line is known to compose
+            from shine_exp.runner import run
 
             run(config, dict(HydraConfig.get().runtime.choices))
             sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; the run is done, and a sweep goes on
         silence_stdout()
     except Exception as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN or user_error(error) is None:
-            raise  # a sweep goes on with its other runs and raises at its end
-        fail(error)
+        line = user_error(error)
+        if line is None:
+            raise
+        if HydraConfig.get().mode == RunMode.RUN:
+            fail(line)
+        print(f"shine-run: {' '.join(HydraConfig.get().overrides.task)}: {line}", file=sys.stderr)
+        raise RunRefused(SOME_REFUSED) from error  # raised again at the end of the sweep
 
 
 def main() -> None:
     """The command. Exit code 2 for what the user can mend, 130 where interrupted."""
-    for option in sys.argv[1:]:
-        name = option.removeprefix("--").partition("=")[0]
-        if option.startswith("--") and name in (*GROUPS, "experiment", "seed", "runtime"):
-            fail(UserError(f"{option}: options are written without dashes, {name}=VALUE"))
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal without Unicode
+    if "--version" in sys.argv[1:]:
+        print(f"shine-exp {__version__}")
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
+    logging.getLogger("hydra").addHandler(logging.NullHandler())  # and does not print them beside
     try:
+        sys.argv[1:] = overrides_last(sys.argv[1:])
+        sys.path.append(current_folder())  # where a method of the user's own may stand
         app()
     except KeyboardInterrupt:
         print("shine-run: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if user_error(error) is None:
+        line = user_error(error)
+        if line is None:
             raise
-        fail(error)
+        fail(line)
+
+
+def overrides_last(arguments: Sequence[str]) -> list[str]:
+    """The same command with its options before its overrides, as Hydra's parser needs them. Raises `UserError`."""
+    for argument in arguments:
+        name = argument.removeprefix("--").partition("=")[0]
+        if argument.startswith("--") and name in (*GROUPS, "experiment", "seed", "runtime"):
+            raise UserError(f"{argument}: options are written without dashes, {name}=VALUE")
+        if not argument.isprintable():
+            raise UserError(f"{argument!r}: holds characters that cannot be printed or are not UTF-8")
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    overrides: list[str] = parser.parse_intermixed_args(list(arguments)).overrides
+    options = list(arguments)
+    for override in overrides:
+        options.remove(override)
+    return [*options, *overrides]
+
+
+def refuse(message: str) -> NoReturn:
+    raise UserError(f"{message}; see shine-run --help")
+
+
+def current_folder() -> str:
+    """Raises `UserError` where it was deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the current folder is no longer there; change to another one") from error
 
 
 def refuse_single_run_of_sweep(hydra_config: Any) -> None:
@@ -68,25 +112,33 @@ def refuse_single_run_of_sweep(hydra_config: Any) -> None:
 
 
 def user_error(error: BaseException) -> str | None:
-    """One line for the user: the error's own message where it is a `UserError` or Hydra's, or was caused by one."""
-    chain = [error]
-    while (cause := chain[-1].__cause__) is not None:
-        chain.append(cause)
-    for link in chain:
+    """One line for an error that the user can mend: one of ours, Hydra's or the machine's. None for a bug."""
+    links = chain(error)
+    for link in links:
         if isinstance(link, UserError):
             return str(link)
-    for link in chain:
+    for link in links:
         if isinstance(link, MissingConfigException) and link.options:
             options = ", ".join(option for option in link.options if not option.startswith("_"))
             return f"{str(link).splitlines()[0]}; there are: {options}"
-        if isinstance(link, HydraException | OmegaConfBaseException):
+        if isinstance(link, HydraException | OmegaConfBaseException) and not isinstance(link, InstantiationException):
             message = " ".join(line.strip() for line in str(link).splitlines() if line.strip())
             return next((found.expand(ours) for hydras, ours in OURS if (found := re.match(hydras, message))), message)
-    return None
+        if isinstance(link, OSError) and link.errno in OF_THE_MACHINE:
+            return f"{link.filename or 'a file'}: {link.strerror}; mend that, and the same command goes on from here"
+        if out_of_memory(link):
+            return f"out of memory ({one_line(link)}); take less data or a smaller model"
+    return one_line(error) if while_composing(error) else None
 
 
-def fail(error: Exception) -> None:
-    print(f"shine-run: {user_error(error)}", file=sys.stderr)
+def while_composing(error: BaseException) -> bool:
+    """Whether Hydra raised this before it came to our code: it is about the command, or about a YAML file."""
+    ours = str(Path(__file__).parent)
+    return not any(frame.filename.startswith(ours) for frame in traceback.extract_tb(error.__traceback__)[1:])
+
+
+def fail(line: str) -> NoReturn:
+    print(f"shine-run: {line}", file=sys.stderr)
     sys.exit(2)
 
 

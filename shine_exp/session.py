@@ -27,9 +27,16 @@ class Session:
     """One run of a loop on a problem, from its checkpoint if there is one."""
 
     def __init__(
-        self, loop: OuterLoop[Any, Any], problem: Any, identity: Identity, folder: Path, runtime: Runtime
+        self,
+        loop: OuterLoop[Any, Any],
+        problem: Any,
+        identity: Identity,
+        folder: Path,
+        runtime: Runtime,
+        data: dict[str, Any],
     ) -> None:
-        self.loop, self.problem, self.identity, self.folder, self.runtime = loop, problem, identity, folder, runtime
+        self.loop, self.problem, self.identity = loop, problem, identity
+        self.folder, self.runtime, self.data = folder, runtime, data
 
     def run(self) -> None:
         self.clock, self.state, keep = self._start()
@@ -123,6 +130,7 @@ class Session:
             "seed": self.identity.seed,
             "differs": self.identity.differs,
             **self.problem.sizes,
+            "data": self.data,
             "versions": {name: version(name) for name in ("shine-exp", "torch", "numpy", "scipy", "scikit-learn")},
             "python": platform.python_version(),
             "commit": commit(),

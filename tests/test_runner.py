@@ -131,7 +131,7 @@ def test_a_run_that_ends_by_an_error_says_so_and_can_go_on(
 ) -> None:
     def advance(self, problem, state, inner=Descent.advance):
         if state.step == 3:
-            raise RuntimeError("out of memory")
+            raise RuntimeError("of ours")
         return inner(self, problem, state)
 
     with monkeypatch.context() as patch:
