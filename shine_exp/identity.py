@@ -51,17 +51,18 @@ def identify(config: DictConfig, choices: dict[str, str]) -> Identity:
     if type(config.seed) is not int or not 0 <= config.seed < 2**32:
         raise UserError(f"seed={config.seed}: take a whole number, 0 or larger and below 2³²")
     chosen = {group: choices[group] for group in (*GROUPS, *WITHIN) if group in choices}
-    return Identity(chosen, config.seed, _resolved(config), _differences(config, chosen))
+    resolved = _numbers(config, resolve=True)
+    return Identity(chosen, config.seed, resolved, _differences(config, resolved, chosen))
 
 
-def _differences(config: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
+def _differences(config: DictConfig, resolved: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
     """What is not the default: options of groups, by problem and method; then dotted keys → values, by the options."""
     default = _default([f"{group}={choices[group]}" for group in ("problem", "data", "method")])
     changed: dict[str, Any] = {group: choices[group] for group in choices if choices[group] != default.choices[group]}
     if changed:
         default = _default([f"{group}={option}" for group, option in choices.items()])
     plain, actual = default.flat | {"seed": config.seed}, flat(_numbers(config, resolve=False))
-    if not changed and (actual == plain or _resolved(config) == default.resolved(config.seed)):
+    if not changed and (actual == plain or resolved == default.resolved(config.seed)):
         return {}
     for key in actual | plain:
         if plain.get(key, ...) != actual.get(key, ...):
@@ -79,9 +80,8 @@ class _Default:
 
     def resolved(self, seed: int) -> dict[str, Any]:
         """With all interpolations resolved."""
-        config = self.config.copy()
-        config.seed = seed
-        return _resolved(config)
+        self.config.seed = seed
+        return _numbers(self.config, resolve=True)
 
 
 def _default(overrides: Sequence[str]) -> _Default:
@@ -94,17 +94,16 @@ def _default(overrides: Sequence[str]) -> _Default:
 @lru_cache(maxsize=256)  # a sweep has few choices and many runs, and composing takes longer than all the rest
 def _composed(hydra: Hydra, overrides: tuple[str, ...]) -> _Default:
     config = hydra.compose_config("config", list(overrides), run_mode=RunMode.RUN, with_log_configuration=False)
-    return _Default(config, dict(config.hydra.runtime.choices), flat(_numbers(config, resolve=False)))
-
-
-def _resolved(config: DictConfig) -> dict[str, Any]:
-    return _numbers(config, resolve=True)
+    choices = dict(config.hydra.runtime.choices)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return _Default(config, choices, flat(_numbers(config, resolve=False)))
 
 
 def _numbers(config: DictConfig, resolve: bool) -> dict[str, Any]:
     """All but where and how to run, and where on this machine the data lies."""
-    masked = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("runtime", "hydra")])
-    numbers: dict[str, Any] = OmegaConf.to_container(masked, resolve=resolve)  # type: ignore[assignment]
+    numbers: dict[str, Any] = OmegaConf.to_container(config, resolve=resolve)  # type: ignore[assignment]
+    numbers.pop("runtime", None)
     numbers["data"] = {key: value for key, value in numbers["data"].items() if key not in PLACES}
     return numbers
 

@@ -1,5 +1,6 @@
 """`shine-run`: compose a configuration and do what it says."""
 
+import io
 import logging
 import os
 import re
@@ -53,7 +54,8 @@ def app(config: DictConfig) -> None:
 
 def main() -> None:
     """The command. Exit code 2 for what the user can mend, 130 where interrupted."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal without Unicode
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal without Unicode
     if "--version" in sys.argv[1:]:
         print(f"shine-exp {__version__}")
         return

@@ -27,14 +27,11 @@ STATUS = ("running", "interrupted", "failed", *OVER)
 
 def run(config: DictConfig, choices: dict[str, str]) -> None:
     """Do the run, unless it is done or running; print where it stands. Raises `UserError` for what a user can mend."""
-    identity = identify(config, choices)
-    check_unidentified(config)  # all else was right when the run that is there was made
-    runtime: Runtime = instantiate(config.runtime)
-    runtime.check()
-    folder = Path(runtime.results) / identity.folder
-    if finished(folder, identity, config):
+    if passed_over(config, choices):
         return
     check_values(config)
+    identity, runtime = identify(config, choices), instantiate(config.runtime)
+    folder = Path(runtime.results) / identity.folder
     try:
         work(config, identity, folder, runtime)
     except Timeout:
@@ -50,6 +47,15 @@ def run(config: DictConfig, choices: dict[str, str]) -> None:
             reason = one_line(error)
             raise UserError(f"{folder}: {reason}; mend that, and the same command goes on from here") from error
         raise
+
+
+def passed_over(config: DictConfig, choices: dict[str, str]) -> bool:
+    """Whether the run is done, which is printed. Raises `UserError` where the command cannot be meant so."""
+    identity = identify(config, choices)
+    check_unidentified(config)  # all else was right when the run that is there was made
+    runtime: Runtime = instantiate(config.runtime)
+    runtime.check()
+    return finished(Path(runtime.results) / identity.folder, identity, config)
 
 
 def work(config: DictConfig, identity: Identity, folder: Path, runtime: Runtime) -> None:
