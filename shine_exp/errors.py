@@ -1,6 +1,9 @@
 """What a user can mend: raised where it is found, printed in one line by the command, exit code 2."""
 
 import errno
+import traceback
+from collections.abc import Collection
+from pathlib import Path
 
 OF_THE_MACHINE = (  # what a file may meet whatever the program
     errno.EACCES,
@@ -56,3 +59,13 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: Python's and NumPy's, PyTorch's, or a GPU's."""
     in_words = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
     return in_words or isinstance(error, MemoryError)
+
+
+def raised_in(error: BaseException, files: Collection[str]) -> str | None:
+    """Which line of these files raised it, itself or through a library; None where the package did."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename in files:
+            return f"{frame.filename}, line {frame.lineno}"
+        if Path(frame.filename).is_relative_to(Path(__file__).parent):
+            return None
+    return None

@@ -38,12 +38,15 @@ class Identity:
         """<problem>-<data>/<method>/seed=<k>, with a hash of the configuration where it is not the default one."""
         name = f"seed={self.seed}"
         if self.differs:
-            name += "-" + hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:8]
+            name += "-" + hashlib.sha256(_text(self.config).encode()).hexdigest()[:8]
         return Path(f"{self.choices['problem']}-{self.choices['data']}", self.choices["method"], name)
 
 
 def identify(config: DictConfig, choices: dict[str, str]) -> Identity:
-    """The identity of a composed configuration. Raises `UserError` for a missing value or a bad seed."""
+    """The identity of a composed configuration. Raises `UserError` for a missing group or value, or a bad seed."""
+    for group in GROUPS:
+        if not isinstance(config.get(group), DictConfig):
+            raise UserError(f"{group}={config.get(group)}: is no option of this group; see shine-run --help")
     missing = OmegaConf.missing_keys(config)
     if missing:
         key = min(missing)
@@ -53,6 +56,13 @@ def identify(config: DictConfig, choices: dict[str, str]) -> Identity:
     chosen = {group: choices[group] for group in (*GROUPS, *WITHIN) if group in choices}
     resolved = _numbers(config, resolve=True)
     return Identity(chosen, config.seed, resolved, _differences(config, resolved, chosen))
+
+
+def _text(config: dict[str, Any]) -> str:
+    try:
+        return json.dumps(config, sort_keys=True)
+    except TypeError as error:
+        raise UserError("the keys of one table must all be words, or all be numbers") from error
 
 
 def _differences(config: DictConfig, resolved: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:

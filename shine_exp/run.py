@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +25,7 @@ from shine_exp.signals import silence_stdout, terminated_as_interrupt
 
 OURS = (  # messages in place of Hydra's
     (r"Could not override '(.+?)'\..*", r"\1: no such option; see shine-run --help"),
+    (r"LexerNoViableAltException: (.+?) \^.*", r"""\1: put quotes around what has such letters: 'KEY="größe"'"""),
     (r"Ambiguous value for argument '(.+?)' 1\..*", r"\1: more than one value; add -m to run each of them"),
 )
 SOME_REFUSED = "the sweep is done, but for the runs that are named above with what kept them"
@@ -89,7 +90,23 @@ def overrides_last(arguments: Sequence[str]) -> list[str]:
     options = list(arguments)
     for override in overrides:
         options.remove(override)
-    return [*options, *overrides]
+    return [*options, *map(quoted, given_once(overrides))]
+
+
+def given_once(overrides: Sequence[str]) -> Sequence[str]:
+    """The overrides. Raises `UserError` where two are for one key: Hydra would drop the first without a word."""
+    keys = [override.partition("=")[0] for override in overrides]
+    for key in keys:
+        if keys.count(key) > 1:
+            both = ", ".join(override for override in overrides if override.partition("=")[0] == key)
+            raise UserError(f"{key}: given more than once ({both}); take one")
+    return overrides
+
+
+def quoted(override: str) -> str:
+    """With quotes around letters that Hydra's grammar has no place for, as in data.path=größe.txt."""
+    key, _, value = override.partition("=")
+    return override if value.isascii() or re.search(r"""['"\\\[\]{}(),$]""", value) else f'{key}="{value}"'
 
 
 def refuse(message: str) -> NoReturn:
@@ -123,14 +140,25 @@ def user_error(error: BaseException) -> str | None:
         if isinstance(link, MissingConfigException) and link.options:
             options = ", ".join(option for option in link.options if not option.startswith("_"))
             return f"{str(link).splitlines()[0]}; there are: {options}"
-        if isinstance(link, HydraException | OmegaConfBaseException) and not isinstance(link, InstantiationException):
+        if isinstance(link, HydraException | OmegaConfBaseException) and not of_ours(link):
             message = " ".join(line.strip() for line in str(link).splitlines() if line.strip())
-            return next((found.expand(ours) for hydras, ours in OURS if (found := re.match(hydras, message))), message)
+            return ours_for(message)
         if isinstance(link, OSError) and link.errno in OF_THE_MACHINE:
             return f"{link.filename or 'a file'}: {link.strerror}; mend that, and the same command goes on from here"
         if out_of_memory(link):
             return f"out of memory ({one_line(link)}); take less data or a smaller model"
-    return one_line(error) if while_composing(error) else None
+    return ours_for(one_line(error)) if while_composing(error) else None
+
+
+def ours_for(message: str) -> str:
+    """What we say in place of a message of Hydra's."""
+    return next((found.expand(ours) for hydras, ours in OURS if (found := re.match(hydras, message))), message)
+
+
+def of_ours(error: BaseException) -> bool:
+    """Whether Hydra met a bug in making one of our objects, whose values were checked before."""
+    made = re.match(r"Error in call to target 'shine_exp\.", str(error))
+    return made is not None and not isinstance(error.__cause__, ValueError | OverflowError)
 
 
 def while_composing(error: BaseException) -> bool:

@@ -14,12 +14,12 @@ from filelock import FileLock, Timeout
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
-from shine_exp.errors import UserError, one_line, out_of_memory
+from shine_exp.errors import UserError, one_line, out_of_memory, raised_in
 from shine_exp.identity import Identity, flat, identify
 from shine_exp.inputs import record, refuse_other_data, refuse_other_files
 from shine_exp.runtime import Runtime
 from shine_exp.trace import CONFIG, INFO, damaged, read_info
-from shine_exp.validation import check_unidentified, check_values
+from shine_exp.validation import check_unidentified, check_values, users_files
 
 OVER = ("done", "diverged")
 STATUS = ("running", "interrupted", "failed", *OVER)
@@ -46,6 +46,8 @@ def run(config: DictConfig, choices: dict[str, str]) -> None:
         if isinstance(error, OSError):
             reason = one_line(error)
             raise UserError(f"{folder}: {reason}; mend that, and the same command goes on from here") from error
+        if (place := raised_in(error, users_files(config))) is not None:
+            raise UserError(f"{place}: {one_line(error)}") from error
         raise
 
 

@@ -18,7 +18,9 @@ class Runtime:
     checkpoint_every: NonNegativeFloat
 
     def check(self) -> None:
-        """Raises `UserError` for more threads than processors, a device that is not here, or one without float64."""
+        """Raises `UserError` for no folder, too many threads, a device that is not here, or one without float64."""
+        if not self.results:
+            raise UserError("runtime.results is empty; give a folder, such as runtime.results=results")
         processors = os.cpu_count() or 1
         if self.threads > processors:
             raise UserError(f"runtime.threads={self.threads}: this machine has {processors}; take no more than that")

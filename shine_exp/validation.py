@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import sys
+import traceback
 from collections.abc import Collection, Iterator
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -13,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from shine_exp.errors import UserError, one_line
 from shine_exp.identity import CONFIG_DIR, GROUPS, PLACES
 
+OUR_OWN = "shine_exp."
 PLAIN = (int, float, bool, str, NoneType)
 
 
@@ -61,18 +64,36 @@ def parameters(prefix: str, node: DictConfig) -> dict[str, Any]:
     return {name: hints.get(name, Any) for name in names}
 
 
+def users_files(config: DictConfig) -> set[str]:
+    """The files of all that a `_target_` names and that is not ours."""
+    targets = {str(node._target_) for _, node in nodes(config) if "_target_" in node}
+    made = [located("", target) for target in targets if not target.startswith(OUR_OWN)]
+    modules = [sys.modules.get(getattr(one, "__module__", "")) for one in made]
+    return {str(getattr(module, "__file__", None)) for module in modules}
+
+
 def located(key: str, target: Any) -> Any:
     """What a dotted name stands for. Raises `UserError` where there is none, or its module cannot be imported."""
     try:
         return get_object(str(target))
     except Exception as error:
         cause = error.__cause__ or error
-        if str(target).startswith("shine_exp.") and not isinstance(cause, ImportError | AttributeError | ValueError):
+        if str(target).startswith(OUR_OWN) and not isinstance(cause, ImportError | AttributeError | ValueError):
             raise  # a bug of ours
-        raise UserError(
-            f"{key}={target}: cannot be imported ({one_line(cause)}); its module must lie in the current folder or "
-            "where Python looks for modules"
-        ) from error
+        raise UserError(f"{key}={target}: {_why_not(str(target), cause)}") from error
+
+
+def _why_not(target: str, cause: BaseException) -> str:
+    """Why it was not imported."""
+    module, _, name = target.rpartition(".")
+    if isinstance(cause, ModuleNotFoundError) and cause.name == target and module:
+        return f"{module} has no {name}"
+    if isinstance(cause, ModuleNotFoundError) and cause.name == target.partition(".")[0]:
+        return f"no module {cause.name} in the current folder or where Python looks for modules"
+    frames = traceback.extract_tb(cause.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith("<") and "hydra" not in frame.filename]
+    where = f"{theirs[-1].filename}, line {theirs[-1].lineno}: " if theirs else ""
+    return f"cannot be imported: {where}{one_line(cause)}"
 
 
 def _check_names(node: DictConfig, known: Collection[str], prefix: str) -> None:

@@ -173,7 +173,7 @@ def test_a_sweep_with_a_bad_run_does_the_others_and_fails_at_its_end(shine_run, 
     outcome = shine_run("-m", "problem.groups=1,100,2", "outer.n_steps=1")
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
-    at_once, _, at_the_end = outcome.err.splitlines()
+    at_once, at_the_end = outcome.err.splitlines()
     assert at_once.startswith("shine-run: problem.groups=100 outer.n_steps=1: problem.groups=100: ")
     assert at_the_end.startswith("shine-run: the sweep is done, but for ")
     done = [folder for folder in folders() if (folder / "run.json").exists()]

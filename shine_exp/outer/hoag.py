@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import PositiveInt
 from torch import Tensor
 
+from shine_exp.inverse.answer import answer
 from shine_exp.outer.descent import DescentState, Hypergradient, Inner
 from shine_exp.problems.linear_model import LinearModel
 from shine_exp.solvers.inverse_hessian import InverseHessian
@@ -44,7 +45,8 @@ class Implicit:
 
     def hypergradient(self, problem: LinearModel, state: DescentState) -> Hypergradient:
         _, r = problem.outer(state.theta)
-        adjoint = self.inverse(
+        adjoint = answer(
+            self.inverse,
             AdjointSystem(
                 vjp=problem.hessian(state.alpha, state.theta),
                 r=r,
@@ -52,7 +54,7 @@ class Implicit:
                 inverse=self._estimate(problem, state, state.alpha),
                 start=state.carry.get("adjoint"),
                 symmetric=True,
-            )
+            ),
         )
         value = -problem.cross(state.alpha, state.theta, adjoint.u)
         return Hypergradient(value, adjoint.n_products, {"adjoint": adjoint.u})

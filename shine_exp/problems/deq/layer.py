@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from shine_exp.errors import UnsupportedSolver, UserError
+from shine_exp.inverse.answer import answer
 from shine_exp.problems.deq.linearisation import Linearisation
 from shine_exp.problems.deq.packing import Packing, State
 from shine_exp.solvers.iterates import RootFunction
@@ -162,7 +163,8 @@ class _Backward:
 
     def __call__(self, r: Tensor) -> Tensor:
         with _precisions(r.device.type)[1]():
-            adjoint = self.inverse(AdjointSystem(lambda v: v - self.at.vjp(v), r, self.tol, self.estimate))
+            system = AdjointSystem(lambda v: v - self.at.vjp(v), r, self.tol, self.estimate)
+            adjoint = answer(self.inverse, system)
         u, report = adjoint.u, self.report
         report.products, report.fell_back = adjoint.n_products, adjoint.fell_back
 
