@@ -1,7 +1,6 @@
 """`shine-run`: compose a configuration and do what it says."""
 
 import io
-import logging
 import os
 import re
 import sys
@@ -61,7 +60,6 @@ def main() -> None:
         print(f"shine-exp {__version__}")
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
-    logging.getLogger("hydra").addHandler(logging.NullHandler())  # and does not print them beside
     try:
         sys.argv[1:] = overrides_last(sys.argv[1:])
         sys.path.append(current_folder())  # where a method of the user's own may stand

@@ -1,6 +1,7 @@
 """The values of a configuration against the annotations of the parameters they are for: refused before any work."""
 
 import inspect
+import logging
 import re
 import sys
 import traceback
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from shine_exp.errors import UserError, one_line
 from shine_exp.identity import CONFIG_DIR, GROUPS, PLACES
 
+logging.getLogger("hydra.utils").addHandler(logging.NullHandler())  # what it would print, a `UserError` says
 OUR_OWN = "shine_exp."
 PLAIN = (int, float, bool, str, NoneType)
 
@@ -92,6 +94,8 @@ def _why_not(target: str, cause: BaseException) -> str:
         return f"no module {cause.name} in the current folder or where Python looks for modules"
     frames = traceback.extract_tb(cause.__traceback__)
     theirs = [frame for frame in frames if not frame.filename.startswith("<") and "hydra" not in frame.filename]
+    if isinstance(cause, SyntaxError):  # which names its place itself
+        theirs = []
     where = f"{theirs[-1].filename}, line {theirs[-1].lineno}: " if theirs else ""
     return f"cannot be imported: {where}{one_line(cause)}"
 
