@@ -1,20 +1,26 @@
 """Tar archives, plain, .gz, .xz or .bz2, read as a stream: nothing is ever extracted."""
 
-import bz2
-import gzip
 import io
-import lzma
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from shine_exp.data.compressed import UNREADABLE, unpacked
+from shine_exp.data.image_names import Name, shown
 from shine_exp.errors import DataError, one_line
 
 BLOCK = 512  # bytes; an archive ends with two blocks of zeros
 
-Name = tuple[str, ...]  # the parts of a relative path
+LARGEST_HEADER = 1 << 16  # bytes of what stands before a member: a long name, attributes
+MOST_GLOBAL = 16  # attributes of all members that follow
+HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 def tar_names(path: Path) -> list[Name]:
@@ -41,13 +47,25 @@ def tar_files(path: Path, wanted: Callable[[Name], bool], at_most: int) -> Itera
         yield name, data
 
 
-def shown(name: Name) -> str:
-    """A name for a message: in one line, whatever its characters."""
-    return repr("/".join(name))[1:-1]
+class _Member(tarfile.TarInfo):
+    """Refuses headers that take memory without bound, before they are read."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in HEADERS and self.size > LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        if self.type == tarfile.XGLTYPE and len(tar.pax_headers) > MOST_GLOBAL:
+            raise tarfile.ReadError(f"more than {MOST_GLOBAL} global attributes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a sparse file")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise tarfile.ReadError("a sparse file")
 
 
 def _members(path: Path) -> Iterator[tuple[Name, tarfile.TarFile, tarfile.TarInfo]]:
-    with _readable(path), _open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+    with _readable(path), _open(path) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
         for member in tar:
             name = PurePosixPath(member.name)
             if name.is_absolute() or ".." in name.parts:
@@ -66,21 +84,21 @@ def _members(path: Path) -> Iterator[tuple[Name, tarfile.TarFile, tarfile.TarInf
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+    except (tarfile.TarError, RecursionError, ValueError, *UNREADABLE) as error:
         raise DataError(
             f"{path}: cannot be read as a tar archive (plain, .gz, .xz or .bz2), or is damaged ({one_line(error)}); "
             "take a fresh copy"
         ) from error
 
 
-def _open(path: Path) -> io.BufferedIOBase:
+def _open(path: Path) -> io.BufferedReader:
     """The archive without its compression, which its first bytes tell."""
     with path.open("rb") as stream:
         start = stream.read(6)
     if start.startswith(b"\x1f\x8b"):
-        return gzip.open(path)
+        return unpacked(path, "gz")
     if start.startswith(b"\xfd7zXZ\0"):
-        return lzma.open(path)
+        return unpacked(path, "xz")
     if start.startswith(b"BZh"):
-        return bz2.open(path)
-    return path.open("rb")
+        return unpacked(path, "bz2")
+    return unpacked(path, "plain")

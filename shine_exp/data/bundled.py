@@ -2,8 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.datasets import load_breast_cancer, load_digits
-from sklearn.model_selection import train_test_split
 
 from shine_exp.data.dataset import Dataset, Scaling
 from shine_exp.data.images import Images, LabelledImages
@@ -12,9 +10,12 @@ from shine_exp.errors import DataError
 
 def breast_cancer(scaling: Scaling, fraction: float) -> Dataset:
     """Wisconsin breast cancer, 569 × 30, dense: malignant −1, benign +1. A fraction < 1 draws that part of the rows."""
-    x, target = load_breast_cancer(return_X_y=True)
+    from sklearn.datasets import load_breast_cancer  # slow to import
+    from sklearn.model_selection import train_test_split
+
     if not 0 < fraction <= 1:
         raise DataError(f"data.fraction={fraction}: take more than 0 and at most 1")
+    x, target = load_breast_cancer(return_X_y=True)
     if fraction < 1:
         x, _, target, _ = train_test_split(x, target, train_size=fraction, random_state=0)
     return Dataset(x, np.where(target == 0, -1.0, 1.0), "breast_cancer", scaling)
@@ -22,6 +23,8 @@ def breast_cancer(scaling: Scaling, fraction: float) -> Dataset:
 
 def digits(scaling: Scaling) -> Dataset:
     """Handwritten digits of 8 × 8 pixels, 1797 × 64, dense: even −1, odd +1."""
+    from sklearn.datasets import load_digits
+
     x, target = load_digits(return_X_y=True)
     return Dataset(x, np.where(target % 2 == 0, -1.0, 1.0), "digits", scaling)
 
@@ -31,6 +34,9 @@ def digits_images(seed: int, test_fraction: float) -> Images:
 
     The split keeps the shares of the classes. Raises `DataError` where `seed` or `test_fraction` is out of range.
     """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     if not 0.01 <= test_fraction <= 0.99:
         raise DataError(f"data.test_fraction={test_fraction}: take from 0.01 to 0.99, so that each set has all classes")
     if not 0 <= seed < 2**32:

@@ -1,13 +1,14 @@
 """CIFAR-10, from its own site."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pooch
 
 from shine_exp.data.archive import tar_files
 from shine_exp.data.download import fetch
+from shine_exp.data.files import absolute
 from shine_exp.data.image_cache import Decoding, Record, cached
 from shine_exp.data.images import Images
 from shine_exp.errors import DataError, one_line
@@ -28,15 +29,16 @@ def cifar10(cache: str, subset: int | None, test_subset: int | None, seed: int) 
     `subset` and `test_subset` keep balanced subsets, as `Images.reduced` does. Raises `DataError` where the download
     fails, its MD5 differs, or as `cached` and `balanced_subset` do. (Krizhevsky 2009, the binary version.)
     """
-    folder = Path(cache).expanduser()
+    folder = absolute(cache)
     images = cached(folder, "cifar10", MD5, lambda: _decoding(folder / "cifar-10-binary.tar.gz"))
     return images.reduced(subset, test_subset, seed)
 
 
 def _decoding(archive: Path) -> Decoding:
-    fetch(URL, archive)
+    fetch(URL, archive, f"md5:{MD5}")
     try:
-        found = pooch.file_hash(str(archive), alg="md5")
+        with archive.open("rb") as file:
+            found = hashlib.file_digest(file, "md5").hexdigest()
     except OSError as error:
         raise DataError(f"{archive}: cannot be read ({one_line(error)})") from error
     if found != MD5:

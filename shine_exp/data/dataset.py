@@ -5,12 +5,11 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-import scipy.sparse as sp
 
 from shine_exp.data.digest import digest_of_arrays
 from shine_exp.errors import DataError
 
-Matrix: TypeAlias = Any  # np.ndarray or sp.csr_matrix, which has no type stubs
+Matrix: TypeAlias = Any  # np.ndarray or scipy.sparse.csr_matrix, which has no type stubs
 Scaling = Literal["none", "variance", "standard"]
 
 
@@ -36,13 +35,18 @@ class Dataset:
         if self.scaling not in get_args(Scaling):
             known = ", ".join(get_args(Scaling))
             raise DataError(f"{self.name}: data.scaling must be one of {known}, but is {self.scaling}")
-        if self.scaling == "standard" and sp.issparse(self.x):
+        if self.scaling == "standard" and is_sparse(self.x):
             raise DataError(f"{self.name}: centring would make sparse data dense; use data.scaling=variance or none")
 
     @cached_property
     def digest(self) -> str:
         """SHA-256, in hex, of X, of y, and of how it is to be scaled."""
         return digest_of_arrays(*_arrays(self.x), self.y, np.frombuffer(self.scaling.encode(), np.uint8))
+
+
+def is_sparse(x: Matrix) -> bool:
+    """CSR, not an array. Dense data do without SciPy, which is slow to import."""
+    return not isinstance(x, np.ndarray)
 
 
 def two_classes(labels: np.ndarray, name: str) -> np.ndarray:
@@ -57,7 +61,7 @@ def two_classes(labels: np.ndarray, name: str) -> np.ndarray:
 
 def _arrays(x: Matrix) -> list[np.ndarray]:
     """The numbers that make up a matrix."""
-    if not sp.issparse(x):
+    if not is_sparse(x):
         return [x]
     if not x.has_canonical_format:
         x = x.copy()
@@ -66,10 +70,10 @@ def _arrays(x: Matrix) -> list[np.ndarray]:
 
 
 def _require_finite(x: Matrix, name: str) -> None:
-    values = x.data if sp.issparse(x) else x
+    values = x.data if is_sparse(x) else x
     if np.isfinite(values).all():
         return
-    where = x.tocoo() if sp.issparse(x) else None
+    where = x.tocoo() if is_sparse(x) else None
     first = np.flatnonzero(~np.isfinite(np.ravel(values)))[0]
     row, column = (where.row[first], where.col[first]) if where is not None else np.unravel_index(first, x.shape)
     raise DataError(f"{name}: feature {column + 1} of row {row + 1} is NaN or infinite; clean the data first")

@@ -2,10 +2,9 @@
 
 digest(file)   = SHA-256 of its bytes
 digest(folder) = SHA-256 of the names and digests of the images in it
-digest(arrays) = SHA-256 of their kinds, shapes and values, whatever the byte order or the width of an index
+digest(arrays) = SHA-256 of their shapes and values, whatever the width of an index, or the machine
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -21,7 +20,8 @@ from shine_exp.data.files import absolute, write_whole
 from shine_exp.data.image_names import names_in_folder
 from shine_exp.errors import DataError, one_line
 
-# A smaller file is read again: that is cheap, and a change could fall into the same tick of the file system's clock.
+# A smaller file is read again: that is cheap, and while it is read the clock of the file system
+# need not tick, so that its times could miss a change.
 SMALL = 1 << 24  # bytes
 
 
@@ -34,12 +34,12 @@ InputFile: TypeAlias = Annotated[str, Read()]
 
 
 def names_input_file(annotation: Any) -> bool:
-    """Whether a parameter so annotated takes the name of a file or folder that is read, perhaps among other values."""
+    """Whether a parameter takes the name of a file or folder to read, perhaps among other values."""
     return isinstance(annotation, Read) or any(map(names_input_file, get_args(annotation)))
 
 
 class Stamp(NamedTuple):
-    """What changes with a file's content: the same stamp, the same content. Of a folder: see `stamp_of`."""
+    """What changes when a file's content does. Of a folder: see `stamp_of`."""
 
     size: int
     mtime_ns: int
@@ -47,11 +47,15 @@ class Stamp(NamedTuple):
     inode: int
 
 
-def stamp_of(path: str | Path) -> Stamp:
-    """The stamp of a file, or of a folder of images: their sizes summed, the latest times, and the folder's inode.
+_known: dict[tuple[Path, Stamp], str] = {}  # the digests of large files and folders
 
-    The folders between count for the times, so that an image that is added, moved or deleted is seen. Raises
-    `DataError` where the path leads to neither, or cannot be read.
+
+def stamp_of(path: str | Path) -> Stamp:
+    """The stamp of a file, or of a folder of images.
+
+    A folder's has the sum of their sizes, their latest times, and its own inode. The folders between
+    count for the times, so that an image that is added, moved or deleted is seen. Raises `DataError`
+    where the path leads to neither, or cannot be read.
     """
     path = absolute(path)
     own = _stat(path)
@@ -59,9 +63,10 @@ def stamp_of(path: str | Path) -> Stamp:
         return Stamp(own.st_size, own.st_mtime_ns, own.st_ctime_ns, own.st_ino)
     if not stat.S_ISDIR(own.st_mode):
         raise DataError(f"{path}: neither a file nor a folder")
-    files = [_stat(path.joinpath(*name)) for name in names_in_folder(path)]
-    folders = {path.joinpath(*name[:depth]) for name in names_in_folder(path) for depth in range(1, len(name))}
-    all_of_them = [own, *map(_stat, folders), *files]
+    names = names_in_folder(path)
+    files = [_stat(os.path.join(path, *name)) for name in names]
+    folders = {name[:depth] for name in names for depth in range(1, len(name))}
+    all_of_them = [own, *files, *(_stat(os.path.join(path, *folder)) for folder in folders)]
     return Stamp(
         sum(file.st_size for file in files),
         max(entry.st_mtime_ns for entry in all_of_them),
@@ -71,16 +76,19 @@ def stamp_of(path: str | Path) -> Stamp:
 
 
 def digest_of(path: str | Path, cache: Path | None = None) -> str:
-    """SHA-256 of a file or of a folder of images, in hex; large ones are read once in a process as long as they stay.
+    """SHA-256 of a file or of a folder of images, in hex.
 
-    With a folder `cache`, once for all processes: their sums are kept in `cache/digests`. Raises `DataError` where the
-    path leads to neither, cannot be read, or changes while it is read.
+    While its stamp stays, what is large is read once in a process or, with a folder `cache`, once for
+    all: its digest is kept in `cache/digests`. Raises `DataError` where the path leads to neither,
+    cannot be read, or changes while it is read.
     """
     path = absolute(path)
     stamp = stamp_of(path)
     if stamp.size < SMALL:
         return _read(path, stamp)
-    return _read_once(path, stamp) if cache is None else _recorded(path, stamp, cache)
+    if (path, stamp) not in _known:
+        _known[path, stamp] = _read(path, stamp) if cache is None else _recorded(path, stamp, cache)
+    return _known[path, stamp]
 
 
 def digest_of_arrays(*arrays: np.ndarray) -> str:
@@ -103,9 +111,6 @@ def _read(path: Path, stamp: Stamp) -> str:
     return found
 
 
-_read_once = functools.cache(_read)
-
-
 def _recorded(path: Path, stamp: Stamp, cache: Path) -> str:
     key = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     record = cache / "digests" / f"{key}.json"
@@ -113,7 +118,7 @@ def _recorded(path: Path, stamp: Stamp, cache: Path) -> str:
         known = json.loads(record.read_text())
         if known["path"] == str(path) and known["stamp"] == list(stamp) and len(known["sha256"]) == 64:
             return str(known["sha256"])
-    found = _read_once(path, stamp)
+    found = _read(path, stamp)
     with suppress(OSError):  # a cache that cannot be written costs time only
         record.parent.mkdir(parents=True, exist_ok=True)
         write_whole(record, json.dumps({"path": str(path), "stamp": stamp, "sha256": found}) + "\n")
@@ -133,9 +138,9 @@ def _folder_sum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _stat(path: Path) -> os.stat_result:
+def _stat(path: str | Path) -> os.stat_result:
     try:
-        return path.stat()
+        return os.stat(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file or folder") from None
     except OSError as error:

@@ -8,22 +8,22 @@ from shine_exp.errors import DataError, one_line
 
 
 def absolute(path: str | Path) -> Path:
-    """From the working folder, ~ expanded, links resolved. Raises `DataError` where there can be no such path."""
+    """From the working folder, with ~ expanded. Raises `DataError` where that cannot be a path."""
     try:
-        resolved = Path(path).expanduser().resolve()
-        os.stat(resolved)
+        whole = Path(path).expanduser().absolute()
+        os.stat(whole)
     except (FileNotFoundError, NotADirectoryError):
-        return resolved
-    except (OSError, ValueError, RuntimeError) as error:  # of a loop of links, a NUL, a home of nobody's
+        return whole
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, the home of nobody
         raise DataError(f"{str(path)!r}: cannot be read ({one_line(error)})") from error
-    return resolved
+    return whole
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write beside `path` and rename: a reader sees the old text or the new. A link is replaced, not followed."""
+    """Write beside `path` and rename: a reader sees the old text or the new. No link is followed."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        with temporary.open("x", encoding="utf-8") as file:  # "x": fails where the name is taken, also by a link
+        with temporary.open("x", encoding="utf-8") as file:  # fails where even a link has the name
             file.write(text)
         os.replace(temporary, path)
     finally:

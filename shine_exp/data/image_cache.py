@@ -1,7 +1,8 @@
 """Image data sets that are decoded once, into memory-mapped files.
 
 `<cache>/<name>-<key>/` holds `train_pixels.npy`, `train_labels.npy`, `test_pixels.npy`, `test_labels.npy` and
-`images.json`. It appears by a rename when it is whole. A folder that was damaged later is refused, never mended.
+`images.json`, which has the digests of both sets and the stamps of the files that they were taken of: as long as those
+stay, nothing is hashed again. The folder appears by a rename when it is whole. One that was changed later is refused.
 """
 
 import hashlib
@@ -9,8 +10,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +22,13 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
+from shine_exp.data.digest import stamp_of
+from shine_exp.data.files import write_whole
+from shine_exp.data.image_names import SPLITS
 from shine_exp.data.images import Images, LabelledImages
 from shine_exp.errors import DataError, one_line
 
-FORMAT = 1  # of the cache: another number, and everything is decoded anew
-SPLITS = ("train", "test")
+FORMAT = 2  # of the cache: another number, and everything is decoded anew
 
 
 class Record(NamedTuple):
@@ -73,21 +76,25 @@ def _make(folder: Path, name: str, key: str, decode: Callable[[], Decoding]) -> 
         if folder.exists():
             return
         partial = folder.with_name(f".{folder.name}.partial")
+        if partial.is_symlink() or partial.is_file():
+            partial.unlink()  # whoever put it there: it is not followed
         shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
         partial.mkdir()
         try:
-            _write(partial, name, key, decode())
-            _load(partial, name, key)  # refuses what does not make a data set
+            decoding = decode()
+            _write(partial, name, decoding)
+            _describe(partial, name, key, decoding.classes)
             os.replace(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write(folder: Path, name: str, key: str, decoding: Decoding) -> None:
+def _write(folder: Path, name: str, decoding: Decoding) -> None:
     labels = {split: np.full(n, -1, dtype=np.int64) for split, n in decoding.sizes.items()}
     records = iter(decoding.records)
     first = next(records)
     n_bytes = first.pixels.nbytes
+    _require_space(folder, n_bytes * sum(decoding.sizes.values()))
     with ExitStack() as stack:
         files = {split: stack.enter_context((folder / f"{split}_pixels.npy").open("wb")) for split in SPLITS}
         starts = {}
@@ -114,18 +121,60 @@ def _write(folder: Path, name: str, key: str, decoding: Decoding) -> None:
         )
     for split in SPLITS:
         np.save(folder / f"{split}_labels.npy", labels[split])
-    facts = {"format": FORMAT, "key": key, "source": name, "classes": decoding.classes}
-    (folder / "images.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _require_space(folder: Path, n_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise DataError(
+            f"{folder.parent}: the decoded images take {n_bytes / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; "
+            "set data.cache, or make the images smaller"
+        )
+
+
+def _describe(folder: Path, name: str, key: str, classes: tuple[str, ...]) -> None:
+    """Write images.json. Raises `DataError` where the files make no data set."""
+    images = _mapped(folder, len(classes), name)
+    facts = {
+        "format": FORMAT,
+        "key": key,
+        "source": name,
+        "classes": classes,
+        "digests": {"train": images.train.digest, "test": images.test.digest},
+        "stamps": _stamps(folder),
+    }
+    write_whole(folder / "images.json", json.dumps(facts, indent=1) + "\n")
 
 
 def _load(folder: Path, name: str, key: str) -> Images:
     facts = json.loads((folder / "images.json").read_text())
     if facts["key"] != key:
         raise ValueError(f"images.json has the key {facts['key']}")
-    train, test = (LabelledImages(_map(folder, split, "pixels"), _map(folder, split, "labels")) for split in SPLITS)
-    return Images(train, test, len(facts["classes"]), name)
+    images = _mapped(folder, len(facts["classes"]), name)
+    digests = facts["digests"]
+    if facts["stamps"] != _stamps(folder):
+        if digests != {"train": images.train.digest, "test": images.test.digest}:
+            raise ValueError("its images are not those that were decoded")
+        with suppress(OSError):  # a copy of the cache, say: it is hashed once
+            write_whole(folder / "images.json", json.dumps(facts | {"stamps": _stamps(folder)}, indent=1) + "\n")
+    train = replace(images.train, known_digest=str(digests["train"]))
+    test = replace(images.test, known_digest=str(digests["test"]))
+    return replace(images, train=train, test=test)
 
 
-def _map(folder: Path, split: str, part: str) -> Tensor:
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    return {file.name: list(stamp_of(file)) for files in _files(folder) for file in files}
+
+
+def _mapped(folder: Path, n_classes: int, name: str) -> Images:
+    train, test = (LabelledImages(_map(pixels), _map(labels)) for pixels, labels in _files(folder))
+    return Images(train, test, n_classes, name)
+
+
+def _files(folder: Path) -> list[tuple[Path, Path]]:
+    return [(folder / f"{split}_pixels.npy", folder / f"{split}_labels.npy") for split in SPLITS]
+
+
+def _map(file: Path) -> Tensor:
     """Copy on write: pages are read when they are used, and changes stay in memory."""
-    return torch.from_numpy(np.load(folder / f"{split}_{part}.npy", mmap_mode="c", allow_pickle=False))
+    return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))

@@ -1,21 +1,18 @@
 """Image files in a folder for each class, as they are or in a tar archive."""
 
-import io
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from shine_exp.data.archive import Name, shown, tar_files, tar_names
-from shine_exp.data.digest import InputFile
-from shine_exp.data.image_cache import SPLITS, Decoding, Record, cached
+from shine_exp.data.archive import tar_files, tar_names
+from shine_exp.data.digest import InputFile, digest_of
+from shine_exp.data.files import absolute
+from shine_exp.data.image_cache import Decoding, Record, cached
+from shine_exp.data.image_decoding import decoded
+from shine_exp.data.image_names import LAYOUT, SPLITS, Name, names_in_archive, names_in_folder, shown
 from shine_exp.data.images import Images
 from shine_exp.errors import DataError, one_line
 
 LARGEST_FILE = 1 << 28  # bytes of one image file
-LAYOUT = "expected are train/<class>/<image> and test/<class>/<image>"
 
 Place = tuple[str, int, int]  # split, position in it, label
 
@@ -23,75 +20,54 @@ Place = tuple[str, int, int]  # split, position in it, label
 def image_folder(path: InputFile, cache: str, subset: int | None, test_subset: int | None, seed: int) -> Images:
     """Your own images of one size, as RGB, in `train/<class>/` and `test/<class>/` of a folder or of a tar archive.
 
-    Classes are the sorted folders with an image in them; images are sorted by class and name. An archive (plain, .gz,
-    .xz or .bz2) may have one leading folder. Hidden files and files at another depth are ignored. `subset` and
+    `path` counts from the working folder. Classes are the sorted folders with an image in them, at any depth; images
+    are sorted by class and name. An archive (plain, .gz, .xz or .bz2) may have one leading folder. `subset` and
     `test_subset` keep balanced subsets, as `Images.reduced` does. Raises `DataError` where a split is missing, a class
-    is in one split only, a file is no image or of another size, or as `tar_names`, `cached` and `balanced_subset` do.
+    is in one split only, a file is of another size or as `decoded` refuses it, or as `names_in_folder`,
+    `names_in_archive`, `tar_names`, `cached` and `balanced_subset` do.
     """
-    source = Path(path).expanduser().resolve()
+    source = absolute(path)
     if not (source.is_dir() or source.is_file()):
         raise DataError(f"{source}: no such folder or file; data.path takes a folder of images or a tar archive of one")
-    in_folder = _folder_names(source) if source.is_dir() else None
-    identity = _stamps(source, in_folder)
-    images = cached(Path(cache).expanduser(), str(source), identity, lambda: _decoding(source, in_folder))
+    folder = absolute(cache)
+    digest = digest_of(source, folder)
+    images = cached(folder, str(source), digest, lambda: _decoding(source, digest))
     return images.reduced(subset, test_subset, seed)
 
 
-def _folder_names(source: Path) -> list[Name]:
-    files = (file for split in SPLITS for file in (source / split).glob("*/*") if file.is_file())
-    return sorted(file.relative_to(source).parts for file in files if not file.name.startswith("."))
-
-
-def _stamps(source: Path, in_folder: list[Name] | None) -> list[object]:
-    """Sizes and times of change: of all images in a folder, or of an archive."""
-    try:
-        if in_folder is None:
-            return [str(source), *_stamp(source)]
-        return [[*name, *_stamp(source.joinpath(*name))] for name in in_folder]
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read ({one_line(error)})") from error
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _decoding(source: Path, in_folder: list[Name] | None) -> Decoding:
-    names = _one_root(source, tar_names(source)) if in_folder is None else in_folder
+def _decoding(source: Path, digest: str) -> Decoding:
+    if source.is_dir():
+        names = names_in_folder(source)
+        files = _files(source, names)
+    else:
+        root, names = names_in_archive(source, tar_names(source))
+        files = _files_of_archive(source, root, set(names))
     classes, places = _places(source, names)
-    files = tar_files(source, places.__contains__, LARGEST_FILE) if in_folder is None else _files(source, names)
     sizes = {split: sum(place[0] == split for place in places.values()) for split in SPLITS}
-    return Decoding(classes, sizes, _records(source, places, files))
+    return Decoding(classes, sizes, _unchanged(_records(source, places, files), source, digest))
 
 
-def _one_root(source: Path, names: list[Name]) -> list[Name]:
-    """The images in the top folder of an archive, or in its one leading folder."""
-    shaped = [name for name in names if len(name) in (3, 4) and name[-3] in SPLITS and not name[-1].startswith(".")]
-    top: list[Name] = [name for name in shaped if len(name) == 3]
-    roots = sorted({name[0] for name in shaped if len(name) == 4})
-    if not top and len(roots) > 1:
-        raise DataError(
-            f"{source}: has several leading folders, {shown((roots[0],))} and {shown((roots[1],))}; {LAYOUT}"
-        )
-    return top or shaped
+def _unchanged(records: Iterator[Record], source: Path, digest: str) -> Iterator[Record]:
+    """Raises `DataError` in the end where the source is not what it was."""
+    yield from records
+    if digest_of(source) != digest:
+        raise DataError(f"{source}: changed while it was read; run again")
 
 
 def _places(source: Path, names: list[Name]) -> tuple[tuple[str, ...], dict[Name, Place]]:
     """The classes, and where each image belongs."""
-    ordered = sorted(set(names), key=lambda name: name[-3:])
-    by_split = {split: [name for name in ordered if name[-3] == split] for split in SPLITS}
+    by_split = {split: [name for name in names if name[0] == split] for split in SPLITS}
     for split, members in by_split.items():
         if not members:
             raise DataError(f"{source}: has no images in {split}/; {LAYOUT}")
-    found = {split: {name[-2] for name in members} for split, members in by_split.items()}
+    found = {split: {name[1] for name in members} for split, members in by_split.items()}
     for split, other in (SPLITS, SPLITS[::-1]):
         if alone := sorted(found[split] - found[other]):
             raise DataError(f"{source}: {shown((split, alone[0]))} is a class without images in {other}/; {LAYOUT}")
     classes = sorted(found["train"])
     labels = {name: label for label, name in enumerate(classes)}
     return tuple(classes), {
-        name: (split, index, labels[name[-2]])
+        name: (split, index, labels[name[1]])
         for split, members in by_split.items()
         for index, name in enumerate(members)
     }
@@ -99,17 +75,26 @@ def _places(source: Path, names: list[Name]) -> tuple[tuple[str, ...], dict[Name
 
 def _files(source: Path, names: list[Name]) -> Iterator[tuple[Name, bytes]]:
     for name in names:
+        path = source.joinpath(*name)
         try:
-            yield name, source.joinpath(*name).read_bytes()
+            if path.stat().st_size > LARGEST_FILE:
+                raise DataError(f"{source}: {shown(name)} has more than {LARGEST_FILE} bytes; take it out")
+            yield name, path.read_bytes()
         except OSError as error:
             raise DataError(f"{source}: {shown(name)} cannot be read ({one_line(error)})") from error
+
+
+def _files_of_archive(source: Path, root: Name, names: set[Name]) -> Iterator[tuple[Name, bytes]]:
+    wanted = {(*root, *name) for name in names}
+    for name, data in tar_files(source, wanted.__contains__, LARGEST_FILE):
+        yield name[len(root) :], data
 
 
 def _records(source: Path, places: dict[Name, Place], files: Iterable[tuple[Name, bytes]]) -> Iterator[Record]:
     first: tuple[Name, tuple[int, ...]] | None = None
     for name, data in files:
         try:
-            pixels = _decoded(data)
+            pixels = decoded(data)
         except Exception as error:  # on damaged bytes, decoders raise errors of every kind
             raise DataError(f"{source}: {shown(name)} is no image that can be taken ({one_line(error)})") from error
         first = first or (name, pixels.shape)
@@ -119,15 +104,3 @@ def _records(source: Path, places: dict[Name, Place], files: Iterable[tuple[Name
             )
             raise DataError(f"{source}: images must have one size (width × height), but {sizes}; resize them")
         yield Record(*places[name], pixels.transpose(2, 0, 1))
-
-
-def _decoded(data: bytes) -> np.ndarray:
-    """Pixels (height, width, 3), uint8. Pillow's warning of a decompression bomb is an error here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(data)) as image:
-            if image.format == "EPS":
-                raise ValueError("EPS is a program, not an image")
-            if image.mode == "F" or image.mode.startswith("I"):
-                raise ValueError("it has more than 8 bits a channel")
-            return np.asarray(image.convert("RGB"))

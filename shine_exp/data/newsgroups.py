@@ -1,21 +1,25 @@
-"""20 newsgroups, through scikit-learn's own cache."""
+"""20 newsgroups, through scikit-learn's own cache.
+
+That cache is a pickle, and unpickling can execute anything: take a folder that nobody else writes to.
+"""
 
 import os
 import pickle
 import zlib
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
 from filelock import FileLock
-from sklearn.datasets import fetch_20newsgroups_vectorized, get_data_home
 
-from shine_exp.data.dataset import Dataset, Scaling
+from shine_exp.data.dataset import Dataset, Matrix, Scaling
+from shine_exp.data.digest import digest_of
 from shine_exp.data.download import download_failed, fetch
 from shine_exp.errors import DataError, one_line
 
 URL = "https://ndownloader.figshare.com/files/5975967"
+SHA256 = "8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610"  # as scikit-learn has it
 
 
 def newsgroups(scaling: Scaling, data_home: str | None = None) -> Dataset:
@@ -24,6 +28,9 @@ def newsgroups(scaling: Scaling, data_home: str | None = None) -> Dataset:
     `data_home` is scikit-learn's cache folder, by default its own choice (`SCIKIT_LEARN_DATA`). Raises `DataError`
     where the data is neither there nor can be downloaded, or where the copy is damaged.
     """
+    from scipy.sparse import csr_matrix  # slow to import, as is scikit-learn
+    from sklearn.datasets import get_data_home
+
     try:
         home = Path(get_data_home(data_home))
     except OSError as error:
@@ -31,27 +38,48 @@ def newsgroups(scaling: Scaling, data_home: str | None = None) -> Dataset:
     with _exclusive(home):
         try:
             x, target = _load(home, download_if_missing=False)
-        except OSError:
+        except OSError as error:
+            if not os.access(home, os.W_OK):
+                raise DataError(
+                    f"{home}: has no vectorised copy and cannot be written ({one_line(error)}); "
+                    "copy it to a folder of your own, and set data.data_home"
+                ) from error
             x, target = _download(home)
-    return Dataset(sp.csr_matrix(x), np.where(target < 10, -1.0, 1.0), "20news", scaling)
+    return Dataset(csr_matrix(x), np.where(target < 10, -1.0, 1.0), "20news", scaling)
 
 
-def _exclusive(home: Path) -> AbstractContextManager[object]:
+@contextmanager
+def _exclusive(home: Path) -> Iterator[None]:
     """One process at a time fills the cache: scikit-learn's own writes are not atomic."""
-    return FileLock(home / "20news.lock") if os.access(home, os.W_OK) else nullcontext()
+    if not os.access(home, os.W_OK):
+        yield
+        return
+    lock = FileLock(home / "20news.lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise DataError(f"{lock.lock_file}: cannot be locked ({one_line(error)}); delete it") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _download(home: Path) -> tuple[sp.csr_matrix, np.ndarray]:
-    """Put the archive where scikit-learn looks for it, which then checks its SHA-256 and unpacks it."""
+def _download(home: Path) -> tuple[Matrix, np.ndarray]:
+    """Put the archive where scikit-learn unpacks it; it would download another in place of one that it refuses."""
     archive = home / "20news_home" / "20news-bydate.tar.gz"
-    fetch(URL, archive)
+    fetch(URL, archive, f"sha256:{SHA256}")
+    if (found := digest_of(archive)) != SHA256:
+        raise DataError(f"{archive}: its SHA-256 is {found}, not {SHA256}; delete the file to download it again")
     try:
         return _load(home, download_if_missing=True)
     except OSError as error:
-        raise download_failed(URL, archive, error) from error
+        raise download_failed(URL, archive, one_line(error, 100)) from error
 
 
-def _load(home: Path, download_if_missing: bool) -> tuple[sp.csr_matrix, np.ndarray]:
+def _load(home: Path, download_if_missing: bool) -> tuple[Matrix, np.ndarray]:
+    from sklearn.datasets import fetch_20newsgroups_vectorized
+
     try:
         x, target = fetch_20newsgroups_vectorized(
             subset="all",
@@ -61,7 +89,7 @@ def _load(home: Path, download_if_missing: bool) -> tuple[sp.csr_matrix, np.ndar
             n_retries=1,
             delay=0.5,
         )
-    except (ValueError, EOFError, LookupError, zlib.error, pickle.UnpicklingError) as error:
+    except (ValueError, TypeError, EOFError, LookupError, AttributeError, zlib.error, pickle.UnpicklingError) as error:
         raise DataError(
             f"{home}: the vectorised copy of 20newsgroups is damaged ({one_line(error)}); "
             "delete 20newsgroup_vectorized_py3.pkl there, and it is made again"

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
 
 from shine_exp.data.dataset import Dataset, Matrix
+from shine_exp.data.scaling import check_size, scaled
 from shine_exp.errors import DataError
 
 Rows = tuple[Matrix, np.ndarray]
@@ -25,8 +24,11 @@ class Splits:
 def split(data: Dataset, seed: int) -> Splits:
     """90 % train; the rest halved, first half held out, second half outer (Pedregosa's protocol, `random_state=seed`).
 
-    Features are scaled as `data.scaling` says. Raises `DataError` where a set has one class only.
+    Features are scaled as `data.scaling` says. Raises `DataError` where a set has one class only, or, once scaled, has
+    features that are too large or too small to be computed with.
     """
+    from sklearn.model_selection import train_test_split  # slow to import
+
     if len(data.y) < FEWEST_ROWS:
         raise DataError(f"{data.name}: has {len(data.y)} rows; two rows in every set need at least {FEWEST_ROWS}")
     x_train, x_rest, y_train, y_rest = train_test_split(data.x, data.y, test_size=0.1, random_state=seed)
@@ -38,6 +40,7 @@ def split(data: Dataset, seed: int) -> Splits:
                 "take another seed or more rows"
             )
     if data.scaling != "none":
-        scaler = StandardScaler(with_mean=data.scaling == "standard").fit(x_train)
-        x_train, x_outer, x_test = (scaler.transform(x) for x in (x_train, x_outer, x_test))
+        x_train, x_outer, x_test = scaled([x_train, x_outer, x_test], centred=data.scaling == "standard")
+    for name, x in (("training", x_train), ("outer", x_outer), ("held-out", x_test)):
+        check_size(x, f"{data.name}: the {name} set of seed {seed}", may_be_zero=name == "held-out")
     return Splits((x_train, y_train), (x_outer, y_outer), (x_test, y_test))

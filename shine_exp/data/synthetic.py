@@ -1,11 +1,8 @@
 """Made data, seeded: sparse rows like those of text, and dense Gaussian rows."""
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.special import expit
-from sklearn.preprocessing import normalize
 
-from shine_exp.data.dataset import Dataset, Scaling
+from shine_exp.data.dataset import Dataset, Matrix, Scaling
 from shine_exp.errors import DataError
 
 INFORMATIVE = 0.1  # share of the features that carry a weight in the true model
@@ -48,14 +45,17 @@ def _check_sizes(name: str, n: int, p: int, seed: int) -> None:
             raise DataError(f"{name}: data.{parameter}={value} must be at least {least}")
 
 
-def _term_frequencies(n: int, p: int, nnz_per_row: int, rng: np.random.Generator) -> sp.csr_matrix:
+def _term_frequencies(n: int, p: int, nnz_per_row: int, rng: np.random.Generator) -> Matrix:
+    from scipy.sparse import coo_matrix  # slow to import, as is scikit-learn
+    from sklearn.preprocessing import normalize
+
     frequencies = 1.0 / np.arange(1, p + 1)
     frequencies /= frequencies.sum()
     n_words = _document_length(frequencies, nnz_per_row)
     ranks = np.searchsorted(np.cumsum(frequencies), rng.random((n, n_words)))
     columns = rng.permutation(p)[np.minimum(ranks, p - 1)]  # the last sum may round to less than 1
     rows = np.repeat(np.arange(n), n_words)
-    counts = sp.coo_matrix((np.ones(columns.size), (rows, columns.ravel())), shape=(n, p)).tocsr()
+    counts = coo_matrix((np.ones(columns.size), (rows, columns.ravel())), shape=(n, p)).tocsr()
     normalize(counts, copy=False)
     return counts
 
@@ -76,4 +76,6 @@ def _document_length(frequencies: np.ndarray, nnz_per_row: int) -> int:
 
 
 def _logistic_labels(log_odds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    from scipy.special import expit
+
     return np.where(rng.random(log_odds.shape) < expit(log_odds), 1.0, -1.0)

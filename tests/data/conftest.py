@@ -23,6 +23,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             self.send_header("Content-Length", str(state.announced_length or len(state.content)))
             self.end_headers()
             self.wfile.write(state.content)
+            if state.holds_on_until:
+                self.wfile.flush()
+                state.holds_on_until.wait()
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -32,6 +35,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     thread.start()
     state.url = f"http://127.0.0.1:{http.server_port}/data"
     yield state
+    if state.holds_on_until:
+        state.holds_on_until.set()
     http.shutdown()
     thread.join()
     http.server_close()

@@ -99,6 +99,10 @@ def test_other_checksum_is_refused(tmp_path: Path, server: Server) -> None:
     found = hashlib.md5(b"other").hexdigest()
     assert refusal(tmp_path) == f"{path}: its MD5 is {found}, not {module.MD5}; delete the file to download it again"
     path.unlink()
+    content, server.content = server.content, b"other"
+    assert refusal(tmp_path).startswith(f"cannot download {server.url} (what came has another checksum); put a copy at")
+    assert not path.exists(), "the next run asks again"
+    server.content = content
     is_the_data(module.cifar10(str(tmp_path), None, None, 0))
 
 
@@ -130,4 +134,6 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, server: Server, monkeypat
 
 def test_archive_that_is_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-binary.tar.gz").mkdir()
-    assert refusal(tmp_path).startswith(f"{tmp_path / 'cifar-10-binary.tar.gz'}: cannot be read (IsADirectoryError")
+    assert refusal(tmp_path).startswith(
+        f"{tmp_path / 'cifar-10-binary.tar.gz'}: is a folder, where the file of {module.URL}"
+    )

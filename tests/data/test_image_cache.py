@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,10 @@ import pytest
 import torch
 
 from shine_exp.data import image_cache as module
+from shine_exp.data import images as images_module
+from shine_exp.data.digest import stamp_of
 from shine_exp.data.image_cache import Decoding, Record, cached
-from shine_exp.data.images import Images
+from shine_exp.data.images import Images, LabelledImages
 from shine_exp.errors import DataError
 
 SIZES = {"train": 5, "test": 3}
@@ -81,7 +84,12 @@ def test_what_lies_on_disk(tmp_path: Path) -> None:
     assert {file.name for file in folder.iterdir()} == names | {"images.json"}
     facts = json.loads((folder / "images.json").read_text())
     key = folder.name.removeprefix("toy-")
+    stamps, digests = facts.pop("stamps"), facts.pop("digests")
     assert facts == {"format": module.FORMAT, "key": key, "source": "some/where/toy", "classes": list("abc")}
+    assert stamps == {name: list(stamp_of(folder / name)) for name in names}
+    assert digests == {
+        split: LabelledImages(torch.from_numpy(PIXELS[split]), torch.tensor(LABELS[split])).digest for split in SIZES
+    }
     np.testing.assert_array_equal(np.load(folder / "train_pixels.npy", allow_pickle=False), PIXELS["train"])
 
 
@@ -197,3 +205,66 @@ def test_cache_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(np, "save", full)
     assert "(OSError: No space left on device); set data.cache" in refusal(tmp_path / "disk", Decoder())
     assert not any(path.is_dir() for path in (tmp_path / "disk").iterdir())
+
+
+def test_digest_is_kept_beside_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(tmp_path, Decoder()).digest
+    hashed = []
+    monkeypatch.setattr(images_module, "digest_of_arrays", lambda *arrays: hashed.append(arrays) or "other")
+    again = load(tmp_path, Decoder())
+    assert again.digest == first
+    assert again.reduced(None, None, 0).digest == first
+    assert not hashed
+    assert again.reduced(3, None, 0).digest != first
+    assert len(hashed) == 1, "of the subset"
+
+
+def test_copied_cache_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(tmp_path / "a", Decoder()).digest
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert load(tmp_path / "b", Decoder()).digest == first
+    monkeypatch.setattr(images_module, "digest_of_arrays", lambda *_: pytest.fail("hashed again"))
+    assert load(tmp_path / "b", Decoder()).digest == first
+
+
+@pytest.mark.parametrize("name", ["train_pixels.npy", "test_labels.npy"])
+def test_cache_whose_values_changed_is_refused(tmp_path: Path, name: str) -> None:
+    load(tmp_path, Decoder())
+    file = the_folder(tmp_path) / name
+    content = bytearray(file.read_bytes())
+    content[200 if "pixels" in name else -8] ^= 1
+    file.write_bytes(content)
+    assert "its images are not those that were decoded); delete the folder" in refusal(tmp_path, Decoder())
+
+
+@pytest.mark.parametrize("planted", ["link to a folder", "link to nothing", "file"])
+def test_planted_partial_folder_is_replaced_and_not_followed(tmp_path: Path, planted: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "train_pixels.npy").write_bytes(b"precious")
+    cache = tmp_path / "cache"
+    load(cache, Decoder())
+    folder = the_folder(cache)
+    shutil.rmtree(folder)
+    partial = cache / f".{folder.name}.partial"
+    match planted:
+        case "link to a folder":
+            partial.symlink_to(elsewhere)
+        case "link to nothing":
+            partial.symlink_to(tmp_path / "absent")
+        case "file":
+            partial.touch()
+    assert len(load(cache, Decoder()).train.labels) == 5
+    assert {file.name: file.read_bytes() for file in elsewhere.iterdir()} == {"train_pixels.npy": b"precious"}
+
+
+def test_more_than_fits_on_the_disk_is_refused_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=8 * 24 - 1))
+    assert refusal(tmp_path, Decoder()) == (
+        f"{tmp_path}: the decoded images take 0.0 GB, but 0.0 GB are free; set data.cache, or make the images smaller"
+    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=8 * 24))
+    load(tmp_path, Decoder())

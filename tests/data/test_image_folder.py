@@ -51,13 +51,14 @@ def test_only_regular_files_are_read(tmp_path: Path, load: Callable[..., Images]
 
     kinds = (tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
     more = [member(f"train/ant/{kind.decode()}.png", kind) for kind in kinds]
-    more += [member(name) for name in ("train/ant/.hidden", "README", "train/list.txt", "train/ant/deep/d.png")]
+    hidden = ("train/ant/.hidden", "train/ant/.cache/1.png", ".train/ant/1.png")
+    more += [member(name) for name in (*hidden, "README", "train/list.txt")]
     more += [member("other/train/ant/e.png"), member("valid/ant/f.png")]
     is_the_data(load(in_tar(tmp_path / "mine.tar", more=more)))
 
 
 def test_files_that_are_no_images_of_a_class_are_ignored(tmp_path: Path, load: Callable[..., Images]) -> None:
-    noise = {"README": b"", "train/list.txt": b"", "train/ant/.DS_Store": b"", "train/ant/x/y.png": b"", "v/ant/1": b""}
+    noise = dict.fromkeys(("README", "train/list.txt", "train/ant/.DS_Store", "train/ant/.x/y.png", "v/ant/1.png"), b"")
     folder = in_folder(tmp_path / "mine", FILES | noise)
     (folder / "train" / "empty").mkdir()
     is_the_data(load(folder))
@@ -70,14 +71,12 @@ def test_file_that_stands_twice_in_an_archive_counts_as_the_last(tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "bmp", "gif", "webp", "tiff"])
-def test_formats_and_grey_or_transparent_images_become_rgb(
-    tmp_path: Path, load: Callable[..., Images], kind: str
-) -> None:
+def test_formats_and_grey_or_opaque_images_become_rgb(tmp_path: Path, load: Callable[..., Images], kind: str) -> None:
     grey = np.full((3, 5), 90, np.uint8)
     files = {
         "train/a/1": encoded(np.full((3, 5, 3), 200, np.uint8), kind),
         "train/b/1": encoded(grey, kind),
-        "test/a/1": encoded(np.dstack([grey, grey, grey, grey]), "png"),
+        "test/a/1": encoded(np.dstack([grey, grey, grey, np.full_like(grey, 255)]), "png"),
         "test/b/1": encoded(grey, "png"),
     }
     images = load(in_folder(tmp_path / "mine", files))
@@ -103,16 +102,16 @@ def test_decodes_once_and_again_when_the_source_changes(
         np.testing.assert_array_equal(load(source).train.pixels[4], colours(99).transpose(2, 0, 1))
 
 
-def test_archive_elsewhere_and_renamed_images_are_other_sources(tmp_path: Path, load: Callable[..., Images]) -> None:
+def test_same_content_elsewhere_is_the_same_source(tmp_path: Path, load: Callable[..., Images]) -> None:
     for number in (1, 2):
-        (tmp_path / str(number)).mkdir()
-        os.utime(in_tar(tmp_path / str(number) / "mine.tar"), (1, 1))
+        in_tar(in_folder(tmp_path / str(number), {"x": b""}) / "mine.tar")
         load(tmp_path / str(number) / "mine.tar")
-    folder = in_folder(tmp_path / "mine")
-    load(folder)
+        load(in_folder(tmp_path / str(number) / "mine"))
+    assert len(list((tmp_path / "cache").glob("mine*/"))) == 2
+    folder = tmp_path / "1" / "mine"
     (folder / "train/ant/9.png").rename(folder / "train/ant/0.png")
     assert len(load(folder).train.labels) == 12
-    assert sum(path.is_dir() for path in (tmp_path / "cache").iterdir()) == 4
+    assert len(list((tmp_path / "cache").glob("mine*/"))) == 3
 
 
 def test_paths_from_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
+from shine_exp.data import compressed
+from shine_exp.data import libsvm as module
 from shine_exp.data.libsvm import libsvm, read_libsvm
 from shine_exp.errors import DataError
 
@@ -184,3 +186,66 @@ def test_refuses_other_than_two_classes(tmp_path: Path) -> None:
 def test_refuses_a_feature_that_is_not_finite(tmp_path: Path, value: bytes) -> None:
     path = write(tmp_path, b"1 1:1 3:4\n-1 1:1 3:" + value + b"\n")
     assert refusal(path) == ": feature 3 of row 2 is NaN or infinite; clean the data first"
+
+
+def test_refuses_an_index_beyond_any_data_with_its_row(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + b"\n+1 2:1 2000000000:1\n")
+    assert refusal(path) == (
+        ": row 3 has the feature index 2000000000, but the file has 5 entries in all; correct the row or, if that many "
+        "features are meant, set data.n_features=2000000000"
+    )
+    data = libsvm(str(path), "none", n_features=2_000_000_000)
+    assert data.x.shape == (3, 2_000_000_000)
+    assert data.x[2, 1_999_999_999] == 1
+
+
+def test_refuses_an_index_from_zero_with_its_row(tmp_path: Path) -> None:
+    path = write(tmp_path, b"1 0:1 2000000000:1\n-1 1:1\n")
+    assert refusal(path).startswith(": row 1 has the feature index 2000000000, but the file has 3 entries in all; ")
+
+
+@pytest.mark.parametrize(("n_entries", "n_features"), [(3, 10**6), (2000, 2 * 10**6), (10**5, 10**8)])
+def test_width_is_plausible_by_the_number_of_entries(tmp_path: Path, n_entries: int, n_features: int) -> None:
+    rest = b" ".join(b"%d:1" % j for j in range(1, n_entries - 1))
+    text = b"-1 1:1\n1 " + rest + b" %d:1\n"
+    assert libsvm(str(write(tmp_path, text % n_features)), "none").x.shape == (2, n_features)
+    assert f"row 2 has the feature index {n_features + 1}" in refusal(write(tmp_path, text % (n_features + 1)))
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_refuses_a_file_of_blank_lines(tmp_path: Path, suffix: str) -> None:
+    blank = module.MOST_BLANK + 2 * compressed.BUFFER
+    path = write(tmp_path, b"1 1:1\n" + b"\n" * blank + b"-1 1:1\n", suffix)
+    assert refusal(path) == ": has 1048576 bytes of blank lines on end; it is damaged, or no data"
+
+
+def test_blank_lines_between_rows_are_no_data(tmp_path: Path) -> None:
+    text = b"1 1:1\n" + b"\n" * module.MOST_BLANK + b"-1 2:1\n" + b" \r\n" * 9 + b"1 1:1\n"
+    assert libsvm(str(write(tmp_path, text, ".bz2")), "none").x.shape == (3, 2)
+
+
+@pytest.mark.parametrize("suffix", [".bz2", ".xz", ".gz"])
+def test_refuses_a_file_that_unpacks_to_no_end(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 1 << 16)
+    path = write(tmp_path, b"# nothing\n" * (1 << 16), suffix)
+    allowed = (1 << 16) + 200 * path.stat().st_size
+    assert refusal(path) == (
+        f": unpacks to more than {allowed} bytes, 200 times its size; if that is meant, unpack it first"
+    )
+    assert "holds no rows" in refusal(write(tmp_path, b"# nothing\n" * (1 << 16)))
+
+
+def test_path_is_from_the_working_folder_and_its_name_is_that_of_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "blob").write_bytes(bz2.compress(GOOD))
+    (tmp_path / "mine.bz2").symlink_to("blob")
+    monkeypatch.chdir(tmp_path)
+    assert libsvm("mine.bz2", "none").name == str(tmp_path / "mine.bz2")
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/data", "nul\0", "x" * 300])
+def test_refuses_what_can_be_no_path(path: str) -> None:
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        libsvm(path, "none")
+    assert str(caught.value).isprintable(), "one line"

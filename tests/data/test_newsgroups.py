@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 import time
 from pathlib import Path
@@ -29,6 +30,12 @@ class FakeSklearn:
         return sp.csr_matrix(np.eye(20)), np.arange(20)
 
 
+def serve(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.content = b"archive"
+    monkeypatch.setattr(module, "URL", server.url)
+    monkeypatch.setattr(module, "SHA256", hashlib.sha256(server.content).hexdigest())
+
+
 def refusal(home: Path) -> str:
     with pytest.raises(DataError) as caught:
         newsgroups("none", str(home))
@@ -39,9 +46,8 @@ def refusal(home: Path) -> str:
 def test_labels_are_the_halves_of_the_twenty_groups(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.content = b"archive"
-    monkeypatch.setattr(module, "URL", server.url)
-    monkeypatch.setattr(module, "fetch_20newsgroups_vectorized", FakeSklearn(tmp_path))
+    serve(server, monkeypatch)
+    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path))
     data = newsgroups("variance", str(tmp_path))
     np.testing.assert_array_equal(data.y, [-1.0] * 10 + [1.0] * 10)
     assert data.scaling == "variance"
@@ -54,7 +60,8 @@ def test_default_home_is_scikit_learns(tmp_path: Path, monkeypatch: pytest.Monke
     fake = FakeSklearn(tmp_path)
     fake.archive.parent.mkdir()
     fake.archive.touch()
-    monkeypatch.setattr(module, "fetch_20newsgroups_vectorized", fake)
+    monkeypatch.setattr(module, "SHA256", hashlib.sha256(b"").hexdigest())
+    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups_vectorized", fake)
     assert newsgroups("none").x.shape == (20, 20)
 
 
@@ -74,16 +81,31 @@ def test_failed_download_says_soon_what_to_do(tmp_path: Path, monkeypatch: pytes
 def test_archive_that_scikit_learn_refuses_is_a_failed_download(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.content = b"archive"
-    monkeypatch.setattr(module, "URL", server.url)
-    wrong_sum = OSError("The SHA256 checksum of 20news-bydate.tar.gz\ndiffers")
-    monkeypatch.setattr(module, "fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, wrong_sum))
-    assert "The SHA256 checksum of 20news-bydate.tar.gz differs" in refusal(tmp_path)
+    serve(server, monkeypatch)
+    full = OSError("No space left\non device")
+    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, full))
+    assert "(OSError: No space left on device); put a copy at" in refusal(tmp_path)
+
+
+def test_archive_with_another_checksum_never_reaches_scikit_learn(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(server, monkeypatch)
+    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path))
+    server.content = b"<html>"
+    archive = tmp_path / "20news_home" / "20news-bydate.tar.gz"
+    assert refusal(tmp_path).startswith(f"cannot download {server.url} (what came has another checksum); put a copy at")
+    assert not archive.exists(), "the next run asks again"
+    archive.write_bytes(b"<html>")
+    found, right = (hashlib.sha256(content).hexdigest() for content in (b"<html>", b"archive"))
+    assert refusal(tmp_path) == (
+        f"{archive}: its SHA-256 is {found}, not {right}; delete the file to download it again"
+    )
 
 
 @pytest.mark.parametrize("failure", [EOFError("ended early"), ValueError("older\nversion"), KeyError(5)])
 def test_damaged_copy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
-    monkeypatch.setattr(module, "fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, failure))
+    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, failure))
     message = refusal(tmp_path)
     assert message.startswith(f"{tmp_path}: the vectorised copy of 20newsgroups is damaged ({type(failure).__name__}")
     assert "delete 20newsgroup_vectorized_py3.pkl there" in message
@@ -92,6 +114,26 @@ def test_damaged_copy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").touch()
     assert refusal(tmp_path / "home").startswith("scikit-learn's data folder is unusable (FileExistsError")
+
+
+def test_home_that_cannot_be_written_is_refused_where_scikit_learn_would_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_only = OSError("Read-only\nfile system")
+    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, read_only))
+    monkeypatch.setattr(module.os, "access", lambda *_: False)
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: has no vectorised copy and cannot be written (OSError: Read-only file system); "
+        "copy it to a folder of your own, and set data.data_home"
+    )
+
+
+def test_planted_link_in_place_of_the_lock_is_refused(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "20news.lock").symlink_to(precious)
+    assert refusal(tmp_path).startswith(f"{tmp_path / '20news.lock'}: cannot be locked (OSError: ")
+    assert precious.read_text() == "precious"
 
 
 @pytest.fixture

@@ -94,9 +94,11 @@ def test_pinned_checksum(tmp_path: Path) -> None:
 
 def test_other_shape_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHAPE", (72309, 20958))
+    (tmp_path / "real-sim.bz2").write_bytes(ARCHIVE)
     assert refusal(tmp_path) == (
         f"{tmp_path / 'real-sim.bz2'}: is 3 × 3, but real-sim is 72309 × 20958; delete the file to download it again"
     )
+    assert [file.name for file in tmp_path.iterdir()] == ["real-sim.bz2"], "no checksum"
 
 
 @pytest.mark.parametrize("failure", ["not found", "cut off", "nobody listens"])
@@ -123,9 +125,50 @@ def test_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "cache").startswith("cannot download ")
 
 
-def test_copy_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_folder_in_place_of_the_copy_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real-sim.bz2").mkdir()
-    assert refusal(tmp_path).startswith(f"{tmp_path / 'real-sim.bz2'}: cannot be read (IsADirectoryError")
+    assert refusal(tmp_path).startswith(f"{tmp_path / 'real-sim.bz2'}: is a folder, where the file of {module.URL} bel")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"<html>502 Bad Gateway</html>", "cannot be read, or is damaged (OSError: Invalid data stream)"),
+        (ARCHIVE[:-9], "cannot be read, or is damaged (EOFError: Compressed file ended before the end-of-stream mark"),
+        (bz2.compress(b"<html>"), "line 1: the label '<html>' is not a number"),
+        (bz2.compress(b"1 1:1\n-1 2:1\n"), "is 2 × 2, but real-sim is 3 × 3"),
+    ],
+    ids=["page", "cut off", "packed page", "other data"],
+)
+def test_download_of_something_else_is_neither_kept_nor_recorded(
+    tmp_path: Path, server: Server, content: bytes, fault: str
+) -> None:
+    server.content = content
+    path = tmp_path / "real-sim.bz2"
+    message = refusal(tmp_path)
+    assert message.startswith(f"cannot download {module.URL} (what came {fault}"), message
+    assert f"put a copy at {path}" in message
+    assert not path.exists()
+    assert not (tmp_path / "real-sim.bz2.sha256").exists()
+    server.content = ARCHIVE
+    assert load(tmp_path).x.shape == (3, 3), "the next run asks again"
+
+
+def test_copy_of_something_else_stays_and_is_not_recorded(tmp_path: Path, server: Server) -> None:
+    path = tmp_path / "real-sim.bz2"
+    path.write_bytes(b"<html>502 Bad Gateway</html>")
+    assert refusal(tmp_path).startswith(f"{path}: cannot be read, or is damaged")
+    assert [file.name for file in tmp_path.iterdir()] == ["real-sim.bz2"]
+    assert not server.requests
+
+
+def test_planted_link_in_place_of_the_checksum_is_replaced(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    (tmp_path / "real-sim.bz2").write_bytes(ARCHIVE)
+    (tmp_path / "real-sim.bz2.sha256").symlink_to(precious)
+    load(tmp_path)
+    assert not precious.exists()
+    assert (tmp_path / "real-sim.bz2.sha256").read_text() == f"{SUM}  real-sim.bz2\n"
 
 
 def test_checksum_that_cannot_be_recorded_can_be_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +176,6 @@ def test_checksum_that_cannot_be_recorded_can_be_pinned(tmp_path: Path, monkeypa
         raise OSError("Read-only file system")
 
     (tmp_path / "real-sim.bz2").write_bytes(ARCHIVE)
-    monkeypatch.setattr("shine_exp.data.download.os.replace", read_only)
+    monkeypatch.setattr("shine_exp.data.files.os.replace", read_only)
     assert refusal(tmp_path).endswith(f"cannot be written (OSError: Read-only file system); set data.sha256={SUM}")
     load(tmp_path, SUM)
