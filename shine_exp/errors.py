@@ -18,7 +18,6 @@ OF_THE_MACHINE = (  # what a file may meet whatever the program
     errno.EMFILE,
     errno.EIO,
 )
-NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # in PyTorch's RuntimeErrors
 
 
 class UserError(Exception):
@@ -53,12 +52,6 @@ def chain(error: BaseException) -> list[BaseException]:
     while (cause := links[-1].__cause__) is not None:
         links.append(cause)
     return links
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's and NumPy's, PyTorch's, or a GPU's."""
-    in_words = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
-    return in_words or isinstance(error, MemoryError)
 
 
 def raised_in(error: BaseException, files: Collection[str]) -> str | None:

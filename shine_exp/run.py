@@ -18,9 +18,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from shine_exp import __version__
-from shine_exp.errors import OF_THE_MACHINE, RunRefused, UserError, chain, one_line, out_of_memory
+from shine_exp.errors import OF_THE_MACHINE, RunRefused, UserError, chain, one_line
 from shine_exp.identity import CONFIG_DIR, GROUPS
-from shine_exp.signals import silence_stdout, terminated_as_interrupt
+from shine_exp.machine import is_out_of_memory
+from shine_exp.signals import interruptible, silence_stdout
 
 OURS = (  # messages in place of Hydra's
     (r"Could not override '(.+?)'\..*", r"\1: no such option; see shine-run --help"),
@@ -33,7 +34,7 @@ SOME_REFUSED = "the sweep is done, but for the runs that are named above with wh
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
 def app(config: DictConfig) -> None:
     try:
-        with terminated_as_interrupt():
+        with interruptible():  # a launcher's worker knows only of this function
             refuse_single_run_of_sweep(HydraConfig.get())
             os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: PyTorch reads it once
             from shine_exp.runner import run
@@ -63,9 +64,11 @@ def main() -> None:
     try:
         sys.argv[1:] = overrides_last(sys.argv[1:])
         sys.path.append(current_folder())  # where a method of the user's own may stand
-        app()
-    except KeyboardInterrupt:
-        print("shine-run: interrupted; the same command goes on from here", file=sys.stderr)
+        with interruptible():  # between the runs of a sweep too
+            app()
+    except KeyboardInterrupt as end:
+        why = user_error(end) or "the same command goes on from here"
+        print(f"shine-run: interrupted; {why}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         line = user_error(error)
@@ -143,7 +146,7 @@ def user_error(error: BaseException) -> str | None:
             return ours_for(message)
         if isinstance(link, OSError) and link.errno in OF_THE_MACHINE:
             return f"{link.filename or 'a file'}: {link.strerror}; mend that, and the same command goes on from here"
-        if out_of_memory(link):
+        if is_out_of_memory(link):
             return f"out of memory ({one_line(link)}); take less data or a smaller model"
     return ours_for(one_line(error)) if while_composing(error) else None
 

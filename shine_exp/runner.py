@@ -3,7 +3,6 @@
 PyTorch is imported only once a run is known not to be done.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +13,13 @@ from filelock import FileLock, Timeout
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
-from shine_exp.errors import UserError, one_line, out_of_memory, raised_in
+from shine_exp import durable
+from shine_exp.errors import UserError, one_line, raised_in
 from shine_exp.identity import Identity, flat, identify
 from shine_exp.inputs import record, refuse_other_data, refuse_other_files
+from shine_exp.machine import is_out_of_memory
 from shine_exp.runtime import Runtime
-from shine_exp.trace import CONFIG, INFO, damaged, read_info
+from shine_exp.trace import CONFIG, INFO, check_trace, damaged, read_info
 from shine_exp.validation import check_unidentified, check_values, users_files
 
 OVER = ("done", "diverged")
@@ -39,7 +40,7 @@ def run(config: DictConfig, choices: dict[str, str]) -> None:
     except (BrokenPipeError, UserError):
         raise
     except Exception as error:
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             raise UserError(
                 f"runtime.device={runtime.device}: out of memory ({one_line(error)}); take smaller batches or models"
             ) from error
@@ -110,9 +111,7 @@ def claim(folder: Path, identity: Identity) -> None:
     """Write config.yaml, unless it is there."""
     path = folder / CONFIG
     if not path.is_file():
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump(identity.config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        os.replace(temporary, path)
+        durable.write(path, yaml.safe_dump(identity.config, sort_keys=False, allow_unicode=True).encode())
 
 
 def finished(folder: Path, identity: Identity, config: DictConfig) -> bool:
@@ -125,6 +124,7 @@ def finished(folder: Path, identity: Identity, config: DictConfig) -> bool:
     info = _info(folder)
     if info.get("status") not in OVER:
         return False
+    check_trace(folder, info)
     recorded = refuse_other_files(folder, info, config)
     print(f"{folder}: {info['status']} already, nothing to do{'' if recorded else ' (data not recorded)'}")
     return True

@@ -1,6 +1,8 @@
 """What a run leaves on disk for the figures: trace.csv, one row per outer step, and run.json."""
 
 import csv
+import hashlib
+import io
 import json
 import os
 import time
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from shine_exp.errors import UserError
+from shine_exp import durable
+from shine_exp.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,53 +26,97 @@ Row = Mapping[str, float | int | str]
 
 
 class Stopwatch:
-    """Seconds spent in the method; evaluation for the trace happens while it is paused."""
+    """Seconds spent in the method; evaluation for the trace happens while it is paused.
 
-    def __init__(self, elapsed: float = 0.0) -> None:
+    They are wall time. `continuations` grows whenever the process goes on after it was stopped. How
+    long it stood still nobody says: of such a step no more counts than the process has worked, and
+    the rest is added to `stopped`.
+    """
+
+    def __init__(self, elapsed: float = 0.0, continuations: Sequence[int] = ()) -> None:
         self.elapsed = elapsed
+        self.stopped = 0.0
+        self._continuations = continuations
 
     @contextmanager
     def running(self) -> Iterator[None]:
+        before = len(self._continuations)
+        worked = time.process_time()
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.elapsed += time.perf_counter() - start
+            wall = time.perf_counter() - start
+            counted = wall
+            if len(self._continuations) > before:
+                counted = min(wall, time.process_time() - worked)
+            self.elapsed += counted
+            self.stopped += wall - counted
 
 
 class TraceWriter:
-    """Appends rows to trace.csv and flushes each, so that whatever ends the run leaves a valid file.
+    """Appends rows to trace.csv, each at once, so that whatever ends the run leaves a valid file.
 
-    Opened with `keep`, the last step that counts, it first drops the rows beyond: steps that a resumed run repeats.
+    `content` is all that the file holds. A writer that is given what one before it held goes on
+    after that, whatever the file has become. `sync` makes the rows durable.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[str], keep: int | None = None) -> None:
-        self.columns = list(columns)
-        path = folder / TRACE
-        rows = [] if keep is None else _read(path, self.columns, keep)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, path)
-        self._file = path.open("a", newline="")
-        self._writer = csv.DictWriter(self._file, self.columns)
+    def __init__(self, folder: Path, columns: Sequence[str], content: bytes | None = None) -> None:
+        self._text = io.StringIO(newline="")
+        self._writer = csv.DictWriter(self._text, columns)
+        self._writer.writeheader()
+        header = self._written()
+        self.content = bytearray(header if content is None else content)
+        self._file = durable.replace(folder / TRACE, bytes(self.content))
 
     def append(self, row: Row) -> None:
-        """Write one row; a column that the row lacks stays empty, one that the trace lacks is an error."""
-        self._writer.writerow({key: f"{v:.10g}" if isinstance(v, float) else v for key, v in row.items()})
-        self._file.flush()
+        """Write one row; a column that it lacks stays empty, one that the trace lacks is an error."""
+        cells = {key: f"{v:.10g}" if isinstance(v, float) else v for key, v in row.items()}
+        self._writer.writerow(cells)
+        line = self._written()
+        try:
+            durable.append(self._file, line)
+        except OSError:  # a full disk may have taken half of the row
+            self._file.truncate(len(self.content))
+            raise
+        self.content += line
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
 
+    def _written(self) -> bytes:
+        """What the CSV writer has made since the last call."""
+        line = self._text.getvalue()
+        self._text.seek(0)
+        self._text.truncate()
+        return line.encode()
+
+
+def fingerprint(content: bytes) -> dict[str, int | str]:
+    """What run.json keeps of a trace: how many rows, and a SHA-256 that is the same for "\\r\\n" and "\\n"."""
+    lines = content.replace(b"\r\n", b"\n")
+    return {"rows": max(0, lines.count(b"\n") - 1), "sha256": hashlib.sha256(lines).hexdigest()}
+
+
+def check_trace(folder: Path, info: Mapping[str, Any]) -> None:
+    """Raises `UserError` where a trace is not what the run left; earlier versions did not say."""
+    left = info.get("trace")
+    if left is None:
+        return
+    try:
+        found = fingerprint(durable.read(folder / TRACE))
+    except OSError as error:
+        raise damaged(folder / TRACE, one_line(error)) from error
+    if found != left:
+        raise damaged(folder / TRACE, f"its {found['rows']} rows are not those that the run left")
+
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a JSON file in one step: a reader sees the old one or the new one."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    durable.write(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -140,17 +187,3 @@ def _table(path: Path, content: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise damaged(path, "it is not a table of names and values")
     return content
-
-
-def _read(path: Path, columns: Sequence[str], last: int) -> list[dict[str, str]]:
-    """The rows up to the step `last`."""
-    if not path.is_file():
-        raise UserError(f"{path}: missing, but the run has a checkpoint; delete the folder and run it again")
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        if rows and list(rows[0]) != list(columns):
-            raise ValueError(f"its columns are {', '.join(map(str, rows[0]))}")
-        return [row for row in rows if int(row["step"]) <= last]
-    except ValueError as error:
-        raise damaged(path, str(error)) from error

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from shine_exp import checkpoint
 from shine_exp.outer.descent import Descent
 
 
@@ -157,16 +158,10 @@ def test_a_truncated_checkpoint(interrupted: Path, refuses) -> None:
 
 def test_a_checkpoint_of_another_configuration(interrupted: Path, refuses) -> None:
     """Of the same loop and sizes, so that its state alone would fit."""
-    path = interrupted / "checkpoint.pt"
-    saved = torch.load(path, weights_only=True)
-    saved["config"]["outer"]["bound"] = 11.0
-    torch.save(saved, path)
-    refuses("outer.n_steps=2", names="checkpoint.pt")
-
-
-def test_a_checkpoint_that_lost_its_trace(interrupted: Path, refuses) -> None:
-    (interrupted / "trace.csv").unlink()
-    refuses("outer.n_steps=2", names="trace.csv")
+    saved = checkpoint.load(interrupted, "cpu")
+    saved.config["outer"]["bound"] = 11.0
+    checkpoint.save(interrupted, saved)
+    refuses("outer.n_steps=2", names="its configuration is another one")
 
 
 def test_a_sweep_with_a_bad_run_does_the_others_and_fails_at_its_end(shine_run, folders, status) -> None:

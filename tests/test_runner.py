@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,15 +132,16 @@ def test_a_run_that_ends_by_an_error_says_so_and_can_go_on(
 ) -> None:
     def advance(self, problem, state, inner=Descent.advance):
         if state.step == 3:
-            raise RuntimeError("of ours")
+            raise ZeroDivisionError("by nothing")
         return inner(self, problem, state)
 
     with monkeypatch.context() as patch:
         patch.setattr(Descent, "advance", advance)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ZeroDivisionError):
             shine_run("outer.n_steps=5")
     (folder,) = folders()
     assert status(folder) == "failed"
+    assert json.loads((folder / "run.json").read_text())["reason"] == "ZeroDivisionError: by nothing"
     shine_run("outer.n_steps=5")
     assert status(folder) == "done"
     assert trace(folder).step.tolist() == [str(step) for step in range(6)]
@@ -182,28 +184,31 @@ def test_interrupted_twice(interrupt, shine_run, folders, trace) -> None:
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(
-    shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch
+    shine_run, folders, status, trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at step 4 with a checkpoint at step 2: rows 3 and 4 are written once."""
+    """Killed at step 5 with a checkpoint at step 3: rows 4 and 5 are written once."""
     command = ("outer.n_steps=6", "runtime.checkpoint_every=0")
-    kept = {}
 
     def advance(self, problem, state, inner=Descent.advance):
         (folder,) = folders()
         if state.step == 3:
-            kept["checkpoint"] = (folder / "checkpoint.pt").read_bytes()
+            shutil.copy(folder / "checkpoint.pt", tmp_path)
         if state.step == 5:
-            (folder / "checkpoint.pt").write_bytes(kept["checkpoint"])
-            raise SystemExit(9)
+            shutil.copytree(folder, tmp_path / "killed")
         return inner(self, problem, state)
 
     with monkeypatch.context() as patch:
         patch.setattr(Descent, "advance", advance)
-        assert shine_run(*command).code == 9
+        assert shine_run(*command).code == 0
     (folder,) = folders()
+    shutil.rmtree(folder)
+    shutil.move(tmp_path / "killed", folder)
+    shutil.move(tmp_path / "checkpoint.pt", folder / "checkpoint.pt")
     assert status(folder) == "running"
     assert len(trace(folder)) == 6
     assert "resumed after step 3" in shine_run(*command).out
+    starts = json.loads((folder / "run.json").read_text())["starts"]
+    assert [(start["status"], start["after_step"]) for start in starts] == [("killed", 0), ("done", 3)]
     shine_run(*command, "runtime.results=whole")
     same_numbers(trace(folder), trace(Path("whole") / folder.relative_to(folder.parents[2])))
 

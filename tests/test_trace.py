@@ -1,20 +1,24 @@
+import errno
 import json
+from io import FileIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from shine_exp.errors import UserError
-from shine_exp.trace import Stopwatch, TraceWriter, load_runs, read_info, write_json
+from shine_exp.trace import Stopwatch, TraceWriter, check_trace, fingerprint, load_runs, read_info, write_json
 
 COLUMNS = ("step", "time", "alpha")
 
 
-def write(folder: Path, steps: range, keep: int | None = None) -> None:
-    writer = TraceWriter(folder, COLUMNS, keep)
+def write(folder: Path, steps: range, content: bytes | None = None) -> bytes:
+    """What the writer holds after a row for each step."""
+    writer = TraceWriter(folder, COLUMNS, content)
     for step in steps:
         writer.append({"step": step, "time": step / 10, "alpha": -step / 3})
     writer.close()
+    return bytes(writer.content)
 
 
 def test_rows_are_on_disk_at_once(tmp_path: Path) -> None:
@@ -24,24 +28,36 @@ def test_rows_are_on_disk_at_once(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_keep_drops_the_rows_beyond_and_goes_on(tmp_path: Path) -> None:
-    write(tmp_path, range(11))
-    before = (tmp_path / "trace.csv").read_text().splitlines()
-    write(tmp_path, range(3, 5), keep=2)
-    assert (tmp_path / "trace.csv").read_text().splitlines() == before[:6]
+@pytest.mark.parametrize("damage", [b"", b"step,time,alpha\r\n", b"\x00garbled", None])
+def test_writer_goes_on_after_given_content_whatever_the_file_is(tmp_path: Path, damage: bytes | None) -> None:
+    whole = write(tmp_path, range(5))
+    content = write(tmp_path, range(3))
+    path = tmp_path / "trace.csv"
+    path.unlink() if damage is None else path.write_bytes(damage)
+    assert write(tmp_path, range(3, 5), content) == whole
+    assert path.read_bytes() == whole
 
 
-def test_several_rows_of_a_step_are_kept_or_dropped_together(tmp_path: Path) -> None:
-    write(tmp_path, range(1, 3))
-    write(tmp_path, range(1, 3), keep=2)
-    write(tmp_path, range(0), keep=1)
-    assert pd.read_csv(tmp_path / "trace.csv").step.tolist() == [1, 1]
-
-
-def test_without_keep_a_trace_begins_anew(tmp_path: Path) -> None:
+def test_without_content_a_trace_begins_anew(tmp_path: Path) -> None:
     write(tmp_path, range(5))
     write(tmp_path, range(1))
     assert pd.read_csv(tmp_path / "trace.csv").step.tolist() == [0]
+
+
+def test_full_disk_leaves_whole_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = TraceWriter(tmp_path, COLUMNS)
+    writer.append({"step": 0})
+    before = (tmp_path / "trace.csv").read_bytes()
+
+    def half(file: FileIO, content: bytes) -> None:
+        file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shine_exp.trace.durable.append", half)
+    with pytest.raises(OSError, match="No space"):
+        writer.append({"step": 1, "alpha": 0.5})
+    writer.close()
+    assert (tmp_path / "trace.csv").read_bytes() == bytes(writer.content) == before
 
 
 def test_a_column_that_the_trace_lacks(tmp_path: Path) -> None:
@@ -60,6 +76,27 @@ def test_the_clock_stands_still_outside(monkeypatch: pytest.MonkeyPatch) -> None
         now[0] = 103.0
     now[0] = 200.0
     assert clock.elapsed == 5.0
+    assert clock.stopped == 0.0
+
+
+@pytest.mark.parametrize(("worked", "counted"), [(3.0, 3.0), (250.0, 100.0)])
+def test_clock_counts_no_more_than_the_work_of_a_step_that_was_stopped(
+    monkeypatch: pytest.MonkeyPatch, worked: float, counted: float
+) -> None:
+    """Two threads can work longer than the wall clock goes."""
+    now = {"perf_counter": 0.0, "process_time": 0.0}
+    for name in now:
+        monkeypatch.setattr(f"shine_exp.trace.time.{name}", lambda name=name: now[name])
+    continued: list[int] = [18]  # from before the step
+    clock = Stopwatch(2.0, continued)
+    with clock.running():
+        now["perf_counter"] = 10.0
+    assert clock.elapsed == 12.0, "not stopped: wall time, however little of it was work"
+    with clock.running():
+        now.update(perf_counter=110.0, process_time=worked)
+        continued.append(18)
+    assert clock.elapsed == 12.0 + counted
+    assert clock.stopped == 100.0 - counted
 
 
 def a_run(folder: Path, rows: int) -> None:
@@ -115,7 +152,7 @@ def test_json_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.Monkey
         assert json.loads(Path(source).read_text()) == {"status": "new"}
         raise OSError
 
-    monkeypatch.setattr("shine_exp.trace.os.replace", fail)
+    monkeypatch.setattr("shine_exp.durable.os.replace", fail)
     with pytest.raises(OSError):  # noqa: PT011
         write_json(tmp_path / "run.json", {"status": "new"})
     assert read_info(tmp_path) == {"status": "old"}
@@ -127,13 +164,38 @@ def test_a_damaged_run_json(tmp_path: Path) -> None:
         read_info(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "step,loss\nthree,1\n", "loss,step\n1,0\n", "step,loss\n\x00,1\n"])
-def test_a_damaged_trace_is_not_resumed(tmp_path: Path, content: str) -> None:
-    (tmp_path / "trace.csv").write_text(content)
-    if not content:  # nothing was written yet
-        TraceWriter(tmp_path, ["step", "loss"], keep=3).close()
-        assert (tmp_path / "trace.csv").read_text() == "step,loss\n"
-        return
-    with pytest.raises(UserError, match=r"trace\.csv"):
-        TraceWriter(tmp_path, ["step", "loss"], keep=3)
-    assert (tmp_path / "trace.csv").read_text() == content
+def test_trace_of_an_earlier_version_is_not_checked(tmp_path: Path) -> None:
+    check_trace(tmp_path, {"status": "done"})
+
+
+def test_trace_with_other_line_ends_is_the_same(tmp_path: Path) -> None:
+    content = write(tmp_path, range(3))
+    assert fingerprint(content) == fingerprint(content.replace(b"\r\n", b"\n"))
+    assert fingerprint(content)["rows"] == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: [],
+        lambda lines: lines[:1],
+        lambda lines: lines[:-1],
+        lambda lines: [*lines[:2], *lines[3:]],
+        lambda lines: [*lines, lines[-1]],
+        lambda lines: [*lines[:-1], lines[-1][:-3]],
+        lambda lines: [line.replace(b"2,0.2", b"2,0.3") for line in lines],
+    ],
+    ids=["empty", "header only", "shorter", "without a row", "doubled", "cut", "changed"],
+)
+def test_finished_trace_that_is_not_what_the_run_left_is_refused(tmp_path: Path, damage) -> None:
+    content = write(tmp_path, range(4))
+    info = {"trace": fingerprint(content)}
+    check_trace(tmp_path, info)
+    (tmp_path / "trace.csv").write_bytes(b"".join(damage(content.splitlines(keepends=True))))
+    with pytest.raises(UserError, match=r"trace\.csv cannot be used: its \d rows are not those that the run left"):
+        check_trace(tmp_path, info)
+
+
+def test_finished_trace_that_is_gone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"trace\.csv cannot be used: FileNotFoundError"):
+        check_trace(tmp_path, {"trace": fingerprint(b"step\n")})

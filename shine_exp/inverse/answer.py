@@ -1,6 +1,4 @@
-"""What an inverse method returns, checked: it may be of the user's own."""
-
-from typing import Any
+"""The answer of an inverse method, which may be anybody's."""
 
 from torch import Tensor
 
@@ -9,21 +7,16 @@ from shine_exp.types import Adjoint, AdjointSystem, InverseMethod
 
 
 def answer(method: InverseMethod, system: AdjointSystem) -> Adjoint:
-    """The method's answer. Raises `UserError` where it is no `Adjoint`, or u is not a tensor of r's kind."""
-    adjoint: Any = method(system)
+    """The method's `Adjoint`. Raises `UserError`, naming the method, where it returns anything else."""
+    adjoint: object = method(system)
+    name = f"{type(method).__module__}.{type(method).__qualname__}"
     if not isinstance(adjoint, Adjoint):
-        raise UserError(f"{_name(method)}: returned {type(adjoint).__name__}, where shine_exp.types.Adjoint is due")
+        kind = type(adjoint).__name__
+        raise UserError(f"{name} returned {kind}: a method returns a shine_exp.types.Adjoint")
     u, r = adjoint.u, system.r
-    if not isinstance(u, Tensor) or (u.shape, u.dtype, u.device) != (r.shape, r.dtype, r.device):
-        raise UserError(f"{_name(method)}: returned {_kind(u)} for u, where {_kind(r)} is due, as r")
+    if not isinstance(u, Tensor):
+        raise UserError(f"{name}: the u that it returned is no tensor, but {type(u).__name__}")
+    if (u.shape, u.dtype, u.device) != (r.shape, r.dtype, r.device):
+        found, needed = (f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in (u, r))
+        raise UserError(f"{name}: the u that it returned is {found}, where r is {needed}")
     return adjoint
-
-
-def _name(method: InverseMethod) -> str:
-    return f"{type(method).__module__}.{type(method).__qualname__}"
-
-
-def _kind(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')} on {value.device}"
