@@ -148,7 +148,10 @@ def user_error(error: BaseException) -> str | None:
             return f"{link.filename or 'a file'}: {link.strerror}; mend that, and the same command goes on from here"
         if is_out_of_memory(link):
             return f"out of memory ({one_line(link)}); take less data or a smaller model"
-    return ours_for(one_line(error)) if while_composing(error) else None
+    if not while_composing(error):
+        return None
+    said = ours_for(one_line(error, at_most=400))
+    return f"a YAML file is not UTF-8 ({said})" if isinstance(error, UnicodeDecodeError) else said
 
 
 def ours_for(message: str) -> str:
