@@ -1,6 +1,6 @@
 """Which problem, data, solver, outer loop and method go together: refused before any work, with the alternatives."""
 
-from typing import Any, get_type_hints
+from typing import Any
 
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
@@ -28,12 +28,12 @@ def check(config: DictConfig, choices: dict[str, str]) -> None:
     solver, inverse = instantiate(config.solver), instantiate(config.method.inverse)
     for group, made in (("problem", problem), ("outer", loop), ("solver", solver)):
         _require(group, made, config[group]._target_)
+    returned = getattr(get_object(config.data._target_), "__annotations__", {}).get("return")
+    if isinstance(returned, type):
+        check_data(problem, returned, choices)
     _check_loop(names, problem, loop, choices["outer"])
     if inverse is not None and not callable(inverse):
         raise UserError(f"method.inverse={config.method.inverse}: cannot be called; see shine_exp.types.InverseMethod")
-    returned = get_type_hints(get_object(config.data._target_)).get("return")
-    if isinstance(returned, type):
-        check_data(problem, returned, choices)
     _check_solver(config, names, problem, loop, solver, inverse)
 
 

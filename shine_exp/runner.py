@@ -14,6 +14,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
 from shine_exp import durable
+from shine_exp.compatibility import check, check_data
 from shine_exp.errors import UserError, one_line, raised_in
 from shine_exp.identity import Identity, flat, identify
 from shine_exp.inputs import record, refuse_other_data, refuse_other_files
@@ -30,7 +31,8 @@ def run(config: DictConfig, choices: dict[str, str]) -> None:
     """Do the run, unless it is done or running; print where it stands. Raises `UserError` for what a user can mend."""
     if passed_over(config, choices):
         return
-    check_values(config)
+    check_values(config)  # PyTorch is imported here, with what the targets name
+    check(config, choices)
     identity, runtime = identify(config, choices), instantiate(config.runtime)
     folder = Path(runtime.results) / identity.folder
     try:
@@ -63,10 +65,8 @@ def passed_over(config: DictConfig, choices: dict[str, str]) -> bool:
 
 def work(config: DictConfig, identity: Identity, folder: Path, runtime: Runtime) -> None:
     """Make or resume the run. What is refused before its session starts leaves nothing behind."""
-    from shine_exp.compatibility import check
     from shine_exp.session import Session
 
-    check(config, identity.choices)
     runtime.prepare()
     loop = instantiate(config.outer)
     problem, digest = load(config, identity.choices)
@@ -80,8 +80,6 @@ def work(config: DictConfig, identity: Identity, folder: Path, runtime: Runtime)
 
 def load(config: DictConfig, choices: dict[str, str]) -> tuple[Any, str | None]:
     """The problem on its data, and their digest. Raises `UserError` where the problem cannot use them."""
-    from shine_exp.compatibility import check_data
-
     problem: Any = get_class(config.problem._target_)
     data = instantiate(config.data)
     check_data(problem, type(data), choices)
