@@ -66,15 +66,18 @@ def passed_over(config: DictConfig, choices: dict[str, str]) -> bool:
 def work(config: DictConfig, identity: Identity, folder: Path, runtime: Runtime) -> None:
     """Make or resume the run. What is refused before its session starts leaves nothing behind."""
     from shine_exp.session import Session
+    from shine_exp.warm_up import warm_up
 
     runtime.prepare()
     loop = instantiate(config.outer)
     problem, digest = load(config, identity.choices)
     data = record(config, digest)
+    differentiates = problem.solution == "root" or config.method.n_unrolled is not None
     with locked(folder):
         if not finished(folder, identity, config):
             refuse_other_data(folder, _info(folder), data)
             claim(folder, identity)
+            warm_up(problem, instantiate(config.solver), differentiates)
             Session(loop, problem, identity, folder, runtime, data).run()
 
 
