@@ -6,8 +6,7 @@ DEMO := demo-results
 
 demo: .venv/ready
 	.venv/bin/shine-run -m problem=logreg method=shine,cg,jf,grid runtime.results=$(DEMO)
-	.venv/bin/shine-plot $(DEMO)
-	@echo "Traces, table and figures are in $(DEMO)/"
+	.venv/bin/shine-plot $(DEMO) --figure curves
 
 test: .venv/ready
 	.venv/bin/ruff check .

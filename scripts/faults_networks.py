@@ -170,7 +170,7 @@ def trained(seed: int, *overrides: str) -> tuple[ImageClassification, MDEQ]:
     """The network that `shine-run problem=mdeq seed=…` ends with, in evaluation mode."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         config = compose("config", ["problem=mdeq", f"seed={seed}", *overrides])
-    problem, loop = load(config, {"problem": "mdeq", "data": "digits_images"}), instantiate(config.outer)
+    (problem, _), loop = load(config, {"problem": "mdeq", "data": "digits_images"}), instantiate(config.outer)
     state = loop.begin(problem, seed)
     for _ in range(loop.length(problem)):
         state = loop.advance(problem, state)

@@ -1,8 +1,8 @@
-"""Which problem, solver, outer loop and method go together: refused before any work, with the alternatives."""
+"""Which problem, data, solver, outer loop and method go together: refused before any work, with the alternatives."""
 
 from typing import Any
 
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
 from shine_exp.errors import UnsupportedSolver, UnsupportedSystem, UserError
@@ -14,17 +14,53 @@ DATA = {
     "root": "images: digits_images, cifar10 or image_folder",
 }
 AWARE = {"minimum": "lbfgs or bfgs", "root": "adjoint_broyden"}
+NEEDED = {  # of what is not ours, which annotations cannot check
+    "problem": ("solution", "data_type", "sets"),
+    "outer": ("problem_type", "needs_gradient", "begin", "advance", "measure"),
+    "solver": ("finds", "leaves_inverse", "takes_awareness", "__call__"),
+}
 
 
 def check(config: DictConfig, choices: dict[str, str]) -> None:
     """Raises `UserError` for a combination that makes no sense."""
-    problem: Any = get_class(config.problem._target_)
-    loop: Any = get_class(config.outer._target_)
     names = " ".join(f"{group}={choices[group]}" for group in ("problem", "outer", "solver", "method"))
-    if not issubclass(problem, loop.problem_type):
-        other = "hoag" if problem.solution == "minimum" else "train"
-        raise UserError(f"{names}: this outer loop is not made for this problem; take outer={other}")
+    problem, loop = get_object(config.problem._target_), get_object(config.outer._target_)
     solver, inverse = instantiate(config.solver), instantiate(config.method.inverse)
+    for group, made in (("problem", problem), ("outer", loop), ("solver", solver)):
+        _require(group, made, config[group]._target_)
+    returned = getattr(get_object(config.data._target_), "__annotations__", {}).get("return")
+    if isinstance(returned, type):
+        check_data(problem, returned, choices)
+    _check_loop(names, problem, loop, choices["outer"])
+    if inverse is not None and not callable(inverse):
+        raise UserError(f"method.inverse={config.method.inverse}: cannot be called; see shine_exp.types.InverseMethod")
+    _check_solver(config, names, problem, loop, solver, inverse)
+
+
+def check_data(problem: Any, kind: type, choices: dict[str, str]) -> None:
+    """Raises `UserError` where the problem needs data of another kind."""
+    if not issubclass(kind, problem.data_type):
+        needed = DATA[problem.solution]
+        raise UserError(f"problem={choices['problem']} cannot use data={choices['data']}: it needs {needed}")
+
+
+def _require(group: str, made: Any, target: str) -> None:
+    lacking = [name for name in NEEDED[group] if not hasattr(made, name)]
+    if lacking:
+        raise UserError(f"{group}._target_={target}: has no {', '.join(lacking)}; derive it from one in shine_exp")
+
+
+def _check_loop(names: str, problem: Any, loop: Any, outer: str) -> None:
+    needed = loop.problem_type
+    if not (isinstance(problem, type) and issubclass(problem, needed)):
+        other = "hoag" if problem.solution == "minimum" else "train"
+        if outer == other:
+            base = f"{needed.__module__}.{needed.__qualname__}"
+            raise UserError(f"{names}: outer={outer} needs a problem that derives from {base}; this one does not")
+        raise UserError(f"{names}: this outer loop is not made for this problem; take outer={other}")
+
+
+def _check_solver(config: DictConfig, names: str, problem: Any, loop: Any, solver: Any, inverse: Any) -> None:
     if solver.finds != problem.solution:
         raise UnsupportedSolver(f"{names}: this problem needs another solver: {SOLVERS[problem.solution]}")
     oracle = config.outer.get("oracle") or config.outer.get("train") or config.outer

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from shine_exp.errors import UserError
@@ -17,6 +21,7 @@ CONFIG_DIR = next(
 )
 GROUPS = ("problem", "data", "solver", "outer", "method")
 WITHIN = ("problem/model",)  # groups that only some options have
+PLACES = ("cache", "data_home")  # of the data on this machine: changes none of the numbers, as all of `runtime`
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,15 @@ class Identity:
         """<problem>-<data>/<method>/seed=<k>, with a hash of the configuration where it is not the default one."""
         name = f"seed={self.seed}"
         if self.differs:
-            name += "-" + hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:8]
+            name += "-" + hashlib.sha256(_text(self.config).encode()).hexdigest()[:8]
         return Path(f"{self.choices['problem']}-{self.choices['data']}", self.choices["method"], name)
 
 
 def identify(config: DictConfig, choices: dict[str, str]) -> Identity:
-    """The identity of a composed configuration. Raises `UserError` for a missing value or a bad seed."""
+    """The identity of a composed configuration. Raises `UserError` for a missing group or value, or a bad seed."""
+    for group in GROUPS:
+        if not isinstance(config.get(group), DictConfig):
+            raise UserError(f"{group}={config.get(group)}: is no option of this group; see shine-run --help")
     missing = OmegaConf.missing_keys(config)
     if missing:
         key = min(missing)
@@ -46,47 +54,73 @@ def identify(config: DictConfig, choices: dict[str, str]) -> Identity:
     if type(config.seed) is not int or not 0 <= config.seed < 2**32:
         raise UserError(f"seed={config.seed}: take a whole number, 0 or larger and below 2³²")
     chosen = {group: choices[group] for group in (*GROUPS, *WITHIN) if group in choices}
-    return Identity(chosen, config.seed, _resolved(config), _differences(config, chosen))
+    resolved = _numbers(config, resolve=True)
+    return Identity(chosen, config.seed, resolved, _differences(config, resolved, chosen))
 
 
-def _differences(config: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
+def _text(config: dict[str, Any]) -> str:
+    try:
+        return json.dumps(config, sort_keys=True)
+    except TypeError as error:
+        raise UserError("the keys of one table must all be words, or all be numbers") from error
+
+
+def _differences(config: DictConfig, resolved: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
     """What is not the default: options of groups, by problem and method; then dotted keys → values, by the options."""
-    seed = f"seed={config.seed}"
-    default = _default([seed, *(f"{group}={choices[group]}" for group in ("problem", "data", "method"))])
-    usual = default.hydra.runtime.choices
-    changed: dict[str, Any] = {group: choices[group] for group in choices if choices[group] != usual[group]}
+    default = _default([f"{group}={choices[group]}" for group in ("problem", "data", "method")])
+    changed: dict[str, Any] = {group: choices[group] for group in choices if choices[group] != default.choices[group]}
     if changed:
-        default = _default([seed, *(f"{group}={option}" for group, option in choices.items())])
-    elif _resolved(config) == _resolved(default):
+        default = _default([f"{group}={option}" for group, option in choices.items()])
+    plain, actual = default.flat | {"seed": config.seed}, flat(_numbers(config, resolve=False))
+    if not changed and (actual == plain or resolved == default.resolved(config.seed)):
         return {}
-    plain, actual = (_flat(_numbers(c, resolve=False)) for c in (default, config))
     for key in actual | plain:
         if plain.get(key, ...) != actual.get(key, ...):
             changed[key] = actual.get(key)
     return changed
 
 
-def _default(overrides: list[str]) -> DictConfig:
-    if GlobalHydra.instance().is_initialized():
-        return compose("config", overrides, return_hydra_config=True)
+@dataclass(frozen=True)
+class _Default:
+    """The configuration that some options of groups give: what was chosen in the other groups, and its leaves."""
+
+    config: DictConfig
+    choices: dict[str, str]
+    flat: dict[str, Any]
+
+    def resolved(self, seed: int) -> dict[str, Any]:
+        """With all interpolations resolved."""
+        self.config.seed = seed
+        return _numbers(self.config, resolve=True)
+
+
+def _default(overrides: Sequence[str]) -> _Default:
+    if (hydra := GlobalHydra.instance().hydra) is not None:
+        return _composed(hydra, tuple(overrides))
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("config", overrides, return_hydra_config=True)
+        return _composed(GlobalHydra.instance().hydra, tuple(overrides))
 
 
-def _resolved(config: DictConfig) -> dict[str, Any]:
-    return _numbers(config, resolve=True)
+@lru_cache(maxsize=256)  # a sweep has few choices and many runs, and composing takes longer than all the rest
+def _composed(hydra: Hydra, overrides: tuple[str, ...]) -> _Default:
+    config = hydra.compose_config("config", list(overrides), run_mode=RunMode.RUN, with_log_configuration=False)
+    choices = dict(config.hydra.runtime.choices)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return _Default(config, choices, flat(_numbers(config, resolve=False)))
 
 
 def _numbers(config: DictConfig, resolve: bool) -> dict[str, Any]:
     """All but where and how to run, and where on this machine the data lies."""
-    masked = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("runtime", "hydra")])
-    numbers: dict[str, Any] = OmegaConf.to_container(masked, resolve=resolve)  # type: ignore[assignment]
-    numbers["data"] = {key: value for key, value in numbers["data"].items() if key not in ("cache", "data_home")}
+    numbers: dict[str, Any] = OmegaConf.to_container(config, resolve=resolve)  # type: ignore[assignment]
+    numbers.pop("runtime", None)
+    numbers["data"] = {key: value for key, value in numbers["data"].items() if key not in PLACES}
     return numbers
 
 
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested tables by their dotted keys."""
     leaves: dict[str, Any] = {}
     for key, value in config.items():
-        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return leaves

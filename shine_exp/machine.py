@@ -3,17 +3,15 @@
 import re
 from pathlib import Path
 
-import torch
-
 from shine_exp.errors import UserError, one_line
 
 OUT_OF_MEMORY = re.compile("out of memory|DefaultCPUAllocator|ALLOC_FAILED")
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Of a GPU, or of this machine: PyTorch says the latter by a RuntimeError."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of a GPU, or of this machine: PyTorch says both by a RuntimeError."""
     if isinstance(error, RuntimeError):
-        return isinstance(error, torch.OutOfMemoryError) or bool(OUT_OF_MEMORY.search(str(error)))
+        return bool(OUT_OF_MEMORY.search(str(error)))
     return isinstance(error, MemoryError)
 
 

@@ -1,25 +1,34 @@
 """`shine-run`: compose a configuration and do what it says."""
 
+import io
 import os
 import re
 import sys
-from typing import Any
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from shine_exp.errors import UserError
+from shine_exp import __version__
+from shine_exp.errors import OF_THE_MACHINE, RunRefused, UserError, chain, one_line
 from shine_exp.identity import CONFIG_DIR, GROUPS
+from shine_exp.machine import is_out_of_memory
 from shine_exp.signals import interruptible, silence_stdout
 
 OURS = (  # messages in place of Hydra's
     (r"Could not override '(.+?)'\..*", r"\1: no such option; see shine-run --help"),
+    (r"LexerNoViableAltException: (.+?) \^.*", r"""\1: put quotes around what has such letters: 'KEY="größe"'"""),
     (r"Ambiguous value for argument '(.+?)' 1\..*", r"\1: more than one value; add -m to run each of them"),
 )
+SOME_REFUSED = "the sweep is done, but for the runs that are named above with what kept them"
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
@@ -28,26 +37,33 @@ def app(config: DictConfig) -> None:
         with interruptible():  # a launcher's worker knows only of this function
             refuse_single_run_of_sweep(HydraConfig.get())
             os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: PyTorch reads it once
-            from shine_exp.runner import run  # PyTorch: only once the command line is known to compose
+            from shine_exp.runner import run
 
             run(config, dict(HydraConfig.get().runtime.choices))
             sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; the run is done, and a sweep goes on
         silence_stdout()
     except Exception as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN or user_error(error) is None:
-            raise  # a sweep goes on with its other runs and raises at its end
-        fail(error)
+        line = user_error(error)
+        if line is None:
+            raise
+        if HydraConfig.get().mode == RunMode.RUN:
+            fail(line)
+        print(f"shine-run: {' '.join(HydraConfig.get().overrides.task)}: {line}", file=sys.stderr)
+        raise RunRefused(SOME_REFUSED) from error  # raised again at the end of the sweep
 
 
 def main() -> None:
     """The command. Exit code 2 for what the user can mend, 130 where interrupted."""
-    for option in sys.argv[1:]:
-        name = option.removeprefix("--").partition("=")[0]
-        if option.startswith("--") and name in (*GROUPS, "experiment", "seed", "runtime"):
-            fail(UserError(f"{option}: options are written without dashes, {name}=VALUE"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal without Unicode
+    if "--version" in sys.argv[1:]:
+        print(f"shine-exp {__version__}")
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
     try:
+        sys.argv[1:] = overrides_last(sys.argv[1:])
+        sys.path.append(current_folder())  # where a method of the user's own may stand
         with interruptible():  # between the runs of a sweep too
             app()
     except KeyboardInterrupt as end:
@@ -55,9 +71,55 @@ def main() -> None:
         print(f"shine-run: interrupted; {why}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if user_error(error) is None:
+        line = user_error(error)
+        if line is None:
             raise
-        fail(error)
+        fail(line)
+
+
+def overrides_last(arguments: Sequence[str]) -> list[str]:
+    """The same command with its options before its overrides, as Hydra's parser needs them. Raises `UserError`."""
+    for argument in arguments:
+        name = argument.removeprefix("--").partition("=")[0]
+        if argument.startswith("--") and name in (*GROUPS, "experiment", "seed", "runtime"):
+            raise UserError(f"{argument}: options are written without dashes, {name}=VALUE")
+        if not argument.isprintable():
+            raise UserError(f"{argument!r}: holds characters that cannot be printed or are not UTF-8")
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    overrides: list[str] = parser.parse_intermixed_args(list(arguments)).overrides
+    options = list(arguments)
+    for override in overrides:
+        options.remove(override)
+    return [*options, *map(quoted, given_once(overrides))]
+
+
+def given_once(overrides: Sequence[str]) -> Sequence[str]:
+    """The overrides. Raises `UserError` where two are for one key: Hydra would drop the first without a word."""
+    keys = [override.partition("=")[0] for override in overrides]
+    for key in keys:
+        if keys.count(key) > 1:
+            both = ", ".join(override for override in overrides if override.partition("=")[0] == key)
+            raise UserError(f"{key}: given more than once ({both}); take one")
+    return overrides
+
+
+def quoted(override: str) -> str:
+    """With quotes around letters that Hydra's grammar has no place for, as in data.path=größe.txt."""
+    key, _, value = override.partition("=")
+    return override if value.isascii() or re.search(r"""['"\\\[\]{}(),$]""", value) else f'{key}="{value}"'
+
+
+def refuse(message: str) -> NoReturn:
+    raise UserError(f"{message}; see shine-run --help")
+
+
+def current_folder() -> str:
+    """Raises `UserError` where it was deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the current folder is no longer there; change to another one") from error
 
 
 def refuse_single_run_of_sweep(hydra_config: Any) -> None:
@@ -70,25 +132,47 @@ def refuse_single_run_of_sweep(hydra_config: Any) -> None:
 
 
 def user_error(error: BaseException) -> str | None:
-    """One line for the user: the error's own message where it is a `UserError` or Hydra's, or was caused by one."""
-    chain = [error]
-    while (cause := chain[-1].__cause__) is not None:
-        chain.append(cause)
-    for link in chain:
+    """One line for an error that the user can mend: one of ours, Hydra's or the machine's. None for a bug."""
+    links = chain(error)
+    for link in links:
         if isinstance(link, UserError):
             return str(link)
-    for link in chain:
+    for link in links:
         if isinstance(link, MissingConfigException) and link.options:
             options = ", ".join(option for option in link.options if not option.startswith("_"))
             return f"{str(link).splitlines()[0]}; there are: {options}"
-        if isinstance(link, HydraException | OmegaConfBaseException):
+        if isinstance(link, HydraException | OmegaConfBaseException) and not of_ours(link):
             message = " ".join(line.strip() for line in str(link).splitlines() if line.strip())
-            return next((found.expand(ours) for hydras, ours in OURS if (found := re.match(hydras, message))), message)
-    return None
+            return ours_for(message)
+        if isinstance(link, OSError) and link.errno in OF_THE_MACHINE:
+            return f"{link.filename or 'a file'}: {link.strerror}; mend that, and the same command goes on from here"
+        if is_out_of_memory(link):
+            return f"out of memory ({one_line(link)}); take less data or a smaller model"
+    if not while_composing(error):
+        return None
+    said = ours_for(one_line(error, at_most=400))
+    return f"a YAML file is not UTF-8 ({said})" if isinstance(error, UnicodeDecodeError) else said
 
 
-def fail(error: Exception) -> None:
-    print(f"shine-run: {user_error(error)}", file=sys.stderr)
+def ours_for(message: str) -> str:
+    """What we say in place of a message of Hydra's."""
+    return next((found.expand(ours) for hydras, ours in OURS if (found := re.match(hydras, message))), message)
+
+
+def of_ours(error: BaseException) -> bool:
+    """Whether Hydra met a bug in making one of our objects, whose values were checked before."""
+    made = re.match(r"Error in call to target 'shine_exp\.", str(error))
+    return made is not None and not isinstance(error.__cause__, ValueError | OverflowError)
+
+
+def while_composing(error: BaseException) -> bool:
+    """Whether Hydra raised this before it came to our code: it is about the command, or about a YAML file."""
+    ours = str(Path(__file__).parent)
+    return not any(frame.filename.startswith(ours) for frame in traceback.extract_tb(error.__traceback__)[1:])
+
+
+def fail(line: str) -> NoReturn:
+    print(f"shine-run: {line}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -1,73 +1,94 @@
-"""One run: from a composed configuration to a folder that is done, made, skipped, resumed or refused."""
+"""One run: from a composed configuration to a folder that is done, made, skipped, resumed or refused.
+
+PyTorch is imported only once a run is known not to be done.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from filelock import FileLock, Timeout
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
 from shine_exp import durable
-from shine_exp.compatibility import DATA, check
-from shine_exp.errors import UserError, one_line
-from shine_exp.identity import Identity, identify
-from shine_exp.session import Runtime, Session
-from shine_exp.trace import CONFIG, INFO, check_trace, read_info
-from shine_exp.validation import check_values
+from shine_exp.compatibility import check, check_data
+from shine_exp.errors import UserError, one_line, raised_in
+from shine_exp.identity import Identity, flat, identify
+from shine_exp.inputs import record, refuse_other_data, refuse_other_files
+from shine_exp.machine import is_out_of_memory
+from shine_exp.runtime import Runtime
+from shine_exp.trace import CONFIG, INFO, check_trace, damaged, read_info
+from shine_exp.validation import check_unidentified, check_values, users_files
+
+OVER = ("done", "diverged")
+STATUS = ("running", "interrupted", "failed", *OVER)
 
 
 def run(config: DictConfig, choices: dict[str, str]) -> None:
     """Do the run, unless it is done or running; print where it stands. Raises `UserError` for what a user can mend."""
-    check_values(config)
-    check(config, choices)
-    identity = identify(config, choices)
-    runtime: Runtime = instantiate(config.runtime)
-    prepare(runtime)
-    folder = Path(runtime.results) / identity.folder
-    if finished(folder, identity):
+    if passed_over(config, choices):
         return
-    problem = load(config, identity.choices)  # before the folder is made: what is refused leaves nothing behind
+    check_values(config)  # PyTorch is imported here, with what the targets name
+    check(config, choices)
+    identity, runtime = identify(config, choices), instantiate(config.runtime)
+    folder = Path(runtime.results) / identity.folder
     try:
-        with locked(folder):
-            if not finished(folder, identity):
-                claim(folder, identity)
-                Session(instantiate(config.outer), problem, identity, folder, runtime).run()
+        work(config, identity, folder, runtime)
     except Timeout:
         print(f"{folder}: another process is at work on this run, left to it")
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"runtime.device={runtime.device}: out of memory; take smaller batches or models") from error
-    except BrokenPipeError:
+    except (BrokenPipeError, UserError):
         raise
-    except OSError as error:
-        raise UserError(f"{folder}: {one_line(error)}; mend that, and the same command goes on from here") from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise UserError(
+                f"runtime.device={runtime.device}: out of memory ({one_line(error)}); take smaller batches or models"
+            ) from error
+        if isinstance(error, OSError):
+            reason = one_line(error)
+            raise UserError(f"{folder}: {reason}; mend that, and the same command goes on from here") from error
+        if (place := raised_in(error, users_files(config))) is not None:
+            raise UserError(f"{place}: {one_line(error)}") from error
+        raise
 
 
-def load(config: DictConfig, choices: dict[str, str]) -> Any:
-    """The problem on its data. Raises `UserError` where the data is of another kind than the problem needs."""
+def passed_over(config: DictConfig, choices: dict[str, str]) -> bool:
+    """Whether the run is done, which is printed. Raises `UserError` where the command cannot be meant so."""
+    identity = identify(config, choices)
+    check_unidentified(config)  # all else was right when the run that is there was made
+    runtime: Runtime = instantiate(config.runtime)
+    runtime.check()
+    return finished(Path(runtime.results) / identity.folder, identity, config)
+
+
+def work(config: DictConfig, identity: Identity, folder: Path, runtime: Runtime) -> None:
+    """Make or resume the run. What is refused before its session starts leaves nothing behind."""
+    from shine_exp.session import Session
+    from shine_exp.warm_up import warm_up
+
+    runtime.prepare()
+    loop = instantiate(config.outer)
+    problem, digest = load(config, identity.choices)
+    data = record(config, digest)
+    differentiates = problem.solution == "root" or config.method.n_unrolled is not None
+    with locked(folder):
+        if not finished(folder, identity, config):
+            refuse_other_data(folder, _info(folder), data)
+            claim(folder, identity)
+            warm_up(problem, instantiate(config.solver), differentiates)
+            Session(loop, problem, identity, folder, runtime, data).run()
+
+
+def load(config: DictConfig, choices: dict[str, str]) -> tuple[Any, str | None]:
+    """The problem on its data, and their digest. Raises `UserError` where the problem cannot use them."""
     problem: Any = get_class(config.problem._target_)
     data = instantiate(config.data)
-    if not isinstance(data, problem.data_type):
-        needed = DATA[problem.solution]
-        raise UserError(f"problem={choices['problem']} cannot use data={choices['data']}: it needs {needed}")
+    check_data(problem, type(data), choices)
     sets = problem.sets(data, config.seed)
-    return instantiate(config.problem, _partial_=True)(splits=sets, device=config.runtime.device)
-
-
-def prepare(runtime: Runtime) -> None:
-    """Set threads and precision. Raises `UserError` where the device cannot be used, or has no float64."""
-    try:
-        torch.empty(0, dtype=torch.float64, device=runtime.device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"runtime.device={runtime.device}: not usable here ({reason}); take runtime.device=cpu"
-        ) from error
-    torch.set_num_threads(runtime.threads)
-    torch.backends.cudnn.allow_tf32 = False  # its rounding, 5e-4, is far above the tolerance of an equilibrium
+    made = instantiate(config.problem, _partial_=True)(splits=sets, device=config.runtime.device)
+    return made, getattr(data, "digest", None)
 
 
 @contextmanager
@@ -94,22 +115,46 @@ def claim(folder: Path, identity: Identity) -> None:
         durable.write(path, yaml.safe_dump(identity.config, sort_keys=False, allow_unicode=True).encode())
 
 
-def finished(folder: Path, identity: Identity) -> bool:
+def finished(folder: Path, identity: Identity, config: DictConfig) -> bool:
     """Whether nothing is left to do, which is printed. Raises `UserError` where the folder holds another run."""
-    path = folder / CONFIG
-    try:
-        there = yaml.safe_load(path.read_text()) if path.is_file() else identity.config
-    except (ValueError, OSError, yaml.YAMLError) as error:  # a ValueError: it is not UTF-8
-        raise UserError(f"{path}: damaged; delete the folder and run it again") from error
-    if there != identity.config:
+    if (folder / CONFIG).is_file() and not same_run(_config(folder), identity):
         raise UserError(
             f"{folder}: holds a run of another configuration (see {CONFIG} there); move it away, or set "
             "runtime.results=FOLDER"
         )
-    info = read_info(folder) if (folder / INFO).is_file() else {}
-    status = info.get("status")
-    if status not in ("done", "diverged"):
+    info = _info(folder)
+    if info.get("status") not in OVER:
         return False
     check_trace(folder, info)
-    print(f"{folder}: {status} already, nothing to do")
+    recorded = refuse_other_files(folder, info, config)
+    print(f"{folder}: {info['status']} already, nothing to do{'' if recorded else ' (data not recorded)'}")
     return True
+
+
+def same_run(there: dict[str, Any], identity: Identity) -> bool:
+    """Whether a run's config.yaml is that of this identity; one of an older version may lack what is at its default."""
+    if there == identity.config:
+        return True
+    ours, theirs = flat(identity.config), flat(there)
+    lacking = ours.keys() - theirs.keys()
+    same = all(ours.get(key, ...) == value for key, value in theirs.items())
+    return same and there.keys() == identity.config.keys() and not lacking & identity.differs.keys()
+
+
+def _info(folder: Path) -> dict[str, Any]:
+    """run.json, empty where there is none yet. Raises `UserError` where it is damaged."""
+    info = read_info(folder) if (folder / INFO).is_file() else {"status": STATUS[0]}
+    if info.get("status") not in STATUS:
+        raise damaged(folder / INFO, f"its status is {info.get('status')}")
+    return info
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        there = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError) as error:
+        raise damaged(path, one_line(error)) from error
+    if not isinstance(there, dict):
+        raise damaged(path, "it is not a table of names and values")
+    return there

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import NonNegativeFloat, PositiveInt
 from tqdm import tqdm
 
 from shine_exp import durable
@@ -17,23 +16,11 @@ from shine_exp.identity import Identity
 from shine_exp.machine import refusal
 from shine_exp.outer.loop import LoopState, OuterLoop
 from shine_exp.resume import resume
+from shine_exp.runtime import Runtime
 from shine_exp.signals import continuations, deferred
 from shine_exp.trace import Row, Stopwatch, TraceWriter, fingerprint
 
 UNSOLVED = {"inner": "inner problems", "backward": "backward solves"}
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """Where and how to run.
-
-    The folder of all runs, PyTorch's device and threads, and the seconds between checkpoints.
-    """
-
-    results: str
-    device: str
-    threads: PositiveInt
-    checkpoint_every: NonNegativeFloat
 
 
 @dataclass(frozen=True)

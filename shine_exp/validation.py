@@ -1,8 +1,11 @@
 """The values of a configuration against the annotations of the parameters they are for: refused before any work."""
 
 import inspect
+import logging
 import re
-from collections.abc import Collection
+import sys
+import traceback
+from collections.abc import Collection, Iterator
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -10,9 +13,11 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
-from shine_exp.errors import UserError
-from shine_exp.identity import CONFIG_DIR, GROUPS
+from shine_exp.errors import UserError, one_line
+from shine_exp.identity import CONFIG_DIR, GROUPS, PLACES
 
+logging.getLogger("hydra.utils").addHandler(logging.NullHandler())  # what it would print, a `UserError` says
+OUR_OWN = "shine_exp."
 PLAIN = (int, float, bool, str, NoneType)
 
 
@@ -21,7 +26,78 @@ def check_values(config: DictConfig) -> None:
     primary = OmegaConf.load(CONFIG_DIR / "config.yaml")
     _check_names(config, [*GROUPS, *(str(key) for key in primary if key not in ("defaults", "hydra"))], "")
     _check_names(config.method, list(map(str, primary.method)), "method.")
-    _check_node(config, config, "")
+    for prefix, node in nodes(config):
+        _check_node(config, node, prefix)
+
+
+def check_unidentified(config: DictConfig) -> None:
+    """The same for what a run is not known by, which may be wrong though the run itself is there."""
+    _check_node(config, config.runtime, "runtime.")
+    if any(key in config.data for key in PLACES):
+        _check_node(config, config.data, "data.")
+
+
+def nodes(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """A node and all within it, with their dotted keys; what is taken from elsewhere is met there."""
+    yield prefix, node
+    for name in map(str, node):
+        if OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name):
+            continue
+        if isinstance(node[name], DictConfig):
+            yield from nodes(node[name], f"{prefix}{name}.")
+
+
+def parameters(prefix: str, node: DictConfig) -> dict[str, Any]:
+    """The annotation of every parameter of a node's `_target_`, a class or function; of a node without one none.
+
+    Raises `UserError` where it cannot be imported.
+    """
+    if "_target_" not in node:
+        return {}
+    function = located(f"{prefix}_target_", node._target_)
+    try:
+        names = inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{prefix}_target_={node._target_}: is no class or function with known parameters") from error
+    try:
+        hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    except NameError:  # of a class of the user's own, imported for type checkers only
+        hints = {}
+    return {name: hints.get(name, Any) for name in names}
+
+
+def users_files(config: DictConfig) -> set[str]:
+    """The files of all that a `_target_` names and that is not ours."""
+    targets = {str(node._target_) for _, node in nodes(config) if "_target_" in node}
+    made = [located("", target) for target in targets if not target.startswith(OUR_OWN)]
+    modules = [sys.modules.get(getattr(one, "__module__", "")) for one in made]
+    return {str(getattr(module, "__file__", None)) for module in modules}
+
+
+def located(key: str, target: Any) -> Any:
+    """What a dotted name stands for. Raises `UserError` where there is none, or its module cannot be imported."""
+    try:
+        return get_object(str(target))
+    except Exception as error:
+        cause = error.__cause__ or error
+        if str(target).startswith(OUR_OWN) and not isinstance(cause, ImportError | AttributeError | ValueError):
+            raise  # a bug of ours
+        raise UserError(f"{key}={target}: {_why_not(str(target), cause)}") from error
+
+
+def _why_not(target: str, cause: BaseException) -> str:
+    """Why it was not imported."""
+    module, _, name = target.rpartition(".")
+    if isinstance(cause, ModuleNotFoundError) and cause.name == target and module:
+        return f"{module} has no {name}"
+    if isinstance(cause, ModuleNotFoundError) and cause.name == target.partition(".")[0]:
+        return f"no module {cause.name} in the current folder or where Python looks for modules"
+    frames = traceback.extract_tb(cause.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith("<") and "hydra" not in frame.filename]
+    if isinstance(cause, SyntaxError):  # which names its place itself
+        theirs = []
+    where = f"{theirs[-1].filename}, line {theirs[-1].lineno}: " if theirs else ""
+    return f"cannot be imported: {where}{one_line(cause)}"
 
 
 def _check_names(node: DictConfig, known: Collection[str], prefix: str) -> None:
@@ -31,26 +107,16 @@ def _check_names(node: DictConfig, known: Collection[str], prefix: str) -> None:
 
 
 def _check_node(config: DictConfig, node: DictConfig, prefix: str) -> None:
-    parameters = _parameters(node._target_) if "_target_" in node else None
-    if parameters is not None:
-        _check_names(node, parameters, prefix)
+    if "_target_" not in node:
+        return
+    known = parameters(prefix, node)
+    _check_names(node, known, prefix)
     for name in map(str, node):
-        if OmegaConf.is_missing(node, name) or name.startswith("_"):
-            continue
-        key, value = f"{prefix}{name}", node[name]
-        if isinstance(value, DictConfig):
-            if not OmegaConf.is_interpolation(node, name):  # what is taken from elsewhere is checked there
-                _check_node(config, value, f"{key}.")
-        elif parameters is not None:
-            plain = OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
-            _check_value(_source(config, key), plain, parameters[name])
-
-
-def _parameters(target: str) -> dict[str, Any]:
-    """The annotation of every parameter of a class or function."""
-    function = get_object(target)
-    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
-    return {name: hints.get(name, Any) for name in inspect.signature(function).parameters}
+        if not OmegaConf.is_missing(node, name) and not name.startswith("_"):
+            value = node[name]
+            if not isinstance(value, DictConfig):
+                plain = OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
+                _check_value(_source(config, f"{prefix}{name}"), plain, known[name])
 
 
 def _check_value(key: str, value: Any, annotation: Any) -> None:

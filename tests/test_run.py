@@ -1,5 +1,7 @@
 """The command: refusals in one line, and sweeps through Hydra's launchers."""
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+import shine_exp
 from shine_exp import checkpoint
 from shine_exp.outer.descent import Descent
 
@@ -47,6 +50,8 @@ def refuses(shine_run):
         ("data=digits_images", "breast_cancer"),
         ("problem=mdeq problem.model.architecture.groups=5", "problem.model.architecture"),
         ("runtime.threads=0", "runtime.threads=0: must be greater than 0"),
+        ("runtime.threads=100000", "runtime.threads=100000: this machine has "),
+        ("runtime.results=", "runtime.results is empty"),
         ("runtime.checkpoint_every=x", "runtime.checkpoint_every=x"),
         ("outer.n_steps=2.5", "outer.n_steps=2.5: must be a valid integer"),
         ("outer.n_steps=abc", "outer.n_steps=abc"),
@@ -67,6 +72,32 @@ def refuses(shine_run):
         ("+method.foo=1", "method.foo: no such option; there are: inverse,"),
         ("+solver.foo=1", "solver.foo: no such option; there are: memory,"),
         ("+runtime.foo=1", "runtime.foo: no such option; there are: results,"),
+        ("method=shine method=cg", "method: given more than once (method=shine, method=cg)"),
+        ("seed=1 seed=2", "seed: given more than once (seed=1, seed=2)"),
+        ("seed=", "seed=: take a whole number"),
+        ("method=", "method/"),
+        ("data.scaling=", "data.scaling=: must be"),
+        ("data.scaling=a,ö", "put quotes around"),
+        ("~data", "data=None: is no option"),
+        ("problem=null", "must be a string"),
+        ("+method.x={1:2,a:3}", "must all be words"),
+        ("--nothing", "unrecognized arguments: --nothing; see shine-run --help"),
+        ("methodshine -m seed=0", "methodshine"),
+        ("-m --cfg job", "Only one of"),
+        ("--config-dir=nowhere", "nowhere"),
+        ("seed=${nothing}", "nothing"),
+        ("data=gaussian data.n=1000000000000", "out of memory"),
+        (f"problem.groups={300 * 'a'}", "too long"),
+        (f"data=libsvm data.path={300 * 'a'}", "too long"),
+        (f"runtime.results={300 * 'a'}", "too long"),
+        (f"-m seed=0,1 runtime.results={300 * 'a'}", "too long"),
+        (f"method={300 * 'a'}", "there are: "),
+        ("method.inverse._target_=nothing.Here", "method.inverse._target_=nothing.Here: no module nothing"),
+        ("method.inverse._target_=shine_exp.inverse.shine.Shin", "shine_exp.inverse.shine has no Shin"),
+        ("method.inverse._target_=..x", "method.inverse._target_=..x"),
+        ("method.inverse._target_=", "method.inverse._target_="),
+        ("method.inverse._target_=builtins.int", "is no class or function"),
+        ("method.inverse._target_=math.sin", "math.sin"),
         ("method=shine,cg", "method=shine,cg: more than one value; add -m"),
         ("--method shine", "--method: options are written without dashes, method=VALUE"),
         (
@@ -91,6 +122,90 @@ def refuses(shine_run):
 def test_what_cannot_be_done_is_refused_in_one_line(refuses, tmp_path: Path, overrides: str, names: str) -> None:
     refuses(*overrides.split(), names=names)
     assert not (tmp_path / "results").exists()
+
+
+def test_options_may_stand_between_overrides(shine_run, folders) -> None:
+    assert shine_run("method=jf", "-m", "seed=0,1", "outer.n_steps=1").code == 0
+    assert [folder.name[:6] for folder in folders()] == ["seed=0", "seed=1"]
+
+
+def test_letters_of_all_languages(shine_run, folders, tmp_path: Path) -> None:
+    outcome = shine_run("runtime.results=größe", "outer.n_steps=1")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "done already" in shine_run('runtime.results="größe"', "outer.n_steps=1").out
+    assert (tmp_path / "größe" / "logreg-breast_cancer").is_dir()
+
+
+def test_version_is_shine_exp_s(shine_run) -> None:
+    assert shine_run("--version").out == f"shine-exp {shine_exp.__version__}\n"
+
+
+def test_a_folder_that_was_deleted(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"import os; os.rmdir({str(gone)!r}); from shine_exp.run import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], cwd=gone, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "current folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["outer.n_steps=1"], ["-m", "seed=0,1", "outer.n_steps=1"]], ids=["run", "sweep"]
+)
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_results_that_cannot_be_written(
+    refuses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], number: int
+) -> None:
+    (tmp_path / "results").mkdir()
+
+    def mkdir(self: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        if "results/" in str(self):
+            raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    refuses(*arguments, names=os.strerror(number))
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfe", "config.yaml"),
+        (b"- 1\n", "config.yaml"),
+        (b"a: [", "config.yaml"),
+        (b"", "config.yaml"),
+    ],
+)
+def test_damaged_configuration_of_a_run(shine_run, refuses, folders, content: bytes, says: str) -> None:
+    shine_run("outer.n_steps=1")
+    (folders()[0] / "config.yaml").write_bytes(content)
+    refuses("outer.n_steps=1", names=says)
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "3", "", '{"status": "dnoe"}', '{"status": ["done"]}', '{"status": nul']
+)
+def test_damaged_run_json(shine_run, refuses, folders, content: str) -> None:
+    shine_run("outer.n_steps=1")
+    (folders()[0] / "run.json").write_text(content)
+    refuses("outer.n_steps=1", names="run.json")
+
+
+@pytest.mark.parametrize("name", ["latin", "bad"])
+def test_yaml_of_the_user_s_own_that_cannot_be_read(refuses, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "mine" / "method"
+    folder.mkdir(parents=True)
+    (folder / f"{name}.yaml").write_bytes({"latin": b"memory: \xff", "bad": b"inverse: ["}[name])
+    refuses("--config-dir=mine", f"method={name}", names="a YAML file is not UTF-8" if name == "latin" else "bad.yaml")
+
+
+def test_an_older_run_may_lack_what_is_at_its_default(shine_run, folders) -> None:
+    shine_run("seed=3")
+    (folder,) = folders()
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    del config["outer"]["slack"]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "done already" in shine_run("seed=3").out
 
 
 def test_an_unknown_method_is_answered_with_those_that_exist(refuses) -> None:
@@ -168,9 +283,9 @@ def test_a_sweep_with_a_bad_run_does_the_others_and_fails_at_its_end(shine_run, 
     outcome = shine_run("-m", "problem.groups=1,100,2", "outer.n_steps=1")
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
-    hydra_s, ours = outcome.err.splitlines()  # Hydra says which run it was
-    assert "problem.groups=100" in hydra_s
-    assert ours.startswith("shine-run: problem.groups=100: ")
+    at_once, at_the_end = outcome.err.splitlines()
+    assert at_once.startswith("shine-run: problem.groups=100 outer.n_steps=1: problem.groups=100: ")
+    assert at_the_end.startswith("shine-run: the sweep is done, but for ")
     done = [folder for folder in folders() if (folder / "run.json").exists()]
     assert [status(folder) for folder in done] == ["done", "done"]
 

@@ -1,5 +1,6 @@
 """The paper's split protocol."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,12 +28,11 @@ def split(data: Dataset, seed: int) -> Splits:
     Features are scaled as `data.scaling` says. Raises `DataError` where a set has one class only, or, once scaled, has
     features that are too large or too small to be computed with.
     """
-    from sklearn.model_selection import train_test_split  # slow to import
-
     if len(data.y) < FEWEST_ROWS:
         raise DataError(f"{data.name}: has {len(data.y)} rows; two rows in every set need at least {FEWEST_ROWS}")
-    x_train, x_rest, y_train, y_rest = train_test_split(data.x, data.y, test_size=0.1, random_state=seed)
-    x_test, x_outer, y_test, y_outer = train_test_split(x_rest, y_rest, test_size=0.5, random_state=seed)
+    train, rest = _parted(np.arange(len(data.y)), 0.1, seed)
+    test, outer = _parted(rest, 0.5, seed)
+    (x_train, y_train), (x_test, y_test), (x_outer, y_outer) = ((data.x[i], data.y[i]) for i in (train, test, outer))
     for name, labels in (("training", y_train), ("outer", y_outer), ("held-out", y_test)):
         if len(np.unique(labels)) < 2:
             raise DataError(
@@ -44,3 +44,10 @@ def split(data: Dataset, seed: int) -> Splits:
     for name, x in (("training", x_train), ("outer", x_outer), ("held-out", x_test)):
         check_size(x, f"{data.name}: the {name} set of seed {seed}", may_be_zero=name == "held-out")
     return Splits((x_train, y_train), (x_outer, y_outer), (x_test, y_test))
+
+
+def _parted(rows: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two parts, the second ⌈share n⌉ rows, as scikit-learn draws them in `train_test_split`, which imports slowly."""
+    drawn = rows[np.random.RandomState(seed).permutation(len(rows))]
+    n_second = math.ceil(share * len(rows))
+    return drawn[n_second:], drawn[:n_second]

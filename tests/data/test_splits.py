@@ -3,6 +3,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
 from shine_exp.data.dataset import Dataset, Matrix, Scaling
 from shine_exp.data.splits import FEWEST_ROWS, Splits, split
@@ -99,3 +100,15 @@ def test_smallest_allowed_size_can_be_split() -> None:
         assert len(parts.test[1]) == 2
         return
     pytest.fail("no seed splits the smallest allowed data set")
+
+
+@given(n=st.integers(FEWEST_ROWS, 400), seed=st.integers(0, 2**32 - 1), sparse=st.booleans())
+def test_rows_are_those_of_train_test_split(n: int, seed: int, sparse: bool) -> None:
+    data = made(n, sparse=sparse)
+    train, rest = train_test_split(np.arange(n), test_size=0.1, random_state=seed)
+    test, outer = train_test_split(rest, test_size=0.5, random_state=seed)
+    assume(all(len(np.unique(data.y[part])) == 2 for part in (train, outer, test)))
+    drawn = split(data, seed)
+    for part, expected in ((drawn.train, train), (drawn.outer, outer), (drawn.test, test)):
+        assert rows(part).tolist() == expected.tolist()
+        assert part[1].tolist() == data.y[expected].tolist()

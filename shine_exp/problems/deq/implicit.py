@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from shine_exp.errors import UserError
+from shine_exp.inverse.answer import answer
 from shine_exp.problems.deq.linearisation import Linearisation
 from shine_exp.problems.deq.precision import full_precision
 from shine_exp.problems.deq.report import Report, adjoint_residual
@@ -53,7 +54,7 @@ class Backward:
     def _solve(self, r: Tensor) -> Tensor:
         with full_precision(r.device.type):
             system = AdjointSystem(lambda v: v - self.at.vjp(v), r, self.tol, self.estimate)
-            adjoint = self.inverse(system)
+            adjoint = answer(self.inverse, system)
             self.report.add(adjoint)
             if adjoint.converged is not None and adjoint.status is not Status.CONVERGED:
                 u = adjoint.u
