@@ -72,8 +72,9 @@ def column_scales(x: Matrix) -> np.ndarray | None:
 
     That is, within a factor of `BADLY_SCALED` of each other. An empty column has the scale 1.
     """
-    values = abs(x) if sp.issparse(x) else np.abs(x)
-    largest = values.max(axis=0).toarray().ravel() if sp.issparse(x) else values.max(axis=0)
+    largest = abs(x).max(axis=0)
+    if is_sparse(x):
+        largest = largest.toarray().ravel()
     there = largest[largest > 0]
     if not len(there) or there.max() <= BADLY_SCALED * there.min():
         return None
@@ -83,7 +84,7 @@ def column_scales(x: Matrix) -> np.ndarray | None:
 
 def scaled_columns(x: Matrix, scales: np.ndarray) -> Matrix:
     """X with column j times `scales[j]`; a sparse X in CSR."""
-    if not sp.issparse(x):
+    if not is_sparse(x):
         return x * scales
     rows = x.tocsr(copy=True)
     rows.data *= scales[rows.indices]
