@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shine_exp.data.dataset import Matrix
+from shine_exp.data.dataset import Matrix, is_sparse
 
 BADLY_SCALED = 1e6  # ratio of the largest to the smallest column that a minimiser still copes with
 
