@@ -22,6 +22,7 @@ from shine_exp.solvers.objective import Objective
 from shine_exp.trace import Row
 from shine_exp.types import Solver, Status
 
+CLEARLY = 0.1  # of the distance to the best trial: a smaller change leaves the ranking as it is
 LEAST_TOL = 1e-14  # times ‖∇₂G(α₀, θ₀)‖: about what rounding leaves of a gradient
 
 
@@ -46,8 +47,9 @@ class Search(HyperparameterLoop):
     A tolerance that is relative to the first gradient says little where features are badly scaled:
     at one α it may be far too loose for F(θ), at another beyond what is needed. So θ is solved to
     ‖∇₂G‖ ≤ 10 tol ‖∇₂G(α₀, θ₀)‖, then to a tenth of that, and on until the last tenth changed F by
-    at most `accuracy` |F|. A trial that does not get there counts as unsolved. The trace holds the
-    best trial so far, chosen by its outer loss.
+    at most `accuracy` |F|, or by at most a tenth of what F lies above the best trial: that one will
+    not be chosen. A trial that does not get there counts as unsolved. The trace holds the best
+    trial so far, chosen by its outer loss.
     """
 
     proposer: Proposer
@@ -82,7 +84,7 @@ class Search(HyperparameterLoop):
             tried.numpy(force=True), losses.numpy(force=True), self.n_steps, self.bound, state.seed
         )
         alpha = torch.as_tensor(proposal).to(tried)
-        trial = self._trial(problem, alpha, state.carry["theta"], state.scale)
+        trial = self._trial(problem, alpha, state.carry["theta"], state.scale, state.outer_value)
         state = replace(
             state,
             step=state.step + 1,
@@ -100,8 +102,8 @@ class Search(HyperparameterLoop):
             return replace(best, tol=trial.tol, inner_residual=trial.residual)
         return state
 
-    def _trial(self, problem: LinearModel, alpha: Tensor, theta: Tensor, scale: float) -> "_Trial":
-        """θ*(α) to ever smaller tolerances, until its outer loss stands."""
+    def _trial(self, problem: LinearModel, alpha: Tensor, theta: Tensor, scale: float, best: float) -> "_Trial":
+        """θ*(α) to ever smaller tolerances, until its outer loss stands, or is clearly above the best."""
         objective = problem.inner(alpha)
         inverse, before, n_steps, n_evals = None, math.nan, 0, 0
         tol = 10 * self.tol * scale
@@ -112,7 +114,7 @@ class Search(HyperparameterLoop):
             loss, _ = problem.outer(theta)
             solved = float(solution.residual) == 0
             if solution.n_steps > 0:  # a tolerance that was met as it was puts no loss to the test
-                solved = solved or abs(loss - before) <= self.accuracy * abs(loss)
+                solved = solved or abs(loss - before) <= max(self.accuracy * abs(loss), CLEARLY * (loss - best))
                 before = loss
             met = solution.status is Status.CONVERGED
             if solved or not met or tol <= LEAST_TOL * scale:
