@@ -106,7 +106,7 @@ def test_room_for_pairs_is_made_as_they_come(monkeypatch: pytest.MonkeyPatch):
 def test_the_estimate_belongs_to_the_best_iterate():
     g = Recorded(Cell.draw((0.5, 6.0, 6.0), 10, seed=1))
     solution = Broyden(max_steps=13)(g, g.g.start, 1e-4)
-    best = g.residuals().min(dim=0).indices.tolist()
+    best = g.best()
     assert 0 < best[1] < 13, "the best iterate was to lie in the middle"
     z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
     expected = [recursion(z[i], values[i], 50, torch.eye(10).double())[: best[i] + 1][-1] for i in range(3)]
@@ -209,7 +209,7 @@ def test_the_adjoint_system_starts_from_the_transposed_estimate(seed):
 
     g = Recorded(lambda u: torch.einsum("bij,bi->bj", J, u) - r)
     adjoint = Broyden(max_steps=4)(g, forward.inverse.rmatvec(r), 0.0, inverse=Transposed(forward.inverse))
-    best = g.residuals().min(dim=0).indices.tolist()
+    best = g.best()
     u, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
     expected = [recursion(u[i], values[i], 50, before[i].T)[best[i]] for i in range(3)]
     assert_same(adjoint.inverse, torch.stack(expected), tol=1e-7)
