@@ -95,12 +95,12 @@ def test_a_full_memory_restarts_the_running_samples_only(seed, memory, gain):
 
 def test_room_for_pairs_is_made_as_they_come(monkeypatch: pytest.MonkeyPatch):
     cell = Cell.draw(GAINS, 10, seed=3)
-    allotted = Broyden(max_steps=40)(cell, cell.start, 1e-12)
+    allotted = Broyden(max_steps=40)(cell, cell.start, 1e-6)
     monkeypatch.setattr(broyden_inverse, "INITIAL_CAPACITY", 1)
-    grown = Broyden(max_steps=40)(cell, cell.start, 1e-12)
+    grown = Broyden(max_steps=40)(cell, cell.start, 1e-6)
     assert grown.n_steps == allotted.n_steps > 8
-    torch.testing.assert_close(grown.z, allotted.z, rtol=1e-12, atol=1e-12)
-    assert_same(grown.inverse, dense(allotted.inverse, cell.start))
+    torch.testing.assert_close(grown.z, allotted.z, rtol=1e-10, atol=1e-10)
+    assert_same(grown.inverse, dense(allotted.inverse, cell.start), tol=1e-8)
 
 
 def test_the_estimate_belongs_to_the_best_iterate():
