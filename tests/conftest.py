@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from hypothesis import settings
 
 from shine_exp.run import main
 
-torch.set_num_threads(1)  # each of pytest's workers has one core, as a run has by default
+THREADS = int(os.environ.get("SHINE_TEST_THREADS", "1"))  # each of pytest's workers has one core
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
 settings.register_profile("same every time", derandomize=True, deadline=None)
 settings.load_profile("same every time")
 
@@ -25,6 +28,11 @@ settings.load_profile("same every time")
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> None:
+    torch.set_num_threads(THREADS)  # a run in this process sets its own
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The command of a network that trains for two epochs of four steps in a second."""
 
 SIZES = "channels=[4,8]", "head_channels=[2,2]", "final_channels=8", "expansion=1", "groups=2", "dropout=0.25"
-SMALL = (
+VALUES = (
     "problem=mdeq",
     *(f"problem.model.architecture.{size}" for size in SIZES),
     "problem.model.forward_steps=5",
@@ -12,3 +12,9 @@ SMALL = (
     "outer.epochs=2",
     "outer.n_power_steps=2",
 )
+
+
+def small(*changes: str) -> tuple[str, ...]:
+    """The command, with these values beside its own or in place of them."""
+    values = dict(override.split("=", 1) for override in (*VALUES, *changes))
+    return tuple(f"{key}={value}" for key, value in values.items())

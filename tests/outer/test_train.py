@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from small_training import SMALL
+from small_training import small
 
 from shine_exp.outer.train import Train
 
 pytestmark = pytest.mark.usefixtures("without_onednn")
-RANDOM = (*SMALL, "method=opa", "solver=adjoint_broyden", "method.opa=2", "outer.augment=true")
+RANDOM = small("method=opa", "solver=adjoint_broyden", "method.opa=2", "outer.augment=true")
 CLOCKS = ["time", "forward_ms", "backward_ms"]
 
 
@@ -80,7 +80,7 @@ def test_a_step_s_batch_masks_and_crops_follow_from_seed_and_step(shine_run, mon
         return inner(self, problem, state, images, labels, drawn)
 
     monkeypatch.setattr(Train, "_differentiate", spied)
-    shine_run(*SMALL, "method=jf", "outer.batch_size=10000")
+    shine_run(*small("method=jf", "outer.batch_size=10000"))
     (first, one), (second, two) = seen
     assert not torch.equal(first, second)
     assert torch.equal(first.bincount(), second.bincount())
@@ -96,7 +96,7 @@ def test_each_seed_has_batches_masks_and_crops_of_its_own(shine_run, monkeypatch
 
     monkeypatch.setattr(Train, "_differentiate", spied)
     for seed in (0, 1, 2):
-        shine_run(*SMALL, "method=jf", "outer.epochs=1", f"seed={seed}", "data.seed=0")
+        shine_run(*small("method=jf", "outer.epochs=1", f"seed={seed}", "data.seed=0"))
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert not any(torch.equal(a, b) for a, b in zip(seen[one], seen[other], strict=True))
 
@@ -106,7 +106,7 @@ def test_sigterm_interrupts_training(
     terminated, shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", True)  # as in the other process
-    command = (*SMALL, "method=shine", "outer.augment=true", "outer.epochs=6")
+    command = small("method=shine", "outer.augment=true", "outer.epochs=6")
     outcome = terminated(*command, lines=2, seconds=120)
     assert outcome.code == 130
     assert outcome.err.count("\n") == 1
@@ -120,7 +120,7 @@ def test_sigterm_interrupts_training(
 
 
 def test_the_learning_rate_moves_at_every_step(interrupt, folders) -> None:
-    interrupt(2, *SMALL, "method=jf")
+    interrupt(2, *small("method=jf"))
     (folder,) = folders()
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
     rate = 1e-6 + (1e-3 - 1e-6) * (1 + math.cos(math.pi * 3 / 8)) / 2
@@ -128,7 +128,7 @@ def test_the_learning_rate_moves_at_every_step(interrupt, folders) -> None:
 
 
 def test_the_trace_has_a_row_per_epoch(shine_run, folders, trace) -> None:
-    shine_run(*SMALL, "method=fallback", "outer.learning_rate=0.01", "outer.final_learning_rate=0.002")
+    shine_run(*small("method=fallback", "outer.learning_rate=0.01", "outer.final_learning_rate=0.002"))
     (folder,) = folders()
     rows = trace(folder).astype(float)
     assert list(rows.columns) == ["step", "time", *Train.columns]
@@ -154,7 +154,7 @@ def test_the_trace_has_a_row_per_epoch(shine_run, folders, trace) -> None:
 
 
 def test_an_epoch_of_pretraining_alone_has_no_residuals(shine_run, folders, trace) -> None:
-    shine_run(*SMALL, "method=shine", "outer.epochs=2", "outer.pretrain_steps=4")
+    shine_run(*small("method=shine", "outer.epochs=2", "outer.pretrain_steps=4"))
     (folder,) = folders()
     rows = trace(folder)
     assert (rows.forward_residual.iloc[0], rows.products.iloc[0]) == ("", "")
@@ -165,7 +165,7 @@ def test_a_row_holds_means_and_medians_over_its_epoch(
     interrupt, shine_run, folders, trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the log that a checkpoint has after three of four steps, and the fourth."""
-    command = (*SMALL, "method=jf", "outer.epochs=1")
+    command = small("method=jf", "outer.epochs=1")
     interrupt(2, *command)
     (folder,) = folders()
     log = torch.load(folder / "checkpoint.pt", weights_only=True)["state"]["log"]
@@ -188,7 +188,7 @@ def test_a_row_holds_means_and_medians_over_its_epoch(
 
 
 def test_mixed_precision_trains(shine_run, folders, status, trace) -> None:
-    shine_run(*SMALL, "method=shine", "outer.mixed_precision=true", "outer.epochs=1")
+    shine_run(*small("method=shine", "outer.mixed_precision=true", "outer.epochs=1"))
     (folder,) = folders()
     assert status(folder) == "done"
     assert trace(folder).train_loss.astype(float).map(math.isfinite).all()
@@ -204,7 +204,7 @@ def test_other_data_is_refused(shine_run, folders) -> None:
 
 
 def test_sizes_that_do_not_fit_are_refused(shine_run) -> None:
-    outcome = shine_run(*SMALL, "problem.model.architecture.groups=3")
+    outcome = shine_run(*small("problem.model.architecture.groups=3"))
     assert outcome.code == 2
     assert outcome.err.startswith("shine-run: problem.model.architecture: ")
     assert outcome.err.count("\n") == 1

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from small_training import SMALL
+from small_training import small
 from torch.nn.functional import cross_entropy
 
 from shine_exp.outer import train
@@ -37,7 +37,7 @@ def test_a_loss_or_gradient_that_is_no_number_ends_the_run(
 
     monkeypatch.setattr(train, "cross_entropy", loss)
     monkeypatch.setattr(Train, "advance", advance)
-    outcome = shine_run(*SMALL, "method=jf", "runtime.checkpoint_every=0")
+    outcome = shine_run(*small("method=jf", "runtime.checkpoint_every=0"))
     (folder,) = folders()
     assert (outcome.code, status(folder)) == (0, "diverged")
     assert "diverged" in outcome.out
@@ -67,14 +67,14 @@ def test_an_interrupt_in_the_step_that_diverges_leaves_the_last_good_checkpoint(
 
     with monkeypatch.context() as patch:
         patch.setattr(Train, "_differentiate", pressed)
-        assert shine_run(*SMALL, "method=jf", "runtime.checkpoint_every=0").code == 130
+        assert shine_run(*small("method=jf", "runtime.checkpoint_every=0")).code == 130
     (folder,) = folders()
     assert status(folder) == "diverged", "the step was taken to its end"
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["state"]["step"] == 5
 
 
 def test_a_huge_learning_rate_diverges(shine_run, folders, status, trace) -> None:
-    outcome = shine_run(*SMALL, "method=jf", "outer.learning_rate=1e30")
+    outcome = shine_run(*small("method=jf", "outer.learning_rate=1e30"))
     (folder,) = folders()
     assert (outcome.code, outcome.err) == (0, "")
     assert status(folder) == "diverged"

@@ -5,13 +5,13 @@ import warnings
 
 import pytest
 import torch
-from small_training import SMALL
+from small_training import small
 
 from shine_exp.outer.train import Train
 from shine_exp.problems.deq.image_classification import ImageClassification
 
 pytestmark = pytest.mark.usefixtures("without_onednn")
-FULL = (*SMALL, "method=full", "problem.model.backward_steps=3")
+FULL = ("method=full", "problem.model.backward_steps=3")
 IMAGES = 224  # in a batch
 
 
@@ -33,7 +33,7 @@ def missed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def test_counts_are_of_all_steps_so_far(shine_run, folders, trace, missed) -> None:
-    shine_run(*FULL, "problem.tol=0.2")
+    shine_run(*small(*FULL, "problem.tol=0.2"))
     rows = trace(folders()[0])
     assert len(missed) == 7, "the first of eight steps was unrolled"
     assert 0 < sum(inner for inner, _ in missed) < 7 * IMAGES, "some samples were to be solved, and some not"
@@ -44,7 +44,7 @@ def test_counts_are_of_all_steps_so_far(shine_run, folders, trace, missed) -> No
 
 
 def test_a_loose_tolerance_leaves_nothing_unsolved(shine_run, folders, trace) -> None:
-    shine_run(*FULL, "problem.tol=10", "problem.adjoint_tol=10", "outer.epochs=1")
+    shine_run(*small(*FULL, "problem.tol=10", "problem.adjoint_tol=10", "outer.epochs=1"))
     (row,) = trace(folders()[0]).to_dict("records")
     assert (row["unsolved_inner"], row["unsolved_backward"], row["test_unsolved"]) == ("0", "0", "0")
     assert float(row["converged"]) == 1
@@ -53,14 +53,14 @@ def test_a_loose_tolerance_leaves_nothing_unsolved(shine_run, folders, trace) ->
 
 
 def test_a_method_that_aims_at_no_tolerance_misses_none(shine_run, folders, trace) -> None:
-    shine_run(*SMALL, "method=shine", "problem.tol=1e-7", "outer.epochs=1")
+    shine_run(*small("method=shine", "problem.tol=1e-7", "outer.epochs=1"))
     (row,) = trace(folders()[0]).to_dict("records")
     assert (row["unsolved_inner"], row["unsolved_backward"]) == (str(3 * IMAGES), "0")
     assert float(row["inner_residual"]) > 1e-7
 
 
 def test_unrolled_training_solves_nothing(shine_run, folders, trace) -> None:
-    shine_run(*SMALL, "method=unroll", "outer.epochs=1")
+    shine_run(*small("method=unroll", "outer.epochs=1"))
     (row,) = trace(folders()[0]).to_dict("records")
     assert (row["unsolved_inner"], row["unsolved_backward"], row["test_unsolved"]) == ("0", "0", "")
 
@@ -79,7 +79,7 @@ def test_images_of_the_test_set_that_were_not_solved_are_counted(
         return inner(self, network, n_unrolled)
 
     monkeypatch.setattr(ImageClassification, "evaluate", evaluate)
-    shine_run(*SMALL, "method=jf", "problem.tol=0.2", "outer.epochs=1")
+    shine_run(*small("method=jf", "problem.tol=0.2", "outer.epochs=1"))
     (row,) = trace(folders()[0]).to_dict("records")
     assert int(row["test_unsolved"]) == sum(seen)
     assert 0 < sum(seen) < 899, "some images were to be solved, and some not"
@@ -95,19 +95,19 @@ def test_counts_go_on_where_an_interrupted_run_resumes(
 
     with monkeypatch.context() as patch:
         patch.setattr(Train, "_differentiate", pressed)
-        assert shine_run(*FULL).code == 130
+        assert shine_run(*small(*FULL)).code == 130
     (folder,) = folders()
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
     inner, backward = (sum(counts) for counts in zip(*missed, strict=True))
     assert saved["unsolved"] == {"inner": inner, "backward": backward}
-    shine_run(*FULL)
+    shine_run(*small(*FULL))
     assert len(missed) == 7
     assert int(trace(folder).unsolved_inner.iloc[-1]) == sum(inner for inner, _ in missed)
 
 
 def test_a_checkpoint_without_counts_is_refused(shine_run, folders) -> None:
     """What was missed before it is not known."""
-    shine_run(*FULL, "outer.epochs=1")
+    shine_run(*small(*FULL, "outer.epochs=1"))
     (folder,) = folders()
     path = folder / "checkpoint.pt"
     checkpoint = torch.load(path, weights_only=True)
@@ -115,7 +115,7 @@ def test_a_checkpoint_without_counts_is_refused(shine_run, folders) -> None:
     torch.save(checkpoint, path)
     info = folder / "run.json"
     info.write_text(info.read_text().replace('"done"', '"interrupted"'))
-    outcome = shine_run(*FULL, "outer.epochs=1")
+    outcome = shine_run(*small(*FULL, "outer.epochs=1"))
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
     assert "not a checkpoint of this run" in outcome.err
@@ -125,5 +125,5 @@ def test_training_warns_of_nothing(shine_run) -> None:
     """The trace has the counts, and the end of the run its line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        shine_run(*FULL, "outer.epochs=1")
+        shine_run(*small(*FULL, "outer.epochs=1"))
     assert [str(w.message) for w in caught if issubclass(w.category, UserWarning)] == []

@@ -41,9 +41,9 @@ def test_the_truth_equals_finite_differences(kind: type[LinearModel], groups: in
 
 
 def rows(inverse: InverseMethod, groups: int) -> pd.DataFrame:
-    """The trace of a descent with a tightly solved inner problem."""
+    """The trace of a descent with a tightly solved inner problem, short of the optimum: there both gradients vanish."""
     problem = model(LogisticRegression, groups)
-    descent = Descent(Implicit(LBFGS(), inverse), Schedule("exponential", 1e-10, 1.0), n_steps=6, compare=True)
+    descent = Descent(Implicit(LBFGS(), inverse), Schedule("exponential", 1e-10, 1.0), n_steps=4, compare=True)
     state = descent.begin(problem, 0)
     found = descent.measure(problem, state)
     for _ in range(descent.n_steps):
@@ -56,7 +56,7 @@ def rows(inverse: InverseMethod, groups: int) -> pd.DataFrame:
 def test_the_full_method_has_the_true_hypergradient_and_jacobian_free_has_not(groups: int) -> None:
     full, jf = rows(Full(), groups), rows(JacobianFree(), groups)
     assert full.loc[:1].isna().all(axis=None)  # nothing is differentiated before the first inner solution
-    assert (full.loc[2:] - 1).abs().max(axis=None) < 1e-4
+    assert (full.loc[2:] - 1).abs().max(axis=None) < 1e-5
     assert (jf.loc[2:, "true_norm_ratio"] - 1).abs().min() > 0.1
 
 

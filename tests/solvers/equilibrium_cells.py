@@ -57,6 +57,12 @@ class Recorded:
         """‖g‖ (evaluations, batch)."""
         return torch.stack(self.values).norm(dim=-1)
 
+    def best(self) -> list[int]:
+        """The first evaluation of each sample's least ‖g‖; one that stands still repeats it, up to rounding."""
+        residuals = self.residuals()
+        least = residuals <= residuals.min(dim=0).values * (1 + 1e-12)
+        return [int(repeats.nonzero()[0]) for repeats in least.T]
+
 
 def dense(inverse: LinearInverse, like: Tensor) -> Tensor:
     """H (batch, d, d) column by column, from matvec."""

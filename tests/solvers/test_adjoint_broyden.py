@@ -89,9 +89,9 @@ def test_adjoint_secant_equation(seed, n_steps):
     for _ in range(n_steps):
         iterates.step(-estimate.matvec(iterates.g))
         estimate.learn(iterates.g, iterates)
-    image = torch.einsum("bi,bij->bj", iterates.g, cell.jacobian(iterates.z))
-    torch.testing.assert_close(iterates.vjp(iterates.g), image, rtol=1e-10, atol=1e-15)
-    torch.testing.assert_close(estimate.rmatvec(image), iterates.g, rtol=1e-8, atol=1e-8 * float(iterates.g.norm()))
+    image, scale = torch.einsum("bi,bij->bj", iterates.g, cell.jacobian(iterates.z)), float(iterates.g.norm())
+    torch.testing.assert_close(iterates.vjp(iterates.g), image, rtol=1e-10, atol=1e-10 * scale)
+    torch.testing.assert_close(estimate.rmatvec(image), iterates.g, rtol=1e-8, atol=1e-8 * scale)
 
 
 def test_awareness_sharpens_the_prescribed_direction():
@@ -118,7 +118,7 @@ def test_awareness_sharpens_the_prescribed_direction():
 def test_the_estimate_belongs_to_the_best_iterate():
     g = Recorded(Cell.draw((0.5, 8.0), 10, seed=1))
     solution = AdjointBroyden(max_steps=9)(g, g.g.start, 1e-4)
-    best = g.residuals().min(dim=0).indices.tolist()
+    best = g.best()
     assert 0 < best[1] < 9, "the best iterate was to lie in the middle"
     z = torch.stack(g.points, 1)
     expected = [recursion(g.g.sample(i), z[i, : best[i] + 1], 50) for i in range(2)]

@@ -95,18 +95,18 @@ def test_a_full_memory_restarts_the_running_samples_only(seed, memory, gain):
 
 def test_room_for_pairs_is_made_as_they_come(monkeypatch: pytest.MonkeyPatch):
     cell = Cell.draw(GAINS, 10, seed=3)
-    allotted = Broyden(max_steps=40)(cell, cell.start, 1e-12)
+    allotted = Broyden(max_steps=40)(cell, cell.start, 1e-6)
     monkeypatch.setattr(broyden_inverse, "INITIAL_CAPACITY", 1)
-    grown = Broyden(max_steps=40)(cell, cell.start, 1e-12)
+    grown = Broyden(max_steps=40)(cell, cell.start, 1e-6)
     assert grown.n_steps == allotted.n_steps > 8
-    torch.testing.assert_close(grown.z, allotted.z, rtol=1e-12, atol=1e-12)
-    assert_same(grown.inverse, dense(allotted.inverse, cell.start))
+    torch.testing.assert_close(grown.z, allotted.z, rtol=1e-10, atol=1e-10)
+    assert_same(grown.inverse, dense(allotted.inverse, cell.start), tol=1e-8)
 
 
 def test_the_estimate_belongs_to_the_best_iterate():
     g = Recorded(Cell.draw((0.5, 6.0, 6.0), 10, seed=1))
     solution = Broyden(max_steps=13)(g, g.g.start, 1e-4)
-    best = g.residuals().min(dim=0).indices.tolist()
+    best = g.best()
     assert 0 < best[1] < 13, "the best iterate was to lie in the middle"
     z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
     expected = [recursion(z[i], values[i], 50, torch.eye(10).double())[: best[i] + 1][-1] for i in range(3)]
@@ -209,7 +209,7 @@ def test_the_adjoint_system_starts_from_the_transposed_estimate(seed):
 
     g = Recorded(lambda u: torch.einsum("bij,bi->bj", J, u) - r)
     adjoint = Broyden(max_steps=4)(g, forward.inverse.rmatvec(r), 0.0, inverse=Transposed(forward.inverse))
-    best = g.residuals().min(dim=0).indices.tolist()
+    best = g.best()
     u, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
     expected = [recursion(u[i], values[i], 50, before[i].T)[best[i]] for i in range(3)]
     assert_same(adjoint.inverse, torch.stack(expected), tol=1e-7)

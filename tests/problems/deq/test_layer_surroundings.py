@@ -156,4 +156,4 @@ def test_distributed_training_gets_the_same_gradients(gloo, method, opa: int | N
             loss(module(z0, x, loss=loss)).backward()
         for p, q in zip(layer.parameters(), parallel.parameters(), strict=True):
             assert p.grad.abs().sum() > 0
-            torch.testing.assert_close(p.grad, q.grad, rtol=1e-13, atol=1e-13)
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-11, atol=1e-11)
