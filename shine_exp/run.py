@@ -91,17 +91,7 @@ def overrides_last(arguments: Sequence[str]) -> list[str]:
     options = list(arguments)
     for override in overrides:
         options.remove(override)
-    return [*options, *map(quoted, given_once(overrides))]
-
-
-def given_once(overrides: Sequence[str]) -> Sequence[str]:
-    """The overrides. Raises `UserError` where two are for one key: Hydra would drop the first without a word."""
-    keys = [override.partition("=")[0] for override in overrides]
-    for key in keys:
-        if keys.count(key) > 1:
-            both = ", ".join(override for override in overrides if override.partition("=")[0] == key)
-            raise UserError(f"{key}: given more than once ({both}); take one")
-    return overrides
+    return [*options, *map(quoted, overrides)]
 
 
 def quoted(override: str) -> str:

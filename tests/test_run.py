@@ -72,8 +72,6 @@ def refuses(shine_run):
         ("+method.foo=1", "method.foo: no such option; there are: inverse,"),
         ("+solver.foo=1", "solver.foo: no such option; there are: memory,"),
         ("+runtime.foo=1", "runtime.foo: no such option; there are: results,"),
-        ("method=shine method=cg", "method: given more than once (method=shine, method=cg)"),
-        ("seed=1 seed=2", "seed: given more than once (seed=1, seed=2)"),
         ("seed=", "seed=: take a whole number"),
         ("method=", "method/"),
         ("data.scaling=", "data.scaling=: must be"),
