@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -64,6 +65,7 @@ def main() -> None:
     try:
         sys.argv[1:] = overrides_last(sys.argv[1:])
         sys.path.append(current_folder())  # where a method of the user's own may stand
+        add_sweeper()
         with interruptible():  # between the runs of a sweep too
             app()
     except KeyboardInterrupt as end:
@@ -75,6 +77,14 @@ def main() -> None:
         if line is None:
             raise
         fail(line)
+
+
+def add_sweeper() -> None:
+    """The sweeper that conf/config.yaml names."""
+    plugins = Plugins.instance()  # loads Hydra's own sweeper anew, so that ours must be made after it
+    from shine_exp.sweeper import register
+
+    register(plugins)
 
 
 def overrides_last(arguments: Sequence[str]) -> list[str]:

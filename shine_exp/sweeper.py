@@ -1,17 +1,17 @@
-"""The sweeper of `shine-run`: Hydra's, which launches only what is left to do.
+"""The sweeper of `shine-run`: Hydra's, which launches only what is left to do."""
 
-Hydra looks for plugins in the namespace `hydra_plugins` alone.
-"""
-
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from shine_exp.errors import RunRefused
-from shine_exp.runner import passed_over
+
+PLUGIN = "hydra_plugins.shine_exp"  # as conf/config.yaml calls this module
 
 
 class ShineSweeper(BasicSweeper):
@@ -37,6 +37,8 @@ class ShineSweeper(BasicSweeper):
         OmegaConf.set_struct(config, False)
         del config["hydra"]
         try:
+            from shine_exp.runner import passed_over
+
             return passed_over(config, choices)
         except Exception:  # whatever is wrong with this run, it says so itself, and the others go on
             return False
@@ -54,3 +56,10 @@ def _launching(launch: Any) -> Any:
         return bugs or returns
 
     return launch_some
+
+
+def register(plugins: Plugins) -> None:
+    """Make the sweeper known to Hydra, which takes plugins from the package `hydra_plugins` alone."""
+    ShineSweeper.__module__ = PLUGIN
+    sys.modules[PLUGIN] = sys.modules[__name__]
+    plugins.register(ShineSweeper)
