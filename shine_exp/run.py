@@ -1,5 +1,6 @@
 """`shine-run`: compose a configuration and do what it says."""
 
+import gc
 import io
 import os
 import re
@@ -64,6 +65,7 @@ def main() -> None:
     try:
         sys.argv[1:] = overrides_last(sys.argv[1:])
         sys.path.append(current_folder())  # where a method of the user's own may stand
+        gc.disable()  # nothing that is imported or composed is garbage before the work starts
         with interruptible():  # between the runs of a sweep too
             app()
     except KeyboardInterrupt as end:
@@ -75,6 +77,9 @@ def main() -> None:
         if line is None:
             raise
         fail(line)
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def overrides_last(arguments: Sequence[str]) -> list[str]:
