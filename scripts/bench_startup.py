@@ -34,9 +34,10 @@ def app(config): pass
 app()
 """
 BEFORE_ITS_WORK = """
-from shine_exp import run, session
+import sys
+from shine_exp import run, runner
 
-session.Session.run = lambda self: None
+runner.claim = lambda folder, identity: sys.exit()  # all is read and checked
 run.main()
 """
 SHINE_RUN = "-m shine_exp.run"

@@ -36,14 +36,26 @@ class Identity:
     @property
     def folder(self) -> Path:
         """<problem>-<data>/<method>/seed=<k>, with a hash of the configuration where it is not the default one."""
-        name = f"seed={self.seed}"
-        if self.differs:
-            name += "-" + hashlib.sha256(_text(self.config).encode()).hexdigest()[:8]
-        return Path(f"{self.choices['problem']}-{self.choices['data']}", self.choices["method"], name)
+        default, other = folders(self.config, self.choices)
+        return other if self.differs else default
+
+
+def folders(numbers: dict[str, Any], choices: dict[str, str]) -> tuple[Path, Path]:
+    """Where a run lies if its configuration is the default one, and where if it is not."""
+    parent = Path(f"{choices['problem']}-{choices['data']}", choices["method"])
+    name = f"seed={numbers['seed']}"
+    return parent / name, parent / f"{name}-{hashlib.sha256(_text(numbers).encode()).hexdigest()[:8]}"
 
 
 def identify(config: DictConfig, choices: dict[str, str]) -> Identity:
-    """The identity of a composed configuration. Raises `UserError` for a missing group or value, or a bad seed."""
+    """The identity of a composed configuration. Raises `UserError` as `known_by` does."""
+    numbers = known_by(config)
+    chosen = {group: choices[group] for group in (*GROUPS, *WITHIN) if group in choices}
+    return Identity(chosen, config.seed, numbers, _differences(config, numbers, chosen))
+
+
+def known_by(config: DictConfig) -> dict[str, Any]:
+    """What changes the numbers of a run. Raises `UserError` for a missing group or value, or a bad seed."""
     for group in GROUPS:
         if not isinstance(config.get(group), DictConfig):
             raise UserError(f"{group}={config.get(group)}: is no option of this group; see shine-run --help")
@@ -53,9 +65,7 @@ def identify(config: DictConfig, choices: dict[str, str]) -> Identity:
         raise UserError(f"{key} has no value: add {key}=… to the command")
     if type(config.seed) is not int or not 0 <= config.seed < 2**32:
         raise UserError(f"seed={config.seed}: take a whole number, 0 or larger and below 2³²")
-    chosen = {group: choices[group] for group in (*GROUPS, *WITHIN) if group in choices}
-    resolved = _numbers(config, resolve=True)
-    return Identity(chosen, config.seed, resolved, _differences(config, resolved, chosen))
+    return _numbers(config, resolve=True)
 
 
 def _text(config: dict[str, Any]) -> str:

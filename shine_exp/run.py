@@ -1,5 +1,6 @@
 """`shine-run`: compose a configuration and do what it says."""
 
+import gc
 import io
 import os
 import re
@@ -65,6 +66,7 @@ def main() -> None:
     try:
         sys.argv[1:] = overrides_last(sys.argv[1:])
         sys.path.append(current_folder())  # where a method of the user's own may stand
+        gc.disable()  # nothing that is imported or composed is garbage before the work starts
         add_sweeper()
         with interruptible():  # between the runs of a sweep too
             app()
@@ -77,6 +79,9 @@ def main() -> None:
         if line is None:
             raise
         fail(line)
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def add_sweeper() -> None:

@@ -3,8 +3,9 @@
 PyTorch is imported only once a run is known not to be done.
 """
 
+import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from omegaconf import DictConfig
 from shine_exp import durable
 from shine_exp.compatibility import check, check_data
 from shine_exp.errors import UserError, one_line, raised_in
-from shine_exp.identity import Identity, flat, identify
+from shine_exp.identity import Identity, flat, folders, identify, known_by
 from shine_exp.inputs import record, refuse_other_data, refuse_other_files
 from shine_exp.machine import is_out_of_memory
 from shine_exp.runtime import Runtime
@@ -49,18 +50,22 @@ def run(config: DictConfig, choices: dict[str, str]) -> None:
         if isinstance(error, OSError):
             reason = one_line(error)
             raise UserError(f"{folder}: {reason}; mend that, and the same command goes on from here") from error
-        if (place := raised_in(error, users_files(config))) is not None:
-            raise UserError(f"{place}: {one_line(error)}") from error
+        if (line := raised_in(error, users_files(config))) is not None:
+            raise UserError(f"{line}: {one_line(error)}") from error
         raise
 
 
 def passed_over(config: DictConfig, choices: dict[str, str]) -> bool:
-    """Whether the run is done, which is printed. Raises `UserError` where the command cannot be meant so."""
-    identity = identify(config, choices)
-    check_unidentified(config)  # all else was right when the run that is there was made
+    """Whether the run is done, which is printed. Raises `UserError` where the command cannot be meant so.
+
+    Neither PyTorch nor the default configuration is needed for it: what is there was once checked.
+    """
+    numbers = known_by(config)
+    check_unidentified(config)
     runtime: Runtime = instantiate(config.runtime)
     runtime.check()
-    return finished(Path(runtime.results) / identity.folder, identity, config)
+    places = (Path(runtime.results) / folder for folder in folders(numbers, choices))
+    return any(_holds(folder, numbers) and over(folder, config) for folder in places)
 
 
 def work(config: DictConfig, identity: Identity, folder: Path, runtime: Runtime) -> None:
@@ -68,6 +73,7 @@ def work(config: DictConfig, identity: Identity, folder: Path, runtime: Runtime)
     from shine_exp.session import Session
     from shine_exp.warm_up import warm_up
 
+    gc.enable()
     runtime.prepare()
     loop = instantiate(config.outer)
     problem, digest = load(config, identity.choices)
@@ -122,6 +128,11 @@ def finished(folder: Path, identity: Identity, config: DictConfig) -> bool:
             f"{folder}: holds a run of another configuration (see {CONFIG} there); move it away, or set "
             "runtime.results=FOLDER"
         )
+    return over(folder, config)
+
+
+def over(folder: Path, config: DictConfig) -> bool:
+    """Whether the run in its folder is done, which is printed. Raises `UserError` where it was made with other data."""
     info = _info(folder)
     if info.get("status") not in OVER:
         return False
@@ -129,6 +140,12 @@ def finished(folder: Path, identity: Identity, config: DictConfig) -> bool:
     recorded = refuse_other_files(folder, info, config)
     print(f"{folder}: {info['status']} already, nothing to do{'' if recorded else ' (data not recorded)'}")
     return True
+
+
+def _holds(folder: Path, numbers: dict[str, Any]) -> bool:
+    with suppress(UserError):  # of another run's damaged file
+        return (folder / CONFIG).is_file() and _config(folder) == numbers
+    return False
 
 
 def same_run(there: dict[str, Any], identity: Identity) -> bool:

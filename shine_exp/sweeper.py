@@ -1,5 +1,6 @@
 """The sweeper of `shine-run`: Hydra's, which launches only what is left to do."""
 
+import gc
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,11 @@ class ShineSweeper(BasicSweeper):
         super().setup(**context)
         assert self.launcher is not None
         self.launcher.launch = _launching(self.launcher.launch)  # type: ignore[method-assign]
+
+    def sweep(self, arguments: list[str]) -> Any:
+        gc.freeze()  # what was imported stays; what is composed from now on is garbage soon
+        gc.enable()
+        return super().sweep(arguments)
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
         """The runs of the next batch that are not done. Raises Hydra's errors for one that cannot be composed."""
