@@ -34,9 +34,9 @@ import sklearn.datasets  # noqa: F401
 import torch
 from hydra.core.plugins import Plugins
 
-import shine_exp.runner  # noqa: F401
-from shine_exp.run import main as shine_run
-from shine_exp.signals import INTERRUPTS
+import shine_exp.runs.runner  # noqa: F401
+from shine_exp.runs.command import main as shine_run
+from shine_exp.runs.signals import INTERRUPTS
 
 NETWORK = (
     "problem=mdeq method=shine outer.epochs=2 outer.batch_size=224 data.test_fraction=0.5 outer.pretrain_steps=1 "
@@ -230,7 +230,9 @@ def kill(folder: Path, expected: Undisturbed, draw: random.Random, index: int) -
     return "SIGKILL", f"killed {n_kills} times" if n_kills > 1 else "killed once"
 
 
-def interrupt(folder: Path, expected: Undisturbed, draw: random.Random, index: int) -> tuple[str, str]:
+def interrupt(
+    folder: Path, expected: Undisturbed, draw: random.Random, index: int
+) -> tuple[str, str]:
     """One of the signals that ask for an end, then to the end."""
     number = INTERRUPTS[index // 3 % len(INTERRUPTS)]
     ended = strike(folder, expected, number, draw)
@@ -300,7 +302,17 @@ def lines_changed(path: Path, victim: Path, draw: random.Random) -> None:
     path.write_bytes(b"".join(lines))
 
 
-DAMAGES: tuple[Damage, ...] = (cut, zeros, flip, empty, delete, garbage, folder_instead, link_instead, lines_changed)
+DAMAGES: tuple[Damage, ...] = (
+    cut,
+    zeros,
+    flip,
+    empty,
+    delete,
+    garbage,
+    folder_instead,
+    link_instead,
+    lines_changed,
+)
 FILES = ("trace.csv", "checkpoint.pt", "run.json", "config.yaml")
 
 

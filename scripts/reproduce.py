@@ -4,10 +4,10 @@
     scripts/reproduce.py fig1 figE2 --fast         the same on two cores in minutes: fewer seeds, smaller sets
     scripts/reproduce.py --list                    every figure, its commands, and how long they take
 
-What is done already is skipped and what was interrupted goes on, so the same command can be given again. The minutes
-are rough: what the runs in results/ took on one thread of machines more or less busy; those of real_sim, of fig3's
-full_limited and refine_jf, and of fig_groups' second and third seed are guesses.
-`--launcher joblib` or `submitit_slurm` runs a sweep in parallel.
+What is done already is skipped and what was interrupted goes on, so the same command can be given
+again. The minutes are rough: what the runs in results/ took on one thread of machines more or less
+busy; those of real_sim, of fig3's full_limited and refine_jf, and of fig_groups' second and third
+seed are guesses. `--launcher joblib` or `submitit_slurm` runs a sweep in parallel.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from shine_exp.signals import silence_stdout
+from shine_exp.runs.signals import silence_stdout
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Sweep:
     minutes: float
 
 
-IMAGES = "data=image_folder data.path={images} data.subset=5000 data.test_subset=1000 outer.epochs=4"
+IMAGES = (
+    "data=image_folder data.path={images} data.subset=5000 data.test_subset=1000 outer.epochs=4"
+)
 STEPS = (
     ("full_limited", "method.inverse.max_steps"),
     ("refine", "method.inverse.steps.max_steps"),
@@ -46,7 +48,10 @@ FULL = {
     "fig_groups": [Sweep("experiment=fig_groups", 130)],
     "fig3": [
         Sweep(f"experiment=fig3 {IMAGES}", 90),
-        *(Sweep(f"experiment=fig3 {IMAGES} method={method} {key}=1,2", 27) for method, key in STEPS),
+        *(
+            Sweep(f"experiment=fig3 {IMAGES} method={method} {key}=1,2", 27)
+            for method, key in STEPS
+        ),
     ],
     "figE2": [Sweep(f"experiment=figE2 {IMAGES.replace('outer.', 'outer.train.')}", 30)],
 }
@@ -57,21 +62,33 @@ FAST = {
     "fig2_left": [Sweep("experiment=fig2_left seed=0", 2)],
     "fig2_right": [Sweep("experiment=fig2_right", 1)],
     "fig_theorem": [Sweep("experiment=fig_theorem seed=range(3)", 1)],
-    "fig_groups": [Sweep("experiment=fig_groups data=breast_cancer problem.groups=1,5,30 seed=0", 2)],
+    "fig_groups": [
+        Sweep("experiment=fig_groups data=breast_cancer problem.groups=1,5,30 seed=0", 2)
+    ],
     "fig3": [Sweep("experiment=fig3 seed=0", 8)],
     "figE2": [Sweep("experiment=figE2 seed=0", 2)],
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"any of {', '.join(FULL)}")
     parser.add_argument("--fast", action="store_true", help="minutes on two cores")
-    parser.add_argument("--list", action="store_true", help="say what would be done, and do nothing")
-    parser.add_argument("--results", default="results", help="where runs and figures go (default: results)")
-    parser.add_argument("--images", default="data/cifar10-jpeg.tar.xz", help="CIFAR-10 as a folder or tar of images")
     parser.add_argument(
-        "--launcher", default="basic", help="Hydra's launcher (default: basic, one run after the other)"
+        "--list", action="store_true", help="say what would be done, and do nothing"
+    )
+    parser.add_argument(
+        "--results", default="results", help="where runs and figures go (default: results)"
+    )
+    parser.add_argument(
+        "--images", default="data/cifar10-jpeg.tar.xz", help="CIFAR-10 as a folder or tar of images"
+    )
+    parser.add_argument(
+        "--launcher",
+        default="basic",
+        help="Hydra's launcher (default: basic, one run after the other)",
     )
     options = parser.parse_args()
     sweeps = FAST if options.fast else FULL
@@ -85,17 +102,23 @@ def main() -> None:
         refuse(
             f"{options.images}: no such folder or file; say where CIFAR-10's images are: --images PATH, or take --fast"
         )
-    images = options.images if re.fullmatch(r"[\w./~-]+", options.images) else f"'{options.images}'"  # for Hydra
+    images = (
+        options.images if re.fullmatch(r"[\w./~-]+", options.images) else f"'{options.images}'"
+    )  # for Hydra
     commands = []
     for name, todo in chosen.items():
-        print(f"{name}: {sum(sweep.minutes for sweep in todo):g} min on one thread, less what is done already")
+        print(
+            f"{name}: {sum(sweep.minutes for sweep in todo):g} min on one thread, less what is done already"
+        )
         for sweep in todo:
             overrides = [part.format(images=images) for part in sweep.overrides.split()]
             more = [f"runtime.results={options.results}", f"hydra/launcher={options.launcher}"]
-            commands.append([sys.executable, "-m", "shine_exp.run", "-m", *overrides, *more])
+            commands.append(
+                [sys.executable, "-m", "shine_exp.runs.command", "-m", *overrides, *more]
+            )
             print(f"  shine-run -m {shlex.join([*overrides, *more])}")
     if not options.list:
-        run([*commands, [sys.executable, "-m", "shine_exp.plot", options.results]])
+        run([*commands, [sys.executable, "-m", "shine_exp.figures.command", options.results]])
 
 
 def run(commands: list[list[str]]) -> None:

@@ -21,7 +21,10 @@ OF_THE_MACHINE = (  # what a file may meet whatever the program
 
 
 class UserError(Exception):
-    """A request that cannot be carried out. The message says what is wrong, where, and what to do."""
+    """A request that cannot be carried out.
+
+    The message says what is wrong, where, and what to do.
+    """
 
 
 class DataError(UserError):
@@ -55,7 +58,9 @@ def chain(error: BaseException) -> list[BaseException]:
 
 
 def raised_in(error: BaseException, files: Collection[str]) -> str | None:
-    """Which line of these files raised it, itself or through a library; None where the package did."""
+    """Which line of these files raised it, itself or through a library; None where the package
+    did.
+    """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename in files:
             return f"{frame.filename}, line {frame.lineno}"

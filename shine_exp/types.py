@@ -1,4 +1,5 @@
-"""The vocabulary of the project: what a solver leaves behind and what an inverse method makes of it.
+"""The vocabulary of the project: what a solver leaves behind and what an inverse method makes of
+it.
 
 Tensors everywhere. The last axis is the variable (length d); leading axes are a batch of
 independent systems.
@@ -25,7 +26,10 @@ class Status(StrEnum):
 
 
 class LinearInverse(Protocol):
-    """H ≈ J⁻¹, applied and never formed. A product may be its argument itself, so neither is changed in place."""
+    """H ≈ J⁻¹, applied and never formed.
+
+    A product may be its argument itself, so neither is changed in place.
+    """
 
     def matvec(self, v: Tensor) -> Tensor:
         """H v, shapes (..., d) → (..., d)."""
@@ -38,7 +42,8 @@ class LinearInverse(Protocol):
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solver hands on: an iterate z (..., d) with ‖g(z)‖ = residual (...), and H ≈ J⁻¹ if it has one.
+    """What a solver hands on: an iterate z (..., d) with ‖g(z)‖ = residual (...), and H ≈ J⁻¹ if
+    it has one.
 
     z is the last iterate of a minimiser and, of a root solver, the best one of each system.
     `converged` and `diverged` (...), bool, say which systems reached the tolerance and which met a
@@ -57,7 +62,8 @@ class Solution:
 
 @dataclass(frozen=True)
 class AdjointSystem:
-    """Find u with Jᵀu = r to ‖Jᵀu − r‖ ≤ tol ‖r‖, where J = ∂g/∂z at the solution of the inner problem.
+    """Find u with Jᵀu = r to ‖Jᵀu − r‖ ≤ tol ‖r‖, where J = ∂g/∂z at the solution of the inner
+    problem.
 
     `inverse` is the forward solver's estimate of J⁻¹ and `start` an earlier u, for the methods
     that use them.
@@ -78,7 +84,8 @@ class AdjointSystem:
 
 @dataclass(frozen=True)
 class Adjoint:
-    """The answer u ≈ J⁻ᵀr (..., d) of an inverse method, and the number of products with J that it cost.
+    """The answer u ≈ J⁻ᵀr (..., d) of an inverse method, and the number of products with J that it
+    cost.
 
     `converged` (...), bool, says which systems reached the tolerance that was asked for; None
     where the method aims at none: SHINE, Jacobian-Free, a series cut after so many terms, a limit
@@ -94,7 +101,9 @@ class Adjoint:
 
     @staticmethod
     def unchecked(u: Tensor) -> "Adjoint":
-        """The first iterate u of a method that may make no product, which would say how good it is."""
+        """The first iterate u of a method that may make no product, which would say how good it
+        is.
+        """
         return Adjoint(u, 0, Status.MAX_STEPS, torch.zeros_like(u[..., 0], dtype=torch.bool))
 
 
@@ -106,7 +115,9 @@ class InverseMethod(Protocol):
 
 @dataclass(frozen=True)
 class Awareness:
-    """Outer-problem awareness (OPA): every `every`-th step the solver adds a secant pair along H·direction(z)."""
+    """Outer-problem awareness (OPA): every `every`-th step the solver adds a secant pair along
+    H·direction(z).
+    """
 
     direction: Callable[[Tensor], Tensor]
     every: int
@@ -134,12 +145,20 @@ class Solver(Protocol[G]):
         ...
 
     def __call__(
-        self, g: G, z0: Tensor, tol: float, *, awareness: Awareness | None = None, inverse: LinearInverse | None = None
+        self,
+        g: G,
+        z0: Tensor,
+        tol: float,
+        *,
+        awareness: Awareness | None = None,
+        inverse: LinearInverse | None = None,
     ) -> Solution: ...
 
 
 @runtime_checkable
 class QuasiNewton(Protocol):
-    """A solver whose inverse estimate is a function of its secant pairs, the rows of s and y (n, d), oldest first."""
+    """A solver whose inverse estimate is a function of its secant pairs, the rows of s and y (n,
+    d), oldest first.
+    """
 
     def estimate(self, s: Tensor, y: Tensor) -> LinearInverse | None: ...

@@ -16,11 +16,13 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import settings
 
-from shine_exp.run import main
+from shine_exp.runs.command import main
 
 THREADS = int(os.environ.get("SHINE_TEST_THREADS", "1"))  # each of pytest's workers has one core
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # ignored where the tests run in a shell's background
 settings.register_profile("same every time", derandomize=True, deadline=None)
 settings.load_profile("same every time")
 
@@ -52,9 +54,16 @@ class Outcome:
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """A script's module by its name; the scripts import each other as they do when one is run."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "scripts"))
-    return importlib.import_module
+    """A script's module by its path in scripts/; those of one folder import each other as they do
+    when one is run.
+    """
+
+    def load(path: str) -> ModuleType:
+        folder, _, name = path.rpartition("/")
+        monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "scripts" / folder))
+        return importlib.import_module(name)
+
+    return load
 
 
 @pytest.fixture
@@ -86,11 +95,16 @@ def terminated(tmp_path: Path) -> Callable[..., Outcome]:
 
     def run(*arguments: str, lines: int, seconds: float) -> Outcome:
         process = subprocess.Popen(
-            [sys.executable, "-m", "shine_exp.run", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "shine_exp.runs.command", *arguments],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         try:
             deadline = time.monotonic() + seconds
-            while not any(path.read_text().count("\n") >= lines for path in tmp_path.rglob("trace.csv")):
+            while not any(
+                path.read_text().count("\n") >= lines for path in tmp_path.rglob("trace.csv")
+            ):
                 assert time.monotonic() < deadline
                 assert process.poll() is None
                 time.sleep(0.01)

@@ -22,7 +22,9 @@ def test_write_replaces(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_write_syncs_content_then_renames_then_syncs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_syncs_content_then_renames_then_syncs_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = []
 
     def fsync(descriptor: int, inner=os.fsync) -> None:
@@ -41,7 +43,9 @@ def test_write_syncs_content_then_renames_then_syncs_folder(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+def test_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -55,7 +59,9 @@ def test_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_folder_that_cannot_be_synced_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_synced_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fsync(descriptor: int, inner=os.fsync) -> None:
         if is_folder(descriptor):
             raise OSError(errno.EINVAL, "Invalid argument")
@@ -66,7 +72,9 @@ def test_folder_that_cannot_be_synced_is_no_fault(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
-def test_link_under_the_temporary_name_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_under_the_temporary_name_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     monkeypatch.setattr(durable.secrets, "token_hex", lambda n: "foreseen")
@@ -118,5 +126,10 @@ def test_clear_removes_temporaries_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt.tmp").symlink_to(victim)
     (tmp_path / "folder.tmp").mkdir()
     durable.clear(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "folder.tmp", "trace.csv", "victim"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
+        "folder.tmp",
+        "trace.csv",
+        "victim",
+    ]
     assert victim.read_bytes() == b"precious"

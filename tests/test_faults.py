@@ -1,11 +1,13 @@
-"""What the scripts that measure faults of the published code find, on problems small enough for a test."""
+"""What the scripts that measure faults of the published code find, on problems small enough for a
+test.
+"""
 
 import pytest
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_network_code(script, seed: int) -> None:
-    faults = script("faults_networks")
+    faults = script("published/networks")
     refined = faults.refined(seed)
     assert refined["from Hᵀ"] < refined["Jacobian-Free, from I"] < refined["from H, the fault"]
     assert refined["from H, the fault"] < refined["SHINE, not refined"]
@@ -16,19 +18,27 @@ def test_network_code(script, seed: int) -> None:
     assert 0.1 < count["all pairs"] < 1
     assert count["one less, the fault"] != count["all pairs"]
     memory = faults.memory(seed)
-    assert abs(memory["steps, restarted"] - memory["steps, the fault"]) <= 3  # no difference is found, of 300 at most
+    assert (
+        abs(memory["steps, restarted"] - memory["steps, the fault"]) <= 3
+    )  # no difference is found, of 300 at most
     assert abs(memory["SHINE, restarted"] - memory["SHINE, the fault"]) < 0.1
 
 
 def test_a_batch_stopped_as_one_has_samples_that_have_not_converged(script) -> None:
-    found = [script("faults_networks").stopping(seed)["the batch, the fault"] for seed in range(9)]
+    found = [
+        script("published/networks").stopping(seed)["the batch, the fault"] for seed in range(9)
+    ]
     assert sorted(found)[4] > 1
 
 
-@pytest.mark.parametrize("seed", [0, 2])  # seed 1 can be separated: there every published loop runs away
+@pytest.mark.parametrize(
+    "seed", [0, 2]
+)  # seed 1 can be separated: there every published loop runs away
 def test_regression_code(script, seed: int) -> None:
-    faults = script("faults_regression")
-    problem = faults.LogisticRegression(faults.split(faults.breast_cancer("standard", 1.0), seed), 1, "cpu")
+    faults = script("published/regression")
+    problem = faults.LogisticRegression(
+        faults.split(faults.breast_cancer("standard", 1.0), seed), 1, "cpu"
+    )
     solves = faults.one_solve(problem, seed)
     assert solves["H₀ = γI, c₂ = 0.9"][1] < solves["H₀ = γI, c₂ = 9e-4"][1]
     loops = faults.outer_loops(problem, seed)
@@ -38,7 +48,7 @@ def test_regression_code(script, seed: int) -> None:
 
 
 def test_a_network_evaluated_at_another_point_than_it_was_trained_on(script) -> None:
-    faults = script("faults_networks")
+    faults = script("published/networks")
     found = faults.evaluation(0, "outer.epochs=1", "outer.pretrain_steps=20")
     assert found["loss at z*"] == pytest.approx(found["loss at f(z*)"], rel=0.1)
     assert found["loss at z*, 2 steps"] != pytest.approx(found["loss at f(z*), 2 steps"], rel=0.1)

@@ -13,7 +13,11 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 def block(language: str, holding: str) -> str:
     """The only block of code in this language that holds these words."""
-    (found,) = [code for code in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if holding in code]
+    (found,) = [
+        code
+        for code in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+        if holding in code
+    ]
     return found
 
 
@@ -31,8 +35,13 @@ def test_the_layer_in_a_model_of_one_s_own(capsys: pytest.CaptureFixture[str]) -
 def test_a_new_inverse_method_is_one_file_one_yaml_and_a_test(
     shine_run, folders, status, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """From a folder of one's own beside conf/, and a module that stands where the text puts its file."""
-    source, test = block("python", "class ScaledIdentity"), block("python", "def test_exact_for_a_multiple")
+    """From a folder of one's own beside conf/, and a module that stands where the text puts its
+    file.
+    """
+    source, test = (
+        block("python", "class ScaledIdentity"),
+        block("python", "def test_exact_for_a_multiple"),
+    )
     described = block("yaml", "scaled_identity.ScaledIdentity")
     lines = [line for line in (source + described + test).splitlines() if line.strip()]
     assert len(lines) < 30

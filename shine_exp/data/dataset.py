@@ -15,11 +15,12 @@ Scaling = Literal["none", "variance", "standard"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows X (n × p), float64, dense or CSR, labels y (n,) ∈ {−1, +1}, and how `split` is to scale the features.
+    """Rows X (n × p), float64, dense or CSR, labels y (n,) ∈ {−1, +1}, and how `split` is to scale
+    the features.
 
-    `scaling` is fitted on the training rows alone: "variance" divides each feature by its standard deviation,
-    "standard" also centres it. Raises `DataError` where the labels are not two classes, a feature is NaN or infinite,
-    or the scaling is unknown or would make a sparse matrix dense.
+    `scaling` is fitted on the training rows alone: "variance" divides each feature by its standard
+    deviation, "standard" also centres it. Raises `DataError` where the labels are not two classes,
+    a feature is NaN or infinite, or the scaling is unknown or would make a sparse matrix dense.
     """
 
     x: Matrix
@@ -34,14 +35,20 @@ class Dataset:
         _require_finite(self.x, self.name)
         if self.scaling not in get_args(Scaling):
             known = ", ".join(get_args(Scaling))
-            raise DataError(f"{self.name}: data.scaling must be one of {known}, but is {self.scaling}")
+            raise DataError(
+                f"{self.name}: data.scaling must be one of {known}, but is {self.scaling}"
+            )
         if self.scaling == "standard" and is_sparse(self.x):
-            raise DataError(f"{self.name}: centring would make sparse data dense; use data.scaling=variance or none")
+            raise DataError(
+                f"{self.name}: centring would make sparse data dense; use data.scaling=variance or none"
+            )
 
     @cached_property
     def digest(self) -> str:
         """SHA-256, in hex, of X, of y, and of how it is to be scaled."""
-        return digest_of_arrays(*_arrays(self.x), self.y, np.frombuffer(self.scaling.encode(), np.uint8))
+        return digest_of_arrays(
+            *_arrays(self.x), self.y, np.frombuffer(self.scaling.encode(), np.uint8)
+        )
 
 
 def is_sparse(x: Matrix) -> bool:
@@ -50,12 +57,17 @@ def is_sparse(x: Matrix) -> bool:
 
 
 def two_classes(labels: np.ndarray, name: str) -> np.ndarray:
-    """Labels of any two values as −1 (the smaller) and +1. Raises `DataError` where they are not two."""
+    """Labels of any two values as −1 (the smaller) and +1.
+
+    Raises `DataError` where they are not two.
+    """
     classes = np.unique(labels)
     if not np.isfinite(classes).all():
         raise DataError(f"{name}: a label is NaN or infinite; clean the data first")
     if len(classes) != 2:
-        raise DataError(f"{name}: needs labels of two classes, but has {len(classes)}: {_some(classes)}")
+        raise DataError(
+            f"{name}: needs labels of two classes, but has {len(classes)}: {_some(classes)}"
+        )
     return np.where(labels == classes[1], 1.0, -1.0)
 
 
@@ -75,8 +87,14 @@ def _require_finite(x: Matrix, name: str) -> None:
         return
     where = x.tocoo() if is_sparse(x) else None
     first = np.flatnonzero(~np.isfinite(np.ravel(values)))[0]
-    row, column = (where.row[first], where.col[first]) if where is not None else np.unravel_index(first, x.shape)
-    raise DataError(f"{name}: feature {column + 1} of row {row + 1} is NaN or infinite; clean the data first")
+    row, column = (
+        (where.row[first], where.col[first])
+        if where is not None
+        else np.unravel_index(first, x.shape)
+    )
+    raise DataError(
+        f"{name}: feature {column + 1} of row {row + 1} is NaN or infinite; clean the data first"
+    )
 
 
 def _some(values: np.ndarray, at_most: int = 6) -> str:

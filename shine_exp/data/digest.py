@@ -17,8 +17,8 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, get_args
 import numpy as np
 
 from shine_exp import durable
-from shine_exp.data.files import absolute
-from shine_exp.data.image_names import names_in_folder
+from shine_exp.data.io.files import absolute
+from shine_exp.data.io.image_names import names_in_folder
 from shine_exp.errors import DataError, one_line
 
 # A smaller file is read again: that is cheap, and while it is read the clock of the file system
@@ -54,9 +54,9 @@ _known: dict[tuple[Path, Stamp], str] = {}  # the digests of large files and fol
 def stamp_of(path: str | Path) -> Stamp:
     """The stamp of a file, or of a folder of images.
 
-    A folder's has the sum of their sizes, their latest times, and its own inode. The folders between
-    count for the times, so that an image that is added, moved or deleted is seen. Raises `DataError`
-    where the path leads to neither, or cannot be read.
+    A folder's has the sum of their sizes, their latest times, and its own inode. The folders
+    between count for the times, so that an image that is added, moved or deleted is seen. Raises
+    `DataError` where the path leads to neither, or cannot be read.
     """
     path = absolute(path)
     own = _stat(path)
@@ -79,9 +79,9 @@ def stamp_of(path: str | Path) -> Stamp:
 def digest_of(path: str | Path, cache: Path | None = None) -> str:
     """SHA-256 of a file or of a folder of images, in hex.
 
-    While its stamp stays, what is large is read once in a process or, with a folder `cache`, once for
-    all: its digest is kept in `cache/digests`. Raises `DataError` where the path leads to neither,
-    cannot be read, or changes while it is read.
+    While its stamp stays, what is large is read once in a process or, with a folder `cache`, once
+    for all: its digest is kept in `cache/digests`. Raises `DataError` where the path leads to
+    neither, cannot be read, or changes while it is read.
     """
     path = absolute(path)
     stamp = stamp_of(path)
@@ -117,7 +117,11 @@ def _recorded(path: Path, stamp: Stamp, cache: Path) -> str:
     record = cache / "digests" / f"{key}.json"
     with suppress(OSError, ValueError, LookupError, TypeError):
         known = json.loads(record.read_text())
-        if known["path"] == str(path) and known["stamp"] == list(stamp) and len(known["sha256"]) == 64:
+        if (
+            known["path"] == str(path)
+            and known["stamp"] == list(stamp)
+            and len(known["sha256"]) == 64
+        ):
             return str(known["sha256"])
     found = _read(path, stamp)
     with suppress(OSError):  # a cache that cannot be written costs time only

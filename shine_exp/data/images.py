@@ -25,15 +25,17 @@ class LabelledImages:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of pixels and labels, in hex."""
-        return self.known_digest or digest_of_arrays(self.pixels.cpu().numpy(), self.labels.cpu().numpy())
+        return self.known_digest or digest_of_arrays(
+            self.pixels.cpu().numpy(), self.labels.cpu().numpy()
+        )
 
 
 @dataclass(frozen=True)
 class Images:
     """A training and a test set of images of one shape and `n_classes` classes.
 
-    Raises `DataError` where a set is empty or malformed, the shapes differ, there are fewer than two classes, or a
-    label is not one of them.
+    Raises `DataError` where a set is empty or malformed, the shapes differ, there are fewer than
+    two classes, or a label is not one of them.
     """
 
     train: LabelledImages
@@ -43,14 +45,18 @@ class Images:
 
     def __post_init__(self) -> None:
         if self.n_classes < 2:
-            raise DataError(f"{self.name}: needs images of two or more classes, but has {self.n_classes}")
+            raise DataError(
+                f"{self.name}: needs images of two or more classes, but has {self.n_classes}"
+            )
         for split, images in (("training", self.train), ("test", self.test)):
             fault = _fault(images, self.n_classes)
             if fault:
                 raise DataError(f"{self.name}: the {split} set {fault}")
         if self.train.pixels.shape[1:] != self.test.pixels.shape[1:]:
             train, test = (_times(images.pixels.shape[1:]) for images in (self.train, self.test))
-            raise DataError(f"{self.name}: training images are {train}, but test images {test}; take one shape")
+            raise DataError(
+                f"{self.name}: training images are {train}, but test images {test}; take one shape"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,7 +71,8 @@ class Images:
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """(pixels − μ)/σ with each channel's mean and standard deviation over the training pixels; σ = 0 counts as 1.
+        """(pixels − μ)/σ with each channel's mean and standard deviation over the training pixels;
+        σ = 0 counts as 1.
 
         Shapes (..., channels, height, width) → the same, float32, on the device of `pixels`.
         """
@@ -73,21 +80,33 @@ class Images:
         return (pixels.to(torch.float32) - mean) / std
 
     def reduced(self, subset: int | None, test_subset: int | None, seed: int) -> "Images":
-        """Balanced subsets of so many images; None keeps all. The seed draws training images, not test images."""
-        train = self.train if subset is None else balanced_subset(self.train, subset, self.n_classes, seed)
+        """Balanced subsets of so many images; None keeps all. The seed draws training images, not
+        test images.
+        """
+        train = (
+            self.train
+            if subset is None
+            else balanced_subset(self.train, subset, self.n_classes, seed)
+        )
         if test_subset is None:
             return replace(self, train=train)
         return replace(
-            self, train=train, test=balanced_subset(self.test, test_subset, self.n_classes, 0, "test_subset")
+            self,
+            train=train,
+            test=balanced_subset(self.test, test_subset, self.n_classes, 0, "test_subset"),
         )
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (channels, 1, 1) in float32, from how often each of the 256 values occurs."""
+        """Mean and standard deviation (channels, 1, 1) in float32, from how often each of the 256
+        values occurs.
+        """
         counts = torch.zeros(self.shape[0], 256, dtype=torch.float64)
         for start in range(0, len(self.train.pixels), CHUNK):
             chunk = self.train.pixels[start : start + CHUNK]
-            counts += torch.stack([torch.bincount(c.flatten(), minlength=256).cpu() for c in chunk.unbind(dim=1)])
+            counts += torch.stack(
+                [torch.bincount(c.flatten(), minlength=256).cpu() for c in chunk.unbind(dim=1)]
+            )
         frequencies = counts / counts.sum(dim=1, keepdim=True)
         values = torch.arange(256, dtype=torch.float64)
         mean = (frequencies * values).sum(dim=1, keepdim=True)
@@ -99,10 +118,12 @@ class Images:
 def balanced_subset(
     images: LabelledImages, n: int, n_classes: int, seed: int, option: str = "subset"
 ) -> LabelledImages:
-    """n of the images in their order, drawn by `seed`; class sizes differ by at most 1 where no class is used up.
+    """n of the images in their order, drawn by `seed`; class sizes differ by at most 1 where no
+    class is used up.
 
-    The rest is then shared by the other classes. Of one seed, a smaller subset is part of a larger one. Raises
-    `DataError` (of data.`option`) where n is less than a class each or more than there are, or the seed is negative.
+    The rest is then shared by the other classes. Of one seed, a smaller subset is part of a larger
+    one. Raises `DataError` (of data.`option`) where n is less than a class each or more than there
+    are, or the seed is negative.
     """
     n_images = len(images.labels)
     if not n_classes <= n <= n_images:

@@ -12,10 +12,11 @@ SAFE_EXPONENT = 300  # of 2: squares of such numbers, summed over all rows, stay
 
 
 def scaled(parts: list[Matrix], centred: bool) -> list[Matrix]:
-    """(x_j − μ_j)/σ_j in every part, with mean and standard deviation of the first; μ = 0 if not centred.
+    """(x_j − μ_j)/σ_j in every part, with mean and standard deviation of the first; μ = 0 if not
+    centred.
 
-    σ_j = 0 counts as 1. A feature whose square would over- or underflow is first multiplied by a power
-    of 2: that is exact, and the quotient does not depend on it.
+    σ_j = 0 counts as 1. A feature whose square would over- or underflow is first multiplied by a
+    power of 2: that is exact, and the quotient does not depend on it.
     """
     from sklearn.preprocessing import StandardScaler  # slow to import
 

@@ -15,7 +15,9 @@ FEWEST_ROWS = 31  # the smallest n with ⌊⌈n/10⌉/2⌋ ≥ 2: a row of each 
 
 @dataclass(frozen=True)
 class Splits:
-    """Three disjoint sets of rows (X, y): `train` for G, `outer` for F, and `test`, held out and only measured."""
+    """Three disjoint sets of rows (X, y): `train` for G, `outer` for F, and `test`, held out and
+    only measured.
+    """
 
     train: Rows
     outer: Rows
@@ -23,16 +25,21 @@ class Splits:
 
 
 def split(data: Dataset, seed: int) -> Splits:
-    """90 % train; the rest halved, first half held out, second half outer (Pedregosa's protocol, `random_state=seed`).
+    """90 % train; the rest halved, first half held out, second half outer (Pedregosa's protocol,
+    `random_state=seed`).
 
-    Features are scaled as `data.scaling` says. Raises `DataError` where a set has one class only, or, once scaled, has
-    features that are too large or too small to be computed with.
+    Features are scaled as `data.scaling` says. Raises `DataError` where a set has one class only,
+    or, once scaled, has features that are too large or too small to be computed with.
     """
     if len(data.y) < FEWEST_ROWS:
-        raise DataError(f"{data.name}: has {len(data.y)} rows; two rows in every set need at least {FEWEST_ROWS}")
+        raise DataError(
+            f"{data.name}: has {len(data.y)} rows; two rows in every set need at least {FEWEST_ROWS}"
+        )
     train, rest = _parted(np.arange(len(data.y)), 0.1, seed)
     test, outer = _parted(rest, 0.5, seed)
-    (x_train, y_train), (x_test, y_test), (x_outer, y_outer) = ((data.x[i], data.y[i]) for i in (train, test, outer))
+    (x_train, y_train), (x_test, y_test), (x_outer, y_outer) = (
+        (data.x[i], data.y[i]) for i in (train, test, outer)
+    )
     for name, labels in (("training", y_train), ("outer", y_outer), ("held-out", y_test)):
         if len(np.unique(labels)) < 2:
             raise DataError(
@@ -40,14 +47,18 @@ def split(data: Dataset, seed: int) -> Splits:
                 "take another seed or more rows"
             )
     if data.scaling != "none":
-        x_train, x_outer, x_test = scaled([x_train, x_outer, x_test], centred=data.scaling == "standard")
+        x_train, x_outer, x_test = scaled(
+            [x_train, x_outer, x_test], centred=data.scaling == "standard"
+        )
     for name, x in (("training", x_train), ("outer", x_outer), ("held-out", x_test)):
         check_size(x, f"{data.name}: the {name} set of seed {seed}", may_be_zero=name == "held-out")
     return Splits((x_train, y_train), (x_outer, y_outer), (x_test, y_test))
 
 
 def _parted(rows: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two parts, the second ⌈share n⌉ rows, as scikit-learn draws them in `train_test_split`, which imports slowly."""
+    """Two parts, the second ⌈share n⌉ rows, as scikit-learn draws them in `train_test_split`,
+    which imports slowly.
+    """
     drawn = rows[np.random.RandomState(seed).permutation(len(rows))]
     n_second = math.ceil(share * len(rows))
     return drawn[n_second:], drawn[:n_second]

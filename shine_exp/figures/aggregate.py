@@ -1,4 +1,6 @@
-"""Several traces as one curve: each a step function of time (or products, or steps), and quantiles over seeds."""
+"""Several traces as one curve: each a step function of time (or products, or steps), and quantiles
+over seeds.
+"""
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
@@ -28,11 +30,12 @@ class Curve:
 
 
 def aggregate(traces: Sequence[Trace], band: tuple[float, float], *, log: bool) -> Curve:
-    """The seeds' median and band on a common grid: every x at which a seed has a row, so that nothing is interpolated.
+    """The seeds' median and band on a common grid: every x at which a seed has a row, so that
+    nothing is interpolated.
 
-    The grid begins and ends at the median first and last x: half of the seeds have begun, half go on. A seed that has
-    not begun does not count yet; one that has ended keeps its last value. Values may be infinite, not NaN. With `log`,
-    the grid has positive x only. `x` must not fall.
+    The grid begins and ends at the median first and last x: half of the seeds have begun, half go
+    on. A seed that has not begun does not count yet; one that has ended keeps its last value.
+    Values may be infinite, not NaN. With `log`, the grid has positive x only. `x` must not fall.
     """
     traces = [trace for trace in traces if len(trace[0])]
     grid = _grid([x for x, _ in traces], log) if traces else np.empty(0)
@@ -57,14 +60,17 @@ def _grid(xs: Sequence[FloatArray], log: bool) -> FloatArray:
     if not log or grid[0] > 0:
         return grid
     positive = grid[grid > 0]
-    # What holds from x = 0 to the first row after it can be seen on a logarithmic axis only from some x on.
+    # What holds from x = 0 to the first row after it can be seen on a logarithmic axis only from
+    # some x on.
     return np.concatenate([positive[:1] / 2, positive])
 
 
 def _quantiles(traces: Sequence[Trace], grid: FloatArray, shares: Sequence[float]) -> FloatArray:
-    """Quantiles (shares, grid) of what the seeds have at each point of the grid, as `numpy.quantile` has them.
+    """Quantiles (shares, grid) of what the seeds have at each point of the grid, as
+    `numpy.quantile` has them.
 
-    One pass over all rows in the order of x, with the seeds' present values kept sorted: n log n for n rows.
+    One pass over all rows in the order of x, with the seeds' present values kept sorted: n log n
+    for n rows.
     """
     seeds = np.repeat(np.arange(len(traces)), [len(x) for x, _ in traces])
     x, y = (np.concatenate(parts) for parts in zip(*traces, strict=True))
@@ -94,4 +100,6 @@ def _between(a: FloatArray, b: FloatArray, t: FloatArray) -> FloatArray:
     """a + t (b − a), rounded as NumPy rounds it; b where it is infinite and t > 0."""
     finite = np.isfinite(b)
     step = np.subtract(b, a, where=finite, out=np.zeros_like(a))
-    return np.where(finite, np.where(t < 0.5, a + step * t, b - step * (1 - t)), np.where(t > 0, b, a))
+    return np.where(
+        finite, np.where(t < 0.5, a + step * t, b - step * (1 - t)), np.where(t > 0, b, a)
+    )

@@ -10,9 +10,25 @@ import pandas as pd
 
 from shine_exp.errors import UserError
 from shine_exp.figures.drawing import Drawing, how_to_make
-from shine_exp.figures.networks import OF_METHOD, Network, by_network, configured, finished_training, outcomes
-from shine_exp.figures.style import METHODS, legend_for_all, literal, log_x, new_figure, panel_title, plain_log, styles
-from shine_exp.trace import Run
+from shine_exp.figures.networks import (
+    OF_METHOD,
+    Network,
+    by_network,
+    configured,
+    finished_training,
+    outcomes,
+)
+from shine_exp.figures.style import (
+    METHODS,
+    legend_for_all,
+    literal,
+    log_x,
+    new_figure,
+    panel_title,
+    plain_log,
+    styles,
+)
+from shine_exp.runs.trace import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,16 +48,29 @@ STEPS_KEYS = {
     "refine_jf": "method.inverse.steps.max_steps",
     "refine": "method.inverse.steps.max_steps",
 }
-LOOKS = {"original": ("Original", *METHODS["full"][1:]), "JF": METHODS["jf"], "SHINE": METHODS["shine"]}
-OFFSETS = {"original": (6, -13), "JF": (-6, 3), "SHINE": (4, 9)}  # of the number of steps beside a point, in points
+LOOKS = {
+    "original": ("Original", *METHODS["full"][1:]),
+    "JF": METHODS["jf"],
+    "SHINE": METHODS["shine"],
+}
+OFFSETS = {
+    "original": (6, -13),
+    "JF": (-6, 3),
+    "SHINE": (4, 9),
+}  # of the number of steps beside a point, in points
 REGIONS = {"vanilla": "0.93", "refined": "0.97"}
-PUBLISHED = ("published: MDEQ large, CIFAR-10", "backward pass of a batch (ms; one V100)")  # title, label of the axis
+PUBLISHED = (
+    "published: MDEQ large, CIFAR-10",
+    "backward pass of a batch (ms; one V100)",
+)  # title, label of the axis
 COLUMNS = ("series", "steps", "accuracy", "accuracy_std", "backward_ms")
 
 
 @dataclass(frozen=True)
 class Panel:
-    """`points`: a row for each series and number of steps, with `COLUMNS`; `diverged`: runs by series."""
+    """`points`: a row for each series and number of steps, with `COLUMNS`; `diverged`: runs by
+    series.
+    """
 
     title: str
     xlabel: str
@@ -52,8 +81,8 @@ class Panel:
 def draw_backward_time(runs: Sequence[Run], published: Path) -> Drawing:
     """A panel for each trained network, and one for the published numbers if that file is there.
 
-    A point is the mean and standard deviation of top-1 over seeds, and the median of their milliseconds.
-    Raises `UserError` where the file of published numbers is damaged.
+    A point is the mean and standard deviation of top-1 over seeds, and the median of their
+    milliseconds. Raises `UserError` where the file of published numbers is damaged.
     """
     networks = by_network(run for run in finished_training(runs) if _is_point(run))
     panels = [panel for panel in map(_panel, networks) if len(panel.points)]
@@ -72,12 +101,18 @@ def draw_backward_time(runs: Sequence[Run], published: Path) -> Drawing:
 
 
 def points_of(network: Network) -> pd.DataFrame:
-    """The points of a network's runs that are done, by series and number of steps, with the number of `seeds`."""
+    """The points of a network's runs that are done, by series and number of steps, with the number
+    of `seeds`.
+    """
     rows = []
     for members in network.runs.values():
         frame = outcomes(members).dropna(subset="backward_ms")
         if len(frame):
-            point = {"series": _series(members[0]), "steps": steps_of(members[0]), "seeds": len(frame)}
+            point = {
+                "series": _series(members[0]),
+                "steps": steps_of(members[0]),
+                "seeds": len(frame),
+            }
             point |= {"accuracy": frame["accuracy"].mean(), "accuracy_std": frame["accuracy"].std()}
             rows.append(point | {"backward_ms": frame["backward_ms"].median()})
     return pd.DataFrame(rows, columns=[*COLUMNS, "seeds"])
@@ -92,7 +127,10 @@ def steps_of(run: Run) -> str:
 
 
 def read_published(path: Path) -> pd.DataFrame:
-    """The points in a CSV with `COLUMNS`. Raises `UserError` where it has others, or a value is not a number."""
+    """The points in a CSV with `COLUMNS`.
+
+    Raises `UserError` where it has others, or a value is not a number.
+    """
     try:
         frame = pd.read_csv(path, dtype={"steps": str})
         good = list(frame.columns) == list(COLUMNS) and set(frame["series"]) <= set(LOOKS)
@@ -100,7 +138,9 @@ def read_published(path: Path) -> pd.DataFrame:
             return frame
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    raise UserError(f"{path}: its columns must be {', '.join(COLUMNS)}, each series one of: {', '.join(LOOKS)}")
+    raise UserError(
+        f"{path}: its columns must be {', '.join(COLUMNS)}, each series one of: {', '.join(LOOKS)}"
+    )
 
 
 def _is_point(run: Run) -> bool:
@@ -126,20 +166,34 @@ def _panel(network: Network) -> Panel:
 def _machines(runs: Iterable[Run]) -> list[str]:
     """The devices that the runs were made on."""
     used = {(str(run.info.get("device", "?")), int(run.info.get("threads", 1))) for run in runs}
-    return [f"{device}, {n} thread{'s' * (n != 1)}" if device == "cpu" else device for device, n in sorted(used)]
+    return [
+        f"{device}, {n} thread{'s' * (n != 1)}" if device == "cpu" else device
+        for device, n in sorted(used)
+    ]
 
 
 def _notes(network: Network) -> list[str]:
-    notes, found = [], {run.info["choices"]["method"] for run in network.everything if run.info["status"] == "done"}
+    notes, found = (
+        [],
+        {
+            run.info["choices"]["method"]
+            for run in network.everything
+            if run.info["status"] == "done"
+        },
+    )
     if lacking := [method for method in SERIES if method not in found]:
         notes.append(
             f"{NAME}: no runs that are done of method {', '.join(lacking)} on {network.title}; {how_to_make(NAME)}"
         )
     for label, members in network.runs.items():
         if outcomes(members)["backward_ms"].isna().any():
-            notes.append(f"{NAME}: {label} on {network.title} has no epoch after pre-training; take more outer.epochs")
+            notes.append(
+                f"{NAME}: {label} on {network.title} has no epoch after pre-training; take more outer.epochs"
+            )
     if len(_machines(network.everything)) > 1:
-        notes.append(f"{NAME}: {network.title} has times of different machines, which do not compare")
+        notes.append(
+            f"{NAME}: {network.title} has times of different machines, which do not compare"
+        )
     return notes
 
 
@@ -186,4 +240,12 @@ def _mark_regions(ax: "Axes", points: pd.DataFrame) -> None:
                 left, right = span.min() / 1.15, span.max() * 1.15
                 ax.axvspan(left, right, color=shade, zorder=0)
                 middle = (left * right) ** 0.5
-                ax.text(middle, 0.98, name, color="0.5", transform=ax.get_xaxis_transform(), ha="center", va="top")
+                ax.text(
+                    middle,
+                    0.98,
+                    name,
+                    color="0.5",
+                    transform=ax.get_xaxis_transform(),
+                    ha="center",
+                    va="top",
+                )

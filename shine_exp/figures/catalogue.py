@@ -1,4 +1,6 @@
-"""What `shine-plot` can be asked for: each figure and table by its name, and the runs that it reads."""
+"""What `shine-plot` can be asked for: each figure and table by its name, and the runs that it
+reads.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from shine_exp.figures.read import INVERSION, NETWORK_INVERSION, THEOREM, is_sea
 from shine_exp.figures.runs import place
 from shine_exp.figures.theorem import NAME as THEOREM_FIGURE
 from shine_exp.figures.theorem import draw_theorem
-from shine_exp.trace import Run
+from shine_exp.runs.trace import Run
 
 CURVES = "curves"
 
@@ -50,10 +52,15 @@ def catalogue(runs: Sequence[Run], x: str, published: Path) -> list[Item]:
         Item(THEOREM_FIGURE, partial(_is_study, THEOREM), draw_theorem),
         Item(GROUPS_FIGURE, is_search, draw_groups),
         Item(BACKWARD_TIME_FIGURE, is_training, partial(draw_backward_time, published=published)),
-        Item(NETWORK_INVERSION_FIGURE, partial(_is_study, NETWORK_INVERSION), draw_network_inversion),
+        Item(
+            NETWORK_INVERSION_FIGURE, partial(_is_study, NETWORK_INVERSION), draw_network_inversion
+        ),
         Item(CONTRACTIVITY_TABLE, is_training, draw_contractivity),
         Item(NETWORK_TABLE, is_training, draw_network_table),
-        *(Item(f"{CURVES}-{where}", is_search, partial(draw_curves, where, x=x)) for where in _places(runs, is_search)),
+        *(
+            Item(f"{CURVES}-{where}", is_search, partial(draw_curves, where, x=x))
+            for where in _places(runs, is_search)
+        ),
         *(
             Item(f"{CURVES}-{where}", is_training, partial(draw_network_curves, where, x=x))
             for where in _places(runs, is_training)
@@ -62,7 +69,8 @@ def catalogue(runs: Sequence[Run], x: str, published: Path) -> list[Item]:
 
 
 def chosen(items: Sequence[Item], names: Sequence[str]) -> list[Item]:
-    """The items of these names, all without names; the table of what linear models take goes with their figures.
+    """The items of these names, all without names; the table of what linear models take goes with
+    their figures.
 
     Raises `UserError` for a name that there is not.
     """
@@ -71,7 +79,9 @@ def chosen(items: Sequence[Item], names: Sequence[str]) -> list[Item]:
         raise UserError(f"no such figure: {unknown[0]}; there are: {', '.join(known)}")
     if not names:
         return list(items)
-    wanted = {item.name for item in items if item.name in names or (CURVES in names and _is_curves(item))}
+    wanted = {
+        item.name for item in items if item.name in names or (CURVES in names and _is_curves(item))
+    }
     if any(item.name in wanted and item.reads is is_search for item in items):
         wanted.add(table.NAME)
     return [item for item in items if item.name in wanted]

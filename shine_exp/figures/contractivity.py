@@ -7,7 +7,7 @@ import pandas as pd
 from shine_exp.figures.drawing import Drawing, Table, how_to_make
 from shine_exp.figures.network_table import accuracy, numbers, spread
 from shine_exp.figures.networks import by_network, is_training, outcomes
-from shine_exp.trace import Run
+from shine_exp.runs.trace import Run
 
 NAME = "table-contractivity"
 QUANTITIES = {
@@ -15,7 +15,15 @@ QUANTITIES = {
     "forward_residual": "forward residual",
     "backward_residual": "backward residual",
 }
-HEADER = ("network", "method", "seeds", "spectral radius", "top-1 (%)", "forward residual", "backward residual")
+HEADER = (
+    "network",
+    "method",
+    "seeds",
+    "spectral radius",
+    "top-1 (%)",
+    "forward residual",
+    "backward residual",
+)
 NOTE = (
     "After the last epoch of runs that are done: median [lowest, highest] over seeds of ρ(∂f/∂z) at z* by the power "
     "method (for each the median of a batch of test images) and of residuals; mean ± std (n − 1) of top-1."
@@ -31,9 +39,13 @@ def draw_contractivity(runs: Sequence[Run]) -> Drawing:
             if len(frame):
                 rows.append((network.title, label, frame))
     if not rows:
-        return Drawing(NAME, None, (f"{NAME}: no finished runs with a spectral radius; {how_to_make('fig3')}",))
+        return Drawing(
+            NAME, None, (f"{NAME}: no finished runs with a spectral radius; {how_to_make('fig3')}",)
+        )
     lines = (HEADER, *(_cells(*row) for row in rows))
-    return Drawing(NAME, None, table=Table(lines, NOTE, pd.DataFrame([_numbers(*row) for row in rows])))
+    return Drawing(
+        NAME, None, table=Table(lines, NOTE, pd.DataFrame([_numbers(*row) for row in rows]))
+    )
 
 
 def _cells(title: str, label: str, frame: pd.DataFrame) -> tuple[str, ...]:
@@ -43,4 +55,10 @@ def _cells(title: str, label: str, frame: pd.DataFrame) -> tuple[str, ...]:
 
 def _numbers(title: str, label: str, frame: pd.DataFrame) -> dict[str, object]:
     top1 = {"accuracy_mean": frame["accuracy"].mean(), "accuracy_std": frame["accuracy"].std()}
-    return {"network": title, "method": label, "seeds": len(frame), **top1, **numbers(frame, list(QUANTITIES))}
+    return {
+        "network": title,
+        "method": label,
+        "seeds": len(frame),
+        **top1,
+        **numbers(frame, list(QUANTITIES)),
+    }

@@ -1,6 +1,8 @@
-"""fig1, figE1, figNLS, fig2-left and curves-…: how far both losses are from the best, against what it cost.
+"""fig1, figE1, figNLS, fig2-left and curves-…: how far both losses are from the best, against what
+it cost.
 
-The held-out loss, as published, from the lowest that a run passed; the outer loss from the lowest that a run ended at.
+The held-out loss, as published, from the lowest that a run passed; the outer loss from the lowest
+that a run ended at.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +35,7 @@ from shine_exp.figures.style import (
     panel_title,
     styles,
 )
-from shine_exp.trace import Run
+from shine_exp.runs.trace import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +53,9 @@ X_LABELS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """A figure of the paper: which methods, on which data of one problem, with which quantiles as a band."""
+    """A figure of the paper: which methods, on which data of one problem, with which quantiles as
+    a band.
+    """
 
     name: str
     methods: tuple[str, ...]
@@ -71,9 +75,11 @@ COMPARISONS = (
 
 @dataclass(frozen=True)
 class Panel:
-    """The curves of one place, and all its runs: the best loss is the best of all, drawn here or not.
+    """The curves of one place, and all its runs: the best loss is the best of all, drawn here or
+    not.
 
-    With `unfinished`, runs that have not ended are drawn as far as they go, and a label need not have all seeds.
+    With `unfinished`, runs that have not ended are drawn as far as they go, and a label need not
+    have all seeds.
     """
 
     title: str
@@ -83,7 +89,9 @@ class Panel:
 
 
 def draw_comparison(comparison: Comparison, runs: Sequence[Run], x: str) -> Drawing:
-    """A figure of the paper, from default runs; synthetic data stand in where the real ones have no runs."""
+    """A figure of the paper, from default runs; synthetic data stand in where the real ones have
+    no runs.
+    """
     panels, notes = [], []
     for data in comparison.data:
         panel, lines = _panel(comparison, data, runs)
@@ -104,22 +112,32 @@ def draw_curves(where: str, runs: Sequence[Run], x: str) -> Drawing:
 
 
 def trace_of(run: Run, x: str, loss: str, best: float) -> Trace:
-    """Cost and distance from the best at each step, infinite where the loss is not finite; none without a best."""
+    """Cost and distance from the best at each step, infinite where the loss is not finite; none
+    without a best.
+    """
     if not np.isfinite(best):
         return np.empty(0), np.empty(0)
     frame = run.trace
-    cost = {"time": frame["time"], "products": frame["evals"] + frame["products"], "steps": frame["step"]}[x]
+    cost = {
+        "time": frame["time"],
+        "products": frame["evals"] + frame["products"],
+        "steps": frame["step"],
+    }[x]
     losses = frame[loss].to_numpy()
     with np.errstate(over="ignore"):
         return cost.to_numpy(), np.abs(np.where(np.isfinite(losses), losses, np.inf) - best)
 
 
-def _panel(comparison: Comparison, data: str, runs: Sequence[Run]) -> tuple[Panel | None, list[str]]:
+def _panel(
+    comparison: Comparison, data: str, runs: Sequence[Run]
+) -> tuple[Panel | None, list[str]]:
     name, real = comparison.name, f"{comparison.problem}-{data}"
     for where in (real, f"{comparison.problem}-synthetic_{data}"):
         there = [run for run in runs if place(run) == where]
         groups = by_label(there)  # under a bare method name: the runs that change no default
-        present = [method for method in comparison.methods if any(map(is_finished, groups.get(method, ())))]
+        present = [
+            method for method in comparison.methods if any(map(is_finished, groups.get(method, ())))
+        ]
         found = {method: groups[method] for method in present}
         if found:
             break
@@ -127,13 +145,19 @@ def _panel(comparison: Comparison, data: str, runs: Sequence[Run]) -> tuple[Pane
         return None, [f"{name}: no finished runs on {real}; {how_to_make(name)}"]
     notes = []
     if where != real:
-        notes.append(f"{name}: no finished runs on {real}: drawn from {where} in its place; {how_to_make(name)}")
+        notes.append(
+            f"{name}: no finished runs on {real}: drawn from {where} in its place; {how_to_make(name)}"
+        )
     if lacking := [method for method in comparison.methods if method not in found]:
-        notes.append(f"{name}: no finished runs of method {', '.join(lacking)} on {where}; {how_to_make(name)}")
+        notes.append(
+            f"{name}: no finished runs of method {', '.join(lacking)} on {where}; {how_to_make(name)}"
+        )
     return Panel(data_name(there[0].info["choices"]["data"]), found, there, unfinished=False), notes
 
 
-def _draw(name: str, panels: Sequence[Panel], notes: Iterable[str], x: str, band: tuple[float, float]) -> Drawing:
+def _draw(
+    name: str, panels: Sequence[Panel], notes: Iterable[str], x: str, band: tuple[float, float]
+) -> Drawing:
     name = name if x == "time" else f"{name}-{x}"
     if not panels:
         return Drawing(name, None, tuple(notes))

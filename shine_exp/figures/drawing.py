@@ -27,7 +27,10 @@ class Table:
 
     def aligned(self) -> str:
         """Aligned columns for the terminal; a cell that is too long for one is cut."""
-        lines = [[cell if len(cell) <= WIDEST else cell[: WIDEST - 1] + "…" for cell in line] for line in self.lines]
+        lines = [
+            [cell if len(cell) <= WIDEST else cell[: WIDEST - 1] + "…" for cell in line]
+            for line in self.lines
+        ]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
@@ -48,7 +51,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, or a table, under the name of its files, neither without runs; `notes` say what is missing."""
+    """A figure, or a table, under the name of its files, neither without runs; `notes` say what is
+    missing.
+    """
 
     name: str
     figure: "Figure | None"
@@ -61,7 +66,9 @@ def how_to_make(name: str) -> str:
 
 
 def replace_file(folder: Path, name: str, content: bytes) -> Path:
-    """Write a file in one step: who reads or interrupts finds the old one or the new one, never a part."""
+    """Write a file in one step: who reads or interrupts finds the old one or the new one, never a
+    part.
+    """
     path = folder / _file_name(name)
     durable.write(path, content)
     return path

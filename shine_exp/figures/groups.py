@@ -10,7 +10,7 @@ from shine_exp.figures.drawing import Drawing, how_to_make
 from shine_exp.figures.provenance import unsolved
 from shine_exp.figures.runs import is_finished, place, place_title, seeds_of
 from shine_exp.figures.style import legend_for_all, log_x, new_figure, panel_title, styles
-from shine_exp.trace import Run
+from shine_exp.runs.trace import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,11 +21,19 @@ LOSSES = {"outer_loss": "outer loss at the end", "test_loss": "held-out loss at 
 
 
 def draw_groups(runs: Sequence[Run]) -> Drawing:
-    """Median and range over seeds of both losses; a row of panels for each place that has runs with several groups."""
-    plain = [run for run in runs if is_finished(run) and set(run.info["differs"]) <= {GROUPS} and _n_groups(run)]
+    """Median and range over seeds of both losses; a row of panels for each place that has runs
+    with several groups.
+    """
+    plain = [
+        run
+        for run in runs
+        if is_finished(run) and set(run.info["differs"]) <= {GROUPS} and _n_groups(run)
+    ]
     places = sorted({place(run) for run in plain if _n_groups(run) > 1})
     if not places:
-        return Drawing(NAME, None, (f"{NAME}: no finished runs with several groups; {how_to_make(NAME)}",))
+        return Drawing(
+            NAME, None, (f"{NAME}: no finished runs with several groups; {how_to_make(NAME)}",)
+        )
     methods = sorted({run.info["choices"]["method"] for run in plain if _n_groups(run) > 1})
     figure, axes = new_figure(len(places), len(LOSSES))
     for row, where in zip(axes, places, strict=True):
@@ -47,7 +55,9 @@ def _draw_panel(ax: "Axes", runs: Sequence[Run], methods: Sequence[str], loss: s
         members = [run for run in runs if run.info["choices"]["method"] == method]
         ends = _ends(members, loss)
         shown = {n: values for n, values in ends.items() if np.isfinite(np.median(values))}
-        low, median, high = (np.array([how(values) for values in shown.values()]) for how in (min, np.median, max))
+        low, median, high = (
+            np.array([how(values) for values in shown.values()]) for how in (min, np.median, max)
+        )
         bars = median - low, np.where(np.isfinite(high), high, median) - median
         name = _name(style.name, members, ends, seeds)
         ax.errorbar(list(shown), median, bars, label=name, capsize=3, **style.line)

@@ -1,4 +1,6 @@
-"""fig2-right: how well an inverse estimate H does in a direction d, a = H d against the exact b = A⁻¹ d."""
+"""fig2-right: how well an inverse estimate H does in a direction d, a = H d against the exact b =
+A⁻¹ d.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ from shine_exp.figures.style import (
     plain_log,
     styles,
 )
-from shine_exp.trace import Run
+from shine_exp.runs.trace import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,9 +31,13 @@ NAME = "fig2-right"
 
 def draw_inversion(runs: Sequence[Run]) -> Drawing:
     """‖a‖/‖b‖ against cos(a, b): a row of panels for each data set, a column for each estimate."""
-    groups = by_setting(run for run in runs if run.info["choices"]["outer"] == INVERSION and is_finished(run))
+    groups = by_setting(
+        run for run in runs if run.info["choices"]["outer"] == INVERSION and is_finished(run)
+    )
     if not groups:
-        return Drawing(NAME, None, (f"{NAME}: no finished runs with outer={INVERSION}; {how_to_make(NAME)}",))
+        return Drawing(
+            NAME, None, (f"{NAME}: no finished runs with outer={INVERSION}; {how_to_make(NAME)}",)
+        )
     frames = {title: pd.concat([run.trace for run in members]) for title, members in groups.items()}
     estimates = styles(_values(frames, "estimate"))
     directions = styles(_values(frames, "direction"), DIRECTIONS)
@@ -47,17 +53,38 @@ def draw_inversion(runs: Sequence[Run]) -> Drawing:
 
 
 def draw_cloud(ax: "Axes", part: pd.DataFrame, style: Style, name: str) -> None:
-    """The samples of one estimate and direction, and in the legend, under `name`, the medians of those that have b."""
+    """The samples of one estimate and direction, and in the legend, under `name`, the medians of
+    those that have b.
+    """
     without = int(part["cosine"].isna().sum())
     name = f"{name} ({without} of {len(part)} without b)" if without else name
     cosine, ratio = part["cosine"].median(), part["norm_ratio"].median()
-    ax.plot(part["cosine"], part["norm_ratio"], style.marker, color=style.color, alpha=0.3, markersize=5, mew=0)
+    ax.plot(
+        part["cosine"],
+        part["norm_ratio"],
+        style.marker,
+        color=style.color,
+        alpha=0.3,
+        markersize=5,
+        mew=0,
+    )
     name = f"{name}: median cosine {cosine:.4f}, ratio {ratio:.3g}"
-    ax.plot(cosine, ratio, style.marker, color=style.color, label=name, markersize=12, mec="black", zorder=3)
+    ax.plot(
+        cosine,
+        ratio,
+        style.marker,
+        color=style.color,
+        label=name,
+        markersize=12,
+        mec="black",
+        zorder=3,
+    )
 
 
 def limit_quality(ax: "Axes", frame: pd.DataFrame) -> None:
-    """Axes for the ratios and cosines of a frame, from the lowest cosine to 1 with a twentieth around it."""
+    """Axes for the ratios and cosines of a frame, from the lowest cosine to 1 with a twentieth
+    around it.
+    """
     limit_log_y(ax, frame["norm_ratio"].tolist())
     plain_log(ax.yaxis)
     cosines = frame["cosine"].to_numpy()

@@ -19,7 +19,7 @@ from shine_exp.figures.style import (
     plain_log,
     styles,
 )
-from shine_exp.trace import Run
+from shine_exp.runs.trace import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,9 @@ QUANTITIES = {"test_loss": "test loss", "accuracy": "top-1 (%)"}
 
 
 def draw_network_curves(where: str, runs: Sequence[Run], x: str) -> Drawing:
-    """Every method at one place, unfinished runs too: a row of panels for each model and training budget."""
+    """Every method at one place, unfinished runs too: a row of panels for each model and training
+    budget.
+    """
     name = f"curves-{where}"
     if x not in COSTS:
         note = f"{name}: not drawn against {x}: a training run has only means per step; take --x time or --x steps"
@@ -53,7 +55,9 @@ def draw_network_curves(where: str, runs: Sequence[Run], x: str) -> Drawing:
 
 
 def trace_of(run: Run, column: str, x: str) -> Trace:
-    """Cost and a measured quantity after each epoch: accuracy in percent, a loss infinite where it is not finite."""
+    """Cost and a measured quantity after each epoch: accuracy in percent, a loss infinite where it
+    is not finite.
+    """
     frame = run.trace
     cost, values = frame[COSTS[x]].to_numpy(), frame[column].to_numpy()
     known = np.isfinite(values)
@@ -62,7 +66,9 @@ def trace_of(run: Run, column: str, x: str) -> Trace:
     return cost, np.where(known, values, np.inf)
 
 
-def _draw_panel(ax: "Axes", network: Network, looks: Mapping[str, Style], column: str, x: str) -> list[float]:
+def _draw_panel(
+    ax: "Axes", network: Network, looks: Mapping[str, Style], column: str, x: str
+) -> list[float]:
     """Draws a curve for each label, and returns its medians."""
     seeds = seeds_of(network.everything)
     medians: list[float] = []

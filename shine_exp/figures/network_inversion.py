@@ -1,4 +1,6 @@
-"""figE2: how well the forward solvers' inverse estimates do in a trained network, a = Hᵀd against b = J⁻ᵀd."""
+"""figE2: how well the forward solvers' inverse estimates do in a trained network, a = Hᵀd against
+b = J⁻ᵀd.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,8 +12,16 @@ from shine_exp.figures.inversion import draw_cloud, limit_quality
 from shine_exp.figures.networks import by_network
 from shine_exp.figures.read import NETWORK_INVERSION
 from shine_exp.figures.runs import is_finished
-from shine_exp.figures.style import METHODS, Look, Style, legends_below, new_figure, panel_title, styles
-from shine_exp.trace import Run
+from shine_exp.figures.style import (
+    METHODS,
+    Look,
+    Style,
+    legends_below,
+    new_figure,
+    panel_title,
+    styles,
+)
+from shine_exp.runs.trace import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +37,9 @@ ESTIMATES: dict[str, Look] = {
 
 
 def draw_network_inversion(runs: Sequence[Run]) -> Drawing:
-    """‖a‖/‖b‖ against cos(a, b) of each sample: a row of panels for each trained network, a column per direction."""
+    """‖a‖/‖b‖ against cos(a, b) of each sample: a row of panels for each trained network, a column
+    per direction.
+    """
     chosen = (run for run in runs if run.info["choices"]["outer"] == NETWORK_INVERSION)
     networks = by_network(run for run in chosen if is_finished(run) and len(run.trace))
     frames = {
@@ -36,7 +48,11 @@ def draw_network_inversion(runs: Sequence[Run]) -> Drawing:
         for label, members in network.runs.items()
     }
     if not frames:
-        return Drawing(NAME, None, (f"{NAME}: no finished runs with outer={NETWORK_INVERSION}; {how_to_make(NAME)}",))
+        return Drawing(
+            NAME,
+            None,
+            (f"{NAME}: no finished runs with outer={NETWORK_INVERSION}; {how_to_make(NAME)}",),
+        )
     figure, axes = new_figure(len(frames), len(DIRECTIONS), width=6.2)
     for row, ((title, method), frame) in zip(axes, frames.items(), strict=True):
         trainer = styles([method])[method].name

@@ -10,7 +10,7 @@ from shine_exp.figures.networks import by_network, is_training, outcomes
 from shine_exp.figures.provenance import Unsolved, data_of, unsolved
 from shine_exp.figures.runs import Counts, count, seeds_of
 from shine_exp.figures.table import median_range
-from shine_exp.trace import Run
+from shine_exp.runs.trace import Run
 
 NAME = "table-networks"
 QUANTITIES = {
@@ -61,7 +61,9 @@ def accuracy(values: pd.Series) -> str:
     """Mean ± standard deviation, a dash for no values."""
     if values.empty:
         return "–"
-    return f"{values.mean():.2f} ± {values.std():.2f}" if len(values) > 1 else f"{values.mean():.2f}"
+    return (
+        f"{values.mean():.2f} ± {values.std():.2f}" if len(values) > 1 else f"{values.mean():.2f}"
+    )
 
 
 def spread(values: pd.Series) -> str:
@@ -72,7 +74,11 @@ def spread(values: pd.Series) -> str:
 
 def numbers(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, float]:
     """Median, min and max of each column, by the names that they have in a CSV."""
-    return {f"{name}_{how}": getattr(frame[name], how)() for name in columns for how in ("median", "min", "max")}
+    return {
+        f"{name}_{how}": getattr(frame[name], how)()
+        for name in columns
+        for how in ("median", "min", "max")
+    }
 
 
 def _entries(runs: Sequence[Run]) -> Iterator[Entry]:
@@ -80,7 +86,9 @@ def _entries(runs: Sequence[Run]) -> Iterator[Entry]:
         seeds = seeds_of(network.everything)
         for label, members in network.runs.items():
             counts = count(members, seeds)
-            yield Entry(network.title, label, counts, outcomes(members), unsolved(members), data_of(members))
+            yield Entry(
+                network.title, label, counts, outcomes(members), unsolved(members), data_of(members)
+            )
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
@@ -88,7 +96,15 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     ranges = (spread(frame[name]) for name in QUANTITIES)
     ended = map(str, (counts.diverged, counts.unfinished, counts.missing, entry.unsolved))
     done = f"{counts.done} of {counts.started}"
-    return (entry.title, entry.label, done, accuracy(frame["accuracy"]), *ranges, *ended, entry.data)
+    return (
+        entry.title,
+        entry.label,
+        done,
+        accuracy(frame["accuracy"]),
+        *ranges,
+        *ended,
+        entry.data,
+    )
 
 
 def _numbers(entry: Entry) -> dict[str, object]:

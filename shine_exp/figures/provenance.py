@@ -1,18 +1,21 @@
-"""What the numbers of some runs rest on: solves that missed their tolerance, and the data that were read."""
+"""What the numbers of some runs rest on: solves that missed their tolerance, and the data that
+were read.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shine_exp.errors import UserError
 from shine_exp.figures.runs import Setting, place, setting
-from shine_exp.trace import Run
+from shine_exp.runs.trace import Run
 
 UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True)
 class Unsolved:
-    """How many `inner` and `backward` solves missed their tolerance, in how many of the `recorded` runs.
+    """How many `inner` and `backward` solves missed their tolerance, in how many of the `recorded`
+    runs.
 
     `unknown` is the number of runs that were made before such solves were counted.
     """
@@ -26,7 +29,11 @@ class Unsolved:
     def __str__(self) -> str:
         counts = {"inner": self.inner, "backward": self.backward}
         found = " + ".join(f"{n} {what}" for what, n in counts.items() if n)
-        parts = [f"{found} in {self.runs} of {self.recorded} runs"] if found else ["0"] * bool(self.recorded)
+        parts = (
+            [f"{found} in {self.runs} of {self.recorded} runs"]
+            if found
+            else ["0"] * bool(self.recorded)
+        )
         if self.unknown:
             parts.append(f"{self.unknown} {UNKNOWN}" if parts else UNKNOWN)
         return "; ".join(parts)
@@ -34,7 +41,9 @@ class Unsolved:
     def numbers(self) -> dict[str, int | None]:
         """Columns of a CSV, empty where no run counted."""
         counts = {"runs": self.runs, "inner": self.inner, "backward": self.backward}
-        known: dict[str, int | None] = {f"unsolved_{name}": n if self.recorded else None for name, n in counts.items()}
+        known: dict[str, int | None] = {
+            f"unsolved_{name}": n if self.recorded else None for name, n in counts.items()
+        }
         return known | {"unsolved_not_recorded": self.unknown}
 
 
@@ -58,7 +67,9 @@ def digest(run: Run) -> str | None:
 
 
 def not_recorded_line(runs: Iterable[Run]) -> list[str]:
-    """One line that counts the runs whose data nobody can compare, by place; none where there are none."""
+    """One line that counts the runs whose data nobody can compare, by place; none where there are
+    none.
+    """
     total: dict[str, int] = {}
     unknown: dict[str, int] = {}
     for run in runs:
@@ -69,7 +80,9 @@ def not_recorded_line(runs: Iterable[Run]) -> list[str]:
 
 
 def refuse_mixed_data(runs: Iterable[Run]) -> list[UserError]:
-    """An error for each setting in which a seed has runs of different data, so that their losses do not compare."""
+    """An error for each setting in which a seed has runs of different data, so that their losses
+    do not compare.
+    """
     known: dict[tuple[Setting, int], dict[str, str]] = {}
     for run in runs:
         if (found := digest(run)) is not None:
@@ -78,10 +91,10 @@ def refuse_mixed_data(runs: Iterable[Run]) -> list[UserError]:
     for (where, seed), labels in sorted(known.items()):
         if len(labels) > 1:
             which = ", ".join(f"{label} {found[:8]}" for found, label in sorted(labels.items()))
-            message = (
-                f"{', '.join(where)}: seed {seed} has runs of different data ({which}), whose losses do not compare"
+            message = f"{', '.join(where)}: seed {seed} has runs of different data ({which}), whose losses do not compare"
+            errors.setdefault(
+                where, UserError(f"{message}; keep the runs of one data set in a results folder")
             )
-            errors.setdefault(where, UserError(f"{message}; keep the runs of one data set in a results folder"))
     return list(errors.values())
 
 

@@ -1,4 +1,6 @@
-"""Finds the runs below a results folder, and says in one line which file of which run is not what it should be."""
+"""Finds the runs below a results folder, and says in one line which file of which run is not what
+it should be.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ import pandas as pd
 
 from shine_exp.errors import UserError
 from shine_exp.figures.runs import is_finished, place
-from shine_exp.trace import CONFIG, INFO, TRACE, Run, damaged, load_run, run_folders
+from shine_exp.runs.trace import CONFIG, INFO, TRACE, Run, damaged, load_run, run_folders
 
 INVERSION, THEOREM = "inversion_quality", "theorem"
 TRAIN, NETWORK_INVERSION = "train", "network_inversion"
@@ -18,7 +20,12 @@ GROWING = ("step", "time", "evals", "products")
 AXES = {TRAIN: ("step", "time")}  # what else must not fall
 TEXT = ("estimate", "direction")
 SEARCH_COLUMNS = (*GROWING, "outer_loss", "test_loss")
-LATER_COLUMNS = ("tol", "inner_residual", "unsolved_inner", "unsolved_backward")  # older traces lack some
+LATER_COLUMNS = (
+    "tol",
+    "inner_residual",
+    "unsolved_inner",
+    "unsolved_backward",
+)  # older traces lack some
 COLUMNS: dict[str, tuple[str, ...]] = {
     INVERSION: ("step", "time", "estimate", "direction", "cosine", "norm_ratio"),
     THEOREM: ("step", "time", "tol", "estimate", "relative_error", "cosine"),
@@ -98,7 +105,10 @@ def _read(run: Run) -> Run:
 
 
 def pretrain_steps(run: Run) -> int:
-    """The steps of pre-training as a run is configured. Raises `UserError` where there is no such number."""
+    """The steps of pre-training as a run is configured.
+
+    Raises `UserError` where there is no such number.
+    """
     outer = run.config.get("outer")
     steps = outer.get("pretrain_steps") if isinstance(outer, dict) else None
     if not isinstance(steps, int):
@@ -107,7 +117,9 @@ def pretrain_steps(run: Run) -> int:
 
 
 def _without_twins(runs: Iterable[Run]) -> tuple[list[Run], list[UserError]]:
-    """The runs that are there once; of two with one configuration and seed nobody knows which is meant."""
+    """The runs that are there once; of two with one configuration and seed nobody knows which is
+    meant.
+    """
     groups: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
         outer = run.info["choices"]["outer"]
@@ -129,11 +141,15 @@ def _without_twins(runs: Iterable[Run]) -> tuple[list[Run], list[UserError]]:
 def _check_info(run: Run) -> None:
     path, info = run.folder / INFO, run.info
     if info.get("status") not in STATUSES:
-        raise damaged(path, f"its status is {info.get('status')!r}, not one of: {', '.join(STATUSES)}")
+        raise damaged(
+            path, f"its status is {info.get('status')!r}, not one of: {', '.join(STATUSES)}"
+        )
     if type(info.get("seed")) is not int or not isinstance(info.get("differs"), dict):
         raise damaged(path, "seed or differs is missing")
     choices = info.get("choices")
-    if not isinstance(choices, dict) or not all(isinstance(choices.get(group), str) for group in CHOICES):
+    if not isinstance(choices, dict) or not all(
+        isinstance(choices.get(group), str) for group in CHOICES
+    ):
         raise damaged(path, f"choices must name each of: {', '.join(CHOICES)}")
     _check_later_info(run)
 

@@ -1,4 +1,6 @@
-"""Groups runs by setting and label, counts how they ended, and finds the best that any of them reached."""
+"""Groups runs by setting and label, counts how they ended, and finds the best that any of them
+reached.
+"""
 
 import re
 from collections import Counter
@@ -9,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shine_exp.figures.style import PROBLEMS, data_name
-from shine_exp.trace import ENDED, Run
+from shine_exp.runs.trace import ENDED, Run
 
 Setting = tuple[str, ...]
 
@@ -30,9 +32,16 @@ def place_title(run: Run) -> str:
 
 
 def setting(run: Run) -> Setting:
-    """The place and what was changed in either: only losses of one setting and one seed can be compared."""
+    """The place and what was changed in either: only losses of one setting and one seed can be
+    compared.
+    """
     differs = run.info["differs"].items()
-    return (place(run), *sorted(f"{key}={value}" for key, value in differs if key.startswith(("problem.", "data."))))
+    return (
+        place(run),
+        *sorted(
+            f"{key}={value}" for key, value in differs if key.startswith(("problem.", "data."))
+        ),
+    )
 
 
 def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -44,7 +53,9 @@ def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs of a study with rows, grouped by all but method and seed; the key is a title, with what not all changed."""
+    """Runs of a study with rows, grouped by all but method and seed; the key is a title, with what
+    not all changed.
+    """
     groups: dict[Setting, list[Run]] = {}
     for run in (run for run in runs if len(run.trace)):
         differs = (f"{key}={value}" for key, value in run.info["differs"].items())
@@ -52,13 +63,17 @@ def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
     titled = {}
     for key, members in groups.items():
         shared = set.intersection(*(set(other) for other in groups if other[0] == key[0]))
-        titled[", ".join([place_title(members[0]), *(part for part in key if part not in shared)])] = members
+        titled[
+            ", ".join([place_title(members[0]), *(part for part in key if part not in shared)])
+        ] = members
     return titled
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How the runs of one label ended; `missing` are seeds that other labels have and this one never started."""
+    """How the runs of one label ended; `missing` are seeds that other labels have and this one
+    never started.
+    """
 
     done: int
     diverged: int
@@ -81,7 +96,9 @@ def count(runs: Sequence[Run], seeds: Collection[int]) -> Counts:
     """Counts for one label, `seeds` being those of a complete sweep."""
     status = Counter(run.info["status"] for run in runs)
     unfinished = len(runs) - sum(status[name] for name in ENDED)
-    return Counts(status["done"], status["diverged"], unfinished, missing=len(set(seeds) - seeds_of(runs)))
+    return Counts(
+        status["done"], status["diverged"], unfinished, missing=len(set(seeds) - seeds_of(runs))
+    )
 
 
 def seeds_of(runs: Iterable[Run]) -> set[int]:
@@ -89,7 +106,9 @@ def seeds_of(runs: Iterable[Run]) -> set[int]:
 
 
 def solved(run: Run) -> npt.NDArray[np.bool_]:
-    """Which rows of a search are of an inner problem that met its tolerance; all, where a trace does not say."""
+    """Which rows of a search are of an inner problem that met its tolerance; all, where a trace
+    does not say.
+    """
     trace = run.trace
     if not {"inner_residual", "tol"} <= set(trace):
         return np.ones(len(trace), dtype=bool)
@@ -97,7 +116,8 @@ def solved(run: Run) -> npt.NDArray[np.bool_]:
 
 
 def best_per_seed(runs: Iterable[Run], column: str) -> dict[tuple[Setting, int], float]:
-    """The lowest finite value of a loss that any run, finished or not, of a setting and seed passed.
+    """The lowest finite value of a loss that any run, finished or not, of a setting and seed
+    passed.
 
     An inner problem that was not solved has losses of its own, so its rows do not count.
     """
@@ -105,10 +125,12 @@ def best_per_seed(runs: Iterable[Run], column: str) -> dict[tuple[Setting, int],
 
 
 def best_end_per_seed(runs: Iterable[Run], column: str) -> dict[tuple[Setting, int], float]:
-    """The lowest finite loss that any run, finished or not, of a setting and seed has come to by its last row.
+    """The lowest finite loss that any run, finished or not, of a setting and seed has come to by
+    its last row.
 
-    On its way a run can pass a lower outer loss than that of any θ*: a loosely solved θ is regularised by that too. For
-    the same reason an end counts only where its inner problem was solved.
+    On its way a run can pass a lower outer loss than that of any θ*: a loosely solved θ is
+    regularised by that too. For the same reason an end counts only where its inner problem was
+    solved.
     """
     return _lowest(runs, column, slice(-1, None))
 
@@ -128,7 +150,9 @@ def unfinished_lines(runs: Iterable[Run]) -> list[str]:
     listed: dict[str, list[str]] = {}
     for run in runs:
         if not is_finished(run):
-            listed.setdefault(f"{place(run)}, {run.label}", []).append(f"seed {run.info['seed']} {run.info['status']}")
+            listed.setdefault(f"{place(run)}, {run.label}", []).append(
+                f"seed {run.info['seed']} {run.info['status']}"
+            )
     return [
         f"not finished, so not in the table and the paper's figures: {where}: {', '.join(which)}"
         for where, which in sorted(listed.items())

@@ -40,7 +40,8 @@ SETTINGS = {
 
 Look = tuple[str, str, str]  # name, colour, marker
 
-# Colours of Okabe and Ito, then of Tol: those of one figure differ for colour-blind readers too, and so do the markers.
+# Colours of Okabe and Ito, then of Tol: those of one figure differ for colour-blind readers too,
+# and so do the markers.
 METHODS: dict[str, Look] = {
     "shine": ("SHINE", "#0072B2", "o"),
     "refine": ("SHINE refine", "#56B4E9", "s"),
@@ -93,11 +94,19 @@ class Style:
 
     @property
     def line(self) -> dict[str, Any]:
-        return {"color": self.color, "marker": self.marker, "linestyle": self.dashes, "markeredgecolor": "white"}
+        return {
+            "color": self.color,
+            "marker": self.marker,
+            "linestyle": self.dashes,
+            "markeredgecolor": "white",
+        }
 
 
 def styles(labels: Sequence[str], known: Mapping[str, Look] = METHODS) -> dict[str, Style]:
-    """A style for each label. Variants of a method share its marker and, ever lighter, its colour; dashes differ."""
+    """A style for each label.
+
+    Variants of a method share its marker and, ever lighter, its colour; dashes differ.
+    """
     bases = [label if label in known else label.split(" ")[0] for label in labels]
     chosen: dict[str, Style] = {}
     for index, (label, base) in enumerate(zip(labels, bases, strict=True)):
@@ -105,14 +114,20 @@ def styles(labels: Sequence[str], known: Mapping[str, Look] = METHODS) -> dict[s
         name = " " * name.startswith("_") + name  # Matplotlib hides what is called _…
         rank, variants = bases[:index].count(base), bases.count(base)
         color = _lighten(color, 0.6 * rank / max(variants - 1, 3))
-        chosen[label] = Style(name + label.removeprefix(base), color, marker, DASHES[rank % len(DASHES)])
+        chosen[label] = Style(
+            name + label.removeprefix(base), color, marker, DASHES[rank % len(DASHES)]
+        )
     return chosen
 
 
 def data_name(data: str) -> str:
     """The data's name in a title; a synthetic stand-in is called one."""
     real = data.removeprefix("synthetic_")
-    return f"synthetic stand-in for {DATA[real]}" if data != real and real in DATA else DATA.get(data, data)
+    return (
+        f"synthetic stand-in for {DATA[real]}"
+        if data != real and real in DATA
+        else DATA.get(data, data)
+    )
 
 
 @contextmanager
@@ -121,11 +136,15 @@ def house_style() -> Iterator[None]:
     from matplotlib import style
 
     with style.context(["default", SETTINGS]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a character that the font lacks, an axis without data
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # a character that the font lacks, an axis without data
         yield
 
 
-def new_figure(rows: int, columns: int, width: float = 5.6, height: float = 4.2) -> "tuple[Figure, list[list[Axes]]]":
+def new_figure(
+    rows: int, columns: int, width: float = 5.6, height: float = 4.2
+) -> "tuple[Figure, list[list[Axes]]]":
     """An empty figure of rows × columns panels, each `width` × `height` inches."""
     from matplotlib.figure import Figure
 
@@ -137,7 +156,9 @@ def new_figure(rows: int, columns: int, width: float = 5.6, height: float = 4.2)
 
 
 def legends_below(figure: "Figure", title: str, rows: int = 1) -> None:
-    """Give each panel a legend under its axis label, where it covers no data, and the figure the height for it."""
+    """Give each panel a legend under its axis label, where it covers no data, and the figure the
+    height for it.
+    """
     from matplotlib.transforms import ScaledTranslation
 
     tallest = 0
@@ -163,7 +184,9 @@ def legend_for_all(figure: "Figure", title: str) -> None:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)
     }
     columns = 3 if max(map(len, handles), default=0) <= 40 else 2
-    figure.legend(handles.values(), handles.keys(), title=title, ncols=columns, loc="outside lower center")
+    figure.legend(
+        handles.values(), handles.keys(), title=title, ncols=columns, loc="outside lower center"
+    )
     width, height = figure.get_size_inches()
     lines = sum(name.count("\n") + 1 for name in handles)
     figure.set_size_inches(width, height + 0.22 * (lines // columns + 2))
@@ -184,11 +207,17 @@ def literal(text: str) -> str:
 
 
 def draw_curve(ax: "Axes", curve: Curve, style: Style, name: str, rank: int) -> None:
-    """A median and its band; markers are shifted by rank, so that those of equal curves can be told apart."""
+    """A median and its band; markers are shifted by rank, so that those of equal curves can be
+    told apart.
+    """
     line = style.line | {"drawstyle": "steps-post", "markevery": (0.02 * rank, 0.14)}
-    drawn = slice(None if np.isfinite(curve.median).any() else 0)  # Matplotlib finds no place for markers on nothing
+    drawn = slice(
+        None if np.isfinite(curve.median).any() else 0
+    )  # Matplotlib finds no place for markers on nothing
     ax.plot(curve.x[drawn], curve.median[drawn], label=name, **line)
-    ax.fill_between(curve.x, curve.low, curve.top, step="post", color=style.color, alpha=0.15, linewidth=0)
+    ax.fill_between(
+        curve.x, curve.low, curve.top, step="post", color=style.color, alpha=0.15, linewidth=0
+    )
 
 
 def log_x(ax: "Axes") -> None:
@@ -199,7 +228,9 @@ def log_x(ax: "Axes") -> None:
 
 
 def limit_log_y(ax: "Axes", values: Sequence[float], decades: float = 5) -> None:
-    """Logarithmic y from the largest value down to the smallest positive one, at most so many decades below."""
+    """Logarithmic y from the largest value down to the smallest positive one, at most so many
+    decades below.
+    """
     shown = [value for value in values if 1 / BEYOND < value < BEYOND] or [1.0]
     ax.set_ylim(max(min(shown), max(shown) * 10.0**-decades) / 1.5, max(shown) * 1.5)
     ax.set_yscale("log", nonpositive="clip")
@@ -215,9 +246,13 @@ def plain_log(axis: "Axis") -> None:
 
 
 def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
-    """Write name.png and name.pdf: the same figure gives the same bytes, whenever and wherever it is drawn."""
+    """Write name.png and name.pdf: the same figure gives the same bytes, whenever and wherever it
+    is drawn.
+    """
     png = _rendered(figure, "png", {"Software": None})
-    figure.set_layout_engine("none")  # the PDF keeps the places found for the PNG: finding them is half of the work
+    figure.set_layout_engine(
+        "none"
+    )  # the PDF keeps the places found for the PNG: finding them is half of the work
     pdf = _rendered(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
     return [replace_file(folder, f"{name}.png", png), replace_file(folder, f"{name}.pdf", pdf)]
 

@@ -1,4 +1,6 @@
-"""The table: what each method spends until it is, and stays, within 1 % and 0.1 % of the best outer loss."""
+"""The table: what each method spends until it is, and stays, within 1 % and 0.1 % of the best
+outer loss.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from shine_exp.figures.runs import (
     setting,
     solved,
 )
-from shine_exp.trace import Run
+from shine_exp.runs.trace import Run
 
 NAME = "table"
 SHARES = (0.01, 0.001)
@@ -63,7 +65,9 @@ def draw_table(runs: Sequence[Run]) -> Drawing:
     if not entries:
         return Drawing(NAME, None)
     lines = (HEADER, *map(_cells, entries))
-    return Drawing(NAME, None, table=Table(lines, NOTE, pd.DataFrame([_numbers(entry) for entry in entries])))
+    return Drawing(
+        NAME, None, table=Table(lines, NOTE, pd.DataFrame([_numbers(entry) for entry in entries]))
+    )
 
 
 def make_entries(runs: Sequence[Run]) -> list[Entry]:
@@ -81,14 +85,18 @@ def make_entries(runs: Sequence[Run]) -> list[Entry]:
             missed, data = unsolved(members), data_of(members)
             finished = [run for run in members if is_finished(run)]
             for share in SHARES:
-                rows = [_arrival(run, best[setting(run), run.info["seed"]], share) for run in finished]
+                rows = [
+                    _arrival(run, best[setting(run), run.info["seed"]], share) for run in finished
+                ]
                 arrivals = pd.DataFrame(rows, columns=list(QUANTITIES), dtype=float)
                 entries.append(Entry(where, label, share, counts, arrivals, missed, data))
     return entries
 
 
 def _arrival(run: Run, best: float, share: float) -> tuple[float, float, float]:
-    """Time, products and held-out loss at the first step from which on the outer loss is within `share` of the best."""
+    """Time, products and held-out loss at the first step from which on the outer loss is within
+    `share` of the best.
+    """
     never = (np.inf, np.inf, np.inf)
     if not np.isfinite(best):
         return never
@@ -106,7 +114,11 @@ def _arrival(run: Run, best: float, share: float) -> tuple[float, float, float]:
 def _numbers(entry: Entry) -> dict[str, object]:
     """Each quantity as median, min and max; empty where no seed has finished."""
     counts = entry.counts
-    row: dict[str, object] = {"problem_data": entry.where, "method": entry.label, "within": entry.share}
+    row: dict[str, object] = {
+        "problem_data": entry.where,
+        "method": entry.label,
+        "within": entry.share,
+    }
     row |= {"reached": entry.reached, "seeds": counts.started, "diverged": counts.diverged}
     row |= {"unfinished": counts.unfinished, "missing": counts.missing}
     row |= {**entry.unsolved.numbers(), "data": entry.data}
@@ -121,7 +133,15 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     ranges = (median_range(entry.arrivals[quantity].to_numpy(float)) for quantity in QUANTITIES)
     ended = map(str, (counts.diverged, counts.unfinished, counts.missing, entry.unsolved))
     within = f"{100 * entry.share:g} %"
-    return (entry.where, entry.label, within, f"{entry.reached} of {counts.started}", *ranges, *ended, entry.data)
+    return (
+        entry.where,
+        entry.label,
+        within,
+        f"{entry.reached} of {counts.started}",
+        *ranges,
+        *ended,
+        entry.data,
+    )
 
 
 def median_range(values: np.ndarray) -> str:

@@ -7,7 +7,10 @@ from shine_exp.types import Adjoint, AdjointSystem, InverseMethod
 
 
 def answer(method: InverseMethod, system: AdjointSystem) -> Adjoint:
-    """The method's `Adjoint`. Raises `UserError`, naming the method, where it returns anything else."""
+    """The method's `Adjoint`.
+
+    Raises `UserError`, naming the method, where it returns anything else.
+    """
     adjoint: object = method(system)
     name = f"{type(method).__module__}.{type(method).__qualname__}"
     if not isinstance(adjoint, Adjoint):

@@ -14,7 +14,8 @@ from shine_exp.types import Adjoint, AdjointSystem
 
 @dataclass(frozen=True)
 class BroydenSteps:
-    """Solve Jᵀu − r = 0 to ‖Jᵀu − r‖ ≤ tol ‖r‖ for each system of the batch, J need not be symmetric.
+    """Solve Jᵀu − r = 0 to ‖Jᵀu − r‖ ≤ tol ‖r‖ for each system of the batch, J need not be
+    symmetric.
 
     From `system.start`, else from 0, with the inverse estimate Hᵀ where `system.inverse` is H ≈
     J⁻¹, else I: a forward estimate must be *transposed* for the adjoint system. At most
@@ -47,7 +48,9 @@ class BroydenSteps:
 
         inverse = None if system.inverse is None else Transposed(system.inverse)
         length = system.r.norm(dim=-1)
-        solution = Broyden(self.max_steps, self.memory)(g, system.first_iterate, system.tol * length, inverse=inverse)
+        solution = Broyden(self.max_steps, self.memory)(
+            g, system.first_iterate, system.tol * length, inverse=inverse
+        )
         u, fell_back = solution.z, None
         if system.start is None:
             fell_back = (solution.residual >= length) & ~solution.converged

@@ -15,7 +15,8 @@ ROUNDING = 10.0  # units in the last place of ‖J‖ ‖d‖² that dᵀJd may 
 
 @dataclass(frozen=True)
 class ConjugateGradient:
-    """Solve J u = r, J symmetric positive definite, to ‖J u − r‖ ≤ tol ‖r‖ (HOAG: Pedregosa 2016, algorithm 1).
+    """Solve J u = r, J symmetric positive definite, to ‖J u − r‖ ≤ tol ‖r‖ (HOAG: Pedregosa 2016,
+    algorithm 1).
 
     Starts from `system.start` where ‖r − J start‖ < ‖r‖, else from 0: an adjoint of an earlier
     outer step can be worse than none. At most `max_steps` products ("limited backward", Ramzi et
@@ -23,8 +24,8 @@ class ConjugateGradient:
     it to ⌊1 / (100 √tol)⌋: the limit is then what is aimed at, and `Adjoint.converged` None.
 
     A Hessian of non-linear least squares can be indefinite, and J singular. In a direction where J
-    has no positive curvature, beyond rounding, a system ends as STALLED, with the lowest residual on
-    the lines that it went along before. Raises `UnsupportedSystem` where J is not symmetric.
+    has no positive curvature, beyond rounding, a system ends as STALLED, with the lowest residual
+    on the lines that it went along before. Raises `UnsupportedSystem` where J is not symmetric.
     """
 
     max_steps: NonNegativeInt = 1000
@@ -45,7 +46,9 @@ class ConjugateGradient:
 
 
 class _Run:
-    """The iterates u of a batch of systems (..., d), each of which stops on its own; ‖·‖² and dᵀJd are (..., 1)."""
+    """The iterates u of a batch of systems (..., d), each of which stops on its own; ‖·‖² and dᵀJd
+    are (..., 1).
+    """
 
     def __init__(self, system: AdjointSystem) -> None:
         self.system = system
@@ -58,8 +61,10 @@ class _Run:
         while (active := (self.square > threshold) & ~stalled).any() and self.n_products < limit:
             stalled = stalled | ~self._step(active)
         converged = self.square <= threshold
-        # While all curvature is positive the last iterate minimises ½uᵀJu − rᵀu, and with it the error in the norm
-        # of J, although its residual may be above an earlier one's. Else the residual is all that is left to go by.
+        # While all curvature is positive the last iterate minimises ½uᵀJu − rᵀu, and with it the
+        # error in the norm
+        # of J, although its residual may be above an earlier one's. Else the residual is all that
+        # is left to go by.
         u = torch.where(stalled & ~converged, self.best_u, self.u)
         status = Status.CONVERGED
         if not converged.all():
@@ -73,19 +78,27 @@ class _Run:
             residual = r - self._product(start)
             square = _dot(residual, residual)
             better = square < self.square
-            self.u, self.residual = torch.where(better, start, self.u), torch.where(better, residual, r)
+            self.u, self.residual = (
+                torch.where(better, start, self.u),
+                torch.where(better, residual, r),
+            )
             self.square = torch.where(better, square, self.square)
         self.direction = self.residual
         self.best_u, self.best_square = self.u, self.square
-        self.stiffness = torch.zeros_like(self.square)  # the largest ‖Jd‖² / ‖d‖² so far: a lower bound of ‖J‖²
+        self.stiffness = torch.zeros_like(
+            self.square
+        )  # the largest ‖Jd‖² / ‖d‖² so far: a lower bound of ‖J‖²
 
     def _step(self, active: Tensor) -> Tensor:
-        """One step of the active systems; False (..., 1) for those whose direction has no positive curvature."""
+        """One step of the active systems; False (..., 1) for those whose direction has no positive
+        curvature.
+        """
         image = self._product(self.direction)
         length, image_square = _dot(self.direction, self.direction), _dot(image, image)
         self.stiffness = torch.maximum(self.stiffness, image_square / length)
         curvature = _dot(self.direction, image)
-        # Along a direction where J is singular, what is left of dᵀJd is rounding, and so would be the step.
+        # Along a direction where J is singular, what is left of dᵀJd is rounding, and so would be
+        # the step.
         rounding = ROUNDING * torch.finfo(length.dtype).eps * self.stiffness.sqrt() * length
         positive = (curvature > rounding) & curvature.isfinite()
         self._remember_lowest(image, image_square, active & positive)
@@ -98,7 +111,9 @@ class _Run:
         return ~active | positive
 
     def _remember_lowest(self, image: Tensor, image_square: Tensor, usable: Tensor) -> None:
-        """The point of the line u + t d whose residual is lowest, where no line before had a lower one."""
+        """The point of the line u + t d whose residual is lowest, where no line before had a lower
+        one.
+        """
         along = _dot(image, self.residual)
         t = along / image_square
         square = self.square - t * along

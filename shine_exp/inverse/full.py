@@ -11,11 +11,12 @@ from shine_exp.types import Adjoint, AdjointSystem
 
 @dataclass(frozen=True)
 class Full:
-    """Solve Jᵀu = r to ‖Jᵀu − r‖ ≤ factor · tol ‖r‖: by CG where J is symmetric, else by Broyden's method.
+    """Solve Jᵀu = r to ‖Jᵀu − r‖ ≤ factor · tol ‖r‖: by CG where J is symmetric, else by Broyden's
+    method.
 
-    A factor below 1 makes the backward error negligible beside the forward one. With a low `max_steps` it is the
-    paper's "limited backward". `limit_grows` is as in `ConjugateGradient`, for where J is symmetric, `memory` as in
-    `BroydenSteps`, for elsewhere.
+    A factor below 1 makes the backward error negligible beside the forward one. With a low
+    `max_steps` it is the paper's "limited backward". `limit_grows` is as in `ConjugateGradient`,
+    for where J is symmetric, `memory` as in `BroydenSteps`, for elsewhere.
     """
 
     factor: PositiveFloat = 0.1

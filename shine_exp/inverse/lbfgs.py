@@ -36,18 +36,25 @@ class LBFGSInverse:
         if system.start is not None:
             quadratic(system.start)
         minimiser = LBFGS(memory=self.memory, max_steps=self.max_steps)
-        solution = minimiser(Smooth(quadratic), quadratic.best_u, tol)  # the start, or 0 where it is worse than none
+        solution = minimiser(
+            Smooth(quadratic), quadratic.best_u, tol
+        )  # the start, or 0 where it is worse than none
         u = solution.z if solution.status is Status.CONVERGED else quadratic.best_u
         return Adjoint(u, quadratic.n_products, solution.status, solution.converged)
 
 
 class _Quadratic:
-    """u → ½ uᵀJu − rᵀu and its gradient Ju − r; counts products, and keeps the u of the lowest ‖Ju − r‖."""
+    """u → ½ uᵀJu − rᵀu and its gradient Ju − r; counts products, and keeps the u of the lowest ‖Ju
+    − r‖.
+    """
 
     def __init__(self, system: AdjointSystem) -> None:
         self.system = system
         self.n_products = 0
-        self.best_u, self.best_gradient = torch.zeros_like(system.r), -system.r  # J 0 = 0 needs no product
+        self.best_u, self.best_gradient = (
+            torch.zeros_like(system.r),
+            -system.r,
+        )  # J 0 = 0 needs no product
 
     def __call__(self, u: Tensor) -> tuple[Tensor, Tensor]:
         gradient = self.best_gradient if u is self.best_u else self._gradient(u)

@@ -12,10 +12,12 @@ from shine_exp.types import Adjoint, AdjointSystem, Status
 
 @dataclass(frozen=True)
 class Neumann:
-    """u = η Σ_{j ≤ n_terms} (I − η Jᵀ)ʲ r (Lorraine et al. 2020, algorithm 3). Converges for 0 < η < 2/‖J‖, J ≻ 0.
+    """u = η Σ_{j ≤ n_terms} (I − η Jᵀ)ʲ r (Lorraine et al. 2020, algorithm 3).
 
-    `scale` is η; None takes 1/‖J‖, estimated by `n_power_steps` steps of the power method, which count as products.
-    DIVERGED where the terms grow without bound.
+    Converges for 0 < η < 2/‖J‖, J ≻ 0.
+
+    `scale` is η; None takes 1/‖J‖, estimated by `n_power_steps` steps of the power method, which
+    count as products. DIVERGED where the terms grow without bound.
     """
 
     n_terms: NonNegativeInt = 20
@@ -32,7 +34,9 @@ class Neumann:
             term = term - scale * system.vjp(term)
             total = total + term
         n_products = self.n_terms + (self.n_power_steps if self.scale is None else 0)
-        return Adjoint(total, n_products, Status.MAX_STEPS if torch.isfinite(total).all() else Status.DIVERGED)
+        return Adjoint(
+            total, n_products, Status.MAX_STEPS if torch.isfinite(total).all() else Status.DIVERGED
+        )
 
     def _norm(self, system: AdjointSystem) -> Tensor:
         """Spectral radius of each Jᵀ in the batch (..., 1), from below."""

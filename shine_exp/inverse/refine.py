@@ -7,9 +7,11 @@ from shine_exp.types import Adjoint, AdjointSystem, InverseMethod
 
 @dataclass(frozen=True)
 class Refine:
-    """`start`'s answer handed to the iterative method `steps` as its first iterate (Ramzi et al. 2022, "refine").
+    """`start`'s answer handed to the iterative method `steps` as its first iterate (Ramzi et al.
+    2022, "refine").
 
-    `steps` sees the forward solver's estimate only where `start` uses it too: refined Jacobian-Free is free of it.
+    `steps` sees the forward solver's estimate only where `start` uses it too: refined
+    Jacobian-Free is free of it.
     """
 
     start: InverseMethod
@@ -27,4 +29,6 @@ class Refine:
         first = self.start(system)
         inverse = system.inverse if self.uses_forward_inverse else None
         refined = self.steps(replace(system, start=first.u, inverse=inverse))
-        return replace(refined, n_products=first.n_products + refined.n_products, fell_back=first.fell_back)
+        return replace(
+            refined, n_products=first.n_products + refined.n_products, fell_back=first.fell_back
+        )

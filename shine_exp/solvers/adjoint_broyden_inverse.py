@@ -9,16 +9,17 @@ from shine_exp.types import LinearInverse
 
 
 class AdjointBroydenInverse:
-    """H ≈ J⁻¹ of the update B ← B + σ(σᵀJ − σᵀB) / σᵀσ of the Jacobian estimate B = H⁻¹, J the true Jacobian.
+    """H ≈ J⁻¹ of the update B ← B + σ(σᵀJ − σᵀB) / σᵀσ of the Jacobian estimate B = H⁻¹, J the
+    true Jacobian.
 
     With σ̂ = σ / |σ| and q = Hᵀ(Jᵀσ̂), Sherman–Morrison gives
 
         H ← H + a bᵀ,    a = −H σ̂ / (qᵀσ̂),    b = q − σ̂
 
-    so that σᵀJ H = σᵀ, the adjoint secant equation, and H = H₀ + AᵀB for the a and b of all updates as rows of A and
-    B (batch, memory, d): two passes to apply. B itself is never needed. Where |qᵀσ̂| ≤ √ε |q| the update would make H
-    singular to working precision, and H is kept. Where the memory is full, running samples restart from H₀ and take
-    the update to that.
+    so that σᵀJ H = σᵀ, the adjoint secant equation, and H = H₀ + AᵀB for the a and b of all
+    updates as rows of A and B (batch, memory, d): two passes to apply. B itself is never needed.
+    Where |qᵀσ̂| ≤ √ε |q| the update would make H singular to working precision, and H is kept.
+    Where the memory is full, running samples restart from H₀ and take the update to that.
     """
 
     def __init__(self, initial: LinearInverse, iterates: Iterates, memory: int) -> None:
@@ -42,7 +43,9 @@ class AdjointBroydenInverse:
         return self.initial.rmatvec(v) + self._low_rank(v, self._left, self._right)
 
     def learn(self, sigma: Tensor, iterates: Iterates) -> None:
-        """Update the moved samples along σ (batch, d) with the Jacobian at the current iterates: one product."""
+        """Update the moved samples along σ (batch, d) with the Jacobian at the current iterates:
+        one product.
+        """
         if self._factors.full:
             self._factors.restart(iterates.active)
         learned = self._factors.in_cycle(iterates.moved)

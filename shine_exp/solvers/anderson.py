@@ -13,13 +13,15 @@ from shine_exp.types import Awareness, LinearInverse, Solution
 
 @dataclass(frozen=True)
 class Anderson:
-    """Solve g(z) = z − f(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d) from the last `memory` differences:
+    """Solve g(z) = z − f(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d) from the last
+    `memory` differences:
 
         z ← z − β g − (ΔZ − β ΔG)ᵀ γ,    γ = argmin ‖g − ΔGᵀγ‖² + λ Σ_i γ_i² ‖Δg_i‖²
 
-    (Walker & Ni 2011, eq. 2.2, type II, whose residual f(z) − z is −g; the Tikhonov term is relative to each
-    difference, so λ does not depend on the scale of g). One evaluation per step. Each sample gets its best iterate, and
-    no inverse estimate. Raises `UnsupportedSolver` where one is to be used or made.
+    (Walker & Ni 2011, eq. 2.2, type II, whose residual f(z) − z is −g; the Tikhonov term is
+    relative to each difference, so λ does not depend on the scale of g). One evaluation per step.
+    Each sample gets its best iterate, and no inverse estimate. Raises `UnsupportedSolver` where
+    one is to be used or made.
     """
 
     max_steps: NonNegativeInt = 50
@@ -41,7 +43,9 @@ class Anderson:
         inverse: LinearInverse | None = None,
     ) -> Solution:
         if awareness is not None or inverse is not None:
-            raise UnsupportedSolver("Anderson acceleration has no inverse estimate: take broyden or adjoint_broyden")
+            raise UnsupportedSolver(
+                "Anderson acceleration has no inverse estimate: take broyden or adjoint_broyden"
+            )
         iterates = Iterates(g, z0, tol, self.max_steps)
         history = _Differences(self, iterates.z)
         while iterates.running:
@@ -52,20 +56,26 @@ class Anderson:
 
 
 class _Differences:
-    """The last differences of the iterates as rows (batch, memory, d), scaled to |Δg| = 1; an unused row is zero."""
+    """The last differences of the iterates as rows (batch, memory, d), scaled to |Δg| = 1; an
+    unused row is zero.
+    """
 
     def __init__(self, settings: Anderson, z: Tensor) -> None:
         self.settings = settings
         self._next = 0
         self._dg = z.new_zeros(len(z), settings.memory, z.shape[-1])
         self._step = torch.zeros_like(self._dg)  # Δz − β Δg
-        self._tikhonov = settings.regularization * torch.eye(settings.memory, dtype=z.dtype, device=z.device)
+        self._tikhonov = settings.regularization * torch.eye(
+            settings.memory, dtype=z.dtype, device=z.device
+        )
 
     def append(self, dz: Tensor, dg: Tensor) -> None:
         """Put the difference in place of the oldest; where g did not change, a row of zeros."""
         length = dg.norm(dim=-1, keepdim=True)
         self._dg[:, self._next] = torch.where(length > 0, dg / length, 0.0)
-        self._step[:, self._next] = torch.where(length > 0, (dz - self.settings.mixing * dg) / length, 0.0)
+        self._step[:, self._next] = torch.where(
+            length > 0, (dz - self.settings.mixing * dg) / length, 0.0
+        )
         self._next = (self._next + 1) % self.settings.memory
 
     def direction(self, g: Tensor) -> Tensor:

@@ -14,12 +14,14 @@ from shine_exp.types import Awareness, LinearInverse, Solution
 
 @dataclass(frozen=True)
 class Broyden:
-    """Solve g(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d): z ← z − t H g(z), with H from Broyden's update.
+    """Solve g(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d): z ← z − t H g(z), with H from
+    Broyden's update.
 
-    H starts at I, made for g = id − f, or at the given inverse, which is left as it is. `memory` secant pairs at
-    most (None: one for every step), then a restart. t = 1, halved up to `max_halvings` times per sample while ‖g‖
-    would not fall. One evaluation of g per step and one per halving. Each sample gets its best iterate, and the
-    estimate that it had there, the pair that led to it included (Broyden 1965; Bai et al. 2020).
+    H starts at I, made for g = id − f, or at the given inverse, which is left as it is. `memory`
+    secant pairs at most (None: one for every step), then a restart. t = 1, halved up to
+    `max_halvings` times per sample while ‖g‖ would not fall. One evaluation of g per step and one
+    per halving. Each sample gets its best iterate, and the estimate that it had there, the pair
+    that led to it included (Broyden 1965; Bai et al. 2020).
 
     Raises `UnsupportedSolver` for outer-problem awareness.
     """
@@ -42,7 +44,9 @@ class Broyden:
         inverse: LinearInverse | None = None,
     ) -> Solution:
         if awareness is not None:
-            raise UnsupportedSolver("Broyden's method has no outer-problem awareness: take adjoint_broyden")
+            raise UnsupportedSolver(
+                "Broyden's method has no outer-problem awareness: take adjoint_broyden"
+            )
         initial = Identity() if inverse is None else inverse
         iterates = Iterates(g, z0, tol, self.max_steps)
         pairs = max(self.max_steps, 1)

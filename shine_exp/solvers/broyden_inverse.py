@@ -8,25 +8,30 @@ from shine_exp.solvers.factor_count import FactorCount
 from shine_exp.solvers.iterates import Iterates
 from shine_exp.types import LinearInverse
 
-INITIAL_CAPACITY = 32  # pairs allotted before the first doubling: a long memory costs nothing until it is used
+INITIAL_CAPACITY = (
+    32  # pairs allotted before the first doubling: a long memory costs nothing until it is used
+)
 
 
 class BroydenInverse:
-    """H ≈ J⁻¹ from the directions p₀, p₁, … that the solver went along, z_{j+1} = z_j + t_j p_j with p_j = −H_j g_j.
+    """H ≈ J⁻¹ from the directions p₀, p₁, … that the solver went along, z_{j+1} = z_j + t_j p_j
+    with p_j = −H_j g_j.
 
-    Broyden's update H + (s − H Δg) sᵀH / (sᵀH Δg) by s_j = t_j p_j multiplies H_j by one factor of directions:
+    Broyden's update H + (s − H Δg) sᵀH / (sᵀH Δg) by s_j = t_j p_j multiplies H_j by one factor of
+    directions:
 
         w = −H_j g_{j+1},   κ = p_jᵀw / |p_j|²,   τ_j = 1 − t_j,   p_{j+1} = (w − τ_j κ p_j) / (1 − κ),
         H_{j+1} = (I + (p_{j+1} − τ_j p_j) p_jᵀ / |p_j|²) H_j
 
-    (H_j Δg = p_j − w and Sherman–Morrison; for unit steps Kelley 1995, section 7.3). With the rows p̂_j = p_j / |p_j| of
-    P and u_j = ρ_j p̂_{j+1} − τ_j p̂_j of U, ρ_j = |p_{j+1}| / |p_j|, the product over all j is
+    (H_j Δg = p_j − w and Sherman–Morrison; for unit steps Kelley 1995, section 7.3). With the rows
+    p̂_j = p_j / |p_j| of P and u_j = ρ_j p̂_{j+1} − τ_j p̂_j of U, ρ_j = |p_{j+1}| / |p_j|, the
+    product over all j is
 
         H = (I + Uᵀ L⁻¹ P) H₀,   Hᵀ = H₀ᵀ (I + Pᵀ L⁻ᵀ U),   L = I − tril(P Uᵀ, −1)
 
-    which takes two passes over the directions, (batch, n + 1, d) for n pairs, to apply. Where |1 − κ| ≤ √ε the update
-    would make H singular to working precision, and H is kept. Where the memory is full, running samples restart from
-    H₀.
+    which takes two passes over the directions, (batch, n + 1, d) for n pairs, to apply. Where |1 −
+    κ| ≤ √ε the update would make H singular to working precision, and H is kept. Where the memory
+    is full, running samples restart from H₀.
     """
 
     def __init__(self, initial: LinearInverse, iterates: Iterates, memory: int) -> None:
@@ -48,13 +53,17 @@ class BroydenInverse:
     def matvec(self, v: Tensor) -> Tensor:
         """H v, (..., d) → (..., d), in new memory whatever H₀ is."""
         x = self.initial.matvec(v).reshape(len(self._rho), -1)
-        return self._apply(x, _row_product(x, self._directions[:, : self._factors.extent])).reshape(v.shape)
+        return self._apply(x, _row_product(x, self._directions[:, : self._factors.extent])).reshape(
+            v.shape
+        )
 
     def _apply(self, x: Tensor, along_directions: Tensor) -> Tensor:
         """(I + Uᵀ L⁻¹ P) x (batch, d) from x and P x (batch, n)."""
         n = along_directions.shape[-1]
         c = along_directions
-        c = torch.linalg.solve_triangular(self._triangle[:, :n, :n], c[..., None], upper=False, unitriangular=True)
+        c = torch.linalg.solve_triangular(
+            self._triangle[:, :n, :n], c[..., None], upper=False, unitriangular=True
+        )
         c = torch.where(self._factors.valid(), c[..., 0], 0.0)
         weights = x.new_zeros(len(x), 1, n + 1)
         weights[:, 0, 1:] += self._rho[:, :n] * c
@@ -67,7 +76,9 @@ class BroydenInverse:
         x = v.reshape(len(self._rho), -1)
         c = self._along_updates(_row_product(x, self._directions[:, : n + 1]))
         c = torch.where(self._factors.valid(), c, 0.0)[:, None]
-        c = torch.linalg.solve_triangular(self._triangle[:, :n, :n], c, upper=False, left=False, unitriangular=True)
+        c = torch.linalg.solve_triangular(
+            self._triangle[:, :n, :n], c, upper=False, left=False, unitriangular=True
+        )
         y = torch.baddbmm(x[:, None], c, self._directions[:, :n]).reshape(v.shape)
         return self.initial.rmatvec(y)
 
@@ -78,7 +89,9 @@ class BroydenInverse:
         return p
 
     def learn(self, iterates: Iterates, t: Tensor) -> Tensor:
-        """Take in the step t p (t: (batch, 1)) that the moved samples made; the answer is their next direction."""
+        """Take in the step t p (t: (batch, 1)) that the moved samples made; the answer is their
+        next direction.
+        """
         n = self._factors.next
         if self._factors.full:
             self._factors.restart(iterates.active)
@@ -89,14 +102,20 @@ class BroydenInverse:
             x = self.initial.matvec(iterates.g)
             extent = self._factors.extent
             rows = self._directions[:, : max(extent, n + 1)]
-            along, row = torch.bmm(torch.stack([x, last], 1), rows.mT).unbind(1)  # one pass for both
+            along, row = torch.bmm(torch.stack([x, last], 1), rows.mT).unbind(
+                1
+            )  # one pass for both
             p = self._apply(x, along[:, :extent])  # −w
             kappa = _row_product(p, last[:, None]) / -length
             regular = (1 - kappa).abs() > torch.finfo(p.dtype).eps ** 0.5
             scale = torch.where(regular, 1 / (1 - kappa), 1.0)
-            p.mul_(-scale).addcmul_(torch.where(regular, (t - 1) * kappa * length * scale, 0.0), last)
+            p.mul_(-scale).addcmul_(
+                torch.where(regular, (t - 1) * kappa * length * scale, 0.0), last
+            )
             self._append_direction(n + 1, p, iterates.moved)
-            self._append_factor(n, row[:, : n + 1], self._length / length, 1 - t, regular, iterates.moved)
+            self._append_factor(
+                n, row[:, : n + 1], self._length / length, 1 - t, regular, iterates.moved
+            )
             self._factors.add(iterates.moved)
         self._factors.mark_best(iterates.improved)
         return p
@@ -115,8 +134,12 @@ class BroydenInverse:
             self._rho, self._tau = pad(self._rho, (0, more)), pad(self._tau, (0, more))
             self._triangle = pad(self._triangle, (0, more, 0, more))
 
-    def _append_factor(self, n: int, along: Tensor, rho: Tensor, tau: Tensor, regular: Tensor, learned: Tensor) -> None:
-        """Row n of L, from P p̂_n and ρ and τ of the older factors, and ρ_n and τ_n: 0 where H is kept."""
+    def _append_factor(
+        self, n: int, along: Tensor, rho: Tensor, tau: Tensor, regular: Tensor, learned: Tensor
+    ) -> None:
+        """Row n of L, from P p̂_n and ρ and τ of the older factors, and ρ_n and τ_n: 0 where H is
+        kept.
+        """
         self._triangle[:, n, :n] = -self._along_updates(along)
         usable = regular & rho.isfinite()
         for column, value in ((self._rho[:, n], rho), (self._tau[:, n], tau)):
@@ -131,9 +154,13 @@ class BroydenInverse:
     def _along_updates(self, along_directions: Tensor) -> Tensor:
         """U v (batch, n) from P v (batch, n + 1)."""
         n = along_directions.shape[-1] - 1
-        return self._rho[:, :n] * along_directions[:, 1:] - self._tau[:, :n] * along_directions[:, :-1]
+        return (
+            self._rho[:, :n] * along_directions[:, 1:] - self._tau[:, :n] * along_directions[:, :-1]
+        )
 
 
 def _row_product(x: Tensor, rows: Tensor) -> Tensor:
-    """The inner products of x (batch, d) with rows (batch, n, d): (batch, n), in the orientation that is fast."""
+    """The inner products of x (batch, d) with rows (batch, n, d): (batch, n), in the orientation
+    that is fast.
+    """
     return torch.bmm(x[:, None], rows.transpose(1, 2))[:, 0]

@@ -9,13 +9,16 @@ from shine_exp.errors import UserError
 class FactorCount:
     """The explicit count of valid factors, per sample, and the count at the sample's best iterate.
 
-    All running samples write the same slot, `next`. When the memory is full they restart together, while the samples
-    that stopped before keep what they have: factors of two cycles are never mixed in one sample.
+    All running samples write the same slot, `next`. When the memory is full they restart together,
+    while the samples that stopped before keep what they have: factors of two cycles are never
+    mixed in one sample.
     """
 
     def __init__(self, batch: int, capacity: int, device: torch.device) -> None:
         if capacity < 1:
-            raise UserError(f"the memory of a quasi-Newton solver must hold at least one update, not {capacity}")
+            raise UserError(
+                f"the memory of a quasi-Newton solver must hold at least one update, not {capacity}"
+            )
         self.capacity = capacity
         self.next = 0
         self.extent = 0  # slots that any sample has ever used
@@ -44,16 +47,23 @@ class FactorCount:
         self.count = torch.where(learned, self.next, self.count)
 
     def restart(self, running: Tensor) -> None:
-        """The samples of the mask drop their factors. What they learn from here on all counts, best iterate or not."""
+        """The samples of the mask drop their factors.
+
+        What they learn from here on all counts, best iterate or not.
+        """
         self.next = 0
         self.count = torch.where(running, 0, self.count)
         self._at_best = torch.where(running, self.capacity, self._at_best)
 
     def mark_best(self, improved: Tensor) -> None:
-        """The samples of the mask are at their best iterate so far; if it opens a cycle, all of the cycle counts."""
+        """The samples of the mask are at their best iterate so far; if it opens a cycle, all of
+        the cycle counts.
+        """
         known = torch.where(self.count > 0, self.count, self.capacity)
         self._at_best = torch.where(improved, known, self._at_best)
 
     def roll_back(self) -> None:
-        """Drop the factors that came after the best iterate, unless that lies in a cycle that is forgotten."""
+        """Drop the factors that came after the best iterate, unless that lies in a cycle that is
+        forgotten.
+        """
         self.count = torch.minimum(self.count, self._at_best)

@@ -14,8 +14,9 @@ from shine_exp.types import Awareness, LinearInverse, Solution
 class FixedPoint:
     """Solve g(z) = z − f(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d) by z ← z − β g(z).
 
-    β = 1 is the iteration z ← f(z), β < 1 damps it. One evaluation per step. Each sample gets its best iterate, and no
-    inverse estimate. Raises `UnsupportedSolver` where one is to be used or made.
+    β = 1 is the iteration z ← f(z), β < 1 damps it. One evaluation per step. Each sample gets its
+    best iterate, and no inverse estimate. Raises `UnsupportedSolver` where one is to be used or
+    made.
     """
 
     max_steps: NonNegativeInt = 50
@@ -35,7 +36,9 @@ class FixedPoint:
         inverse: LinearInverse | None = None,
     ) -> Solution:
         if awareness is not None or inverse is not None:
-            raise UnsupportedSolver("fixed-point iteration has no inverse estimate: take broyden or adjoint_broyden")
+            raise UnsupportedSolver(
+                "fixed-point iteration has no inverse estimate: take broyden or adjoint_broyden"
+            )
         iterates = Iterates(g, z0, tol, self.max_steps)
         while iterates.running:
             iterates.step(-self.mixing * iterates.g)

@@ -23,22 +23,31 @@ class InverseHessian:
 
         H = γI + Sᵀ[R⁻ᵀ(D + γ Y Yᵀ)R⁻¹]S − γ Sᵀ R⁻ᵀ Y − γ Yᵀ R⁻¹ S,    R = triu(S Yᵀ),   D = diag(S Yᵀ)
 
-    with the pairs as rows, oldest first (Byrd, Nocedal & Schnabel 1994, eq. 2.6). The same operator as the two-loop
-    recursion, but in two passes over contiguous memory. Secant equation: H y = s for the newest pair.
+    with the pairs as rows, oldest first (Byrd, Nocedal & Schnabel 1994, eq. 2.6). The same
+    operator as the two-loop recursion, but in two passes over contiguous memory. Secant equation:
+    H y = s for the newest pair.
     """
 
-    def __init__(self, memory: int | None, initial: Literal["scaled", "identity"] = "scaled") -> None:
+    def __init__(
+        self, memory: int | None, initial: Literal["scaled", "identity"] = "scaled"
+    ) -> None:
         self.memory = memory
         self.scaled = initial == "scaled"
         self.gamma = 1.0
         self._count = 0
         self._oldest = 0
-        self._history: tuple[Tensor, Tensor] | None = None  # S, Y, each (capacity, d), a ring once it is full
+        self._history: tuple[Tensor, Tensor] | None = (
+            None  # S, Y, each (capacity, d), a ring once it is full
+        )
         self._sy = self._yy = torch.empty(0, 0)  # S Yᵀ (upper triangle) and Y Yᵀ, oldest first
 
     @classmethod
     def from_pairs(
-        cls, s: Tensor, y: Tensor, memory: int | None, initial: Literal["scaled", "identity"] = "scaled"
+        cls,
+        s: Tensor,
+        y: Tensor,
+        memory: int | None,
+        initial: Literal["scaled", "identity"] = "scaled",
     ) -> "InverseHessian":
         """The estimate of the pairs in the rows of s and y (n, d), oldest first."""
         inverse = cls(memory, initial)
@@ -66,13 +75,18 @@ class InverseHessian:
         return Projection((v @ s.T)[..., order], (v @ y.T)[..., order])
 
     def matvec(self, v: Tensor, projection: Projection | None = None) -> Tensor:
-        """H v, (..., d) → (..., d). A projection of v that is already known saves half of the work."""
+        """H v, (..., d) → (..., d).
+
+        A projection of v that is already known saves half of the work.
+        """
         if self._history is None:
             return self.gamma * v
         known = projection or self.project(v)
         upper = torch.triu(self._sy)
         a = _solve(upper, known.s, upper=True)
-        c = _solve(upper.T, a * self._sy.diagonal() - self.gamma * (known.y - a @ self._yy), upper=False)
+        c = _solve(
+            upper.T, a * self._sy.diagonal() - self.gamma * (known.y - a @ self._yy), upper=False
+        )
         position = self._position()
         s, y = (rows[: self._count] for rows in self._history)
         return (self.gamma * v).add_(c[..., position] @ s).sub_((self.gamma * a)[..., position] @ y)
@@ -84,15 +98,17 @@ class InverseHessian:
     def append(self, s: Tensor, y: Tensor, projection: Projection | None = None) -> bool:
         """Take the pair (s, y), each (d,), in place of the oldest where the memory is full.
 
-        `projection` is that of y, where it is already known. A pair without clear positive curvature would make H
-        indefinite: it is left out, and the answer is False.
+        `projection` is that of y, where it is already known. A pair without clear positive
+        curvature would make H indefinite: it is left out, and the answer is False.
         """
         sy, yy = s @ y, y @ y
         if not sy > CURVATURE * torch.sqrt((s @ s) * yy):
             return False
         known = projection or self.project(y)
         drop = 1 if self._count == self.memory else 0
-        self._sy = _bordered(self._sy[drop:, drop:], torch.zeros_like(known.s[drop:]), known.s[drop:], sy)
+        self._sy = _bordered(
+            self._sy[drop:, drop:], torch.zeros_like(known.s[drop:]), known.s[drop:], sy
+        )
         self._yy = _bordered(self._yy[drop:, drop:], known.y[drop:], known.y[drop:], yy)
         self._store(s, y)
         if self.scaled:

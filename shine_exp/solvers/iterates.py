@@ -1,4 +1,6 @@
-"""The iterates of a batch of root problems, each of which stops, fails and remembers its best on its own."""
+"""The iterates of a batch of root problems, each of which stops, fails and remembers its best on
+its own.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,13 +10,16 @@ from torch import Tensor
 
 from shine_exp.types import LinearInverse, Solution, Status
 
-# g: (..., d) → (..., d), independent over the leading axes; id − f for a fixed point of f. It leaves z as it is.
+# g: (..., d) → (..., d), independent over the leading axes; id − f for a fixed point of f. It
+# leaves z as it is.
 RootFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class _Visit:
-    """A point z, g(z) and ‖g(z)‖; `leaf` and `image` are the recorded graph from z to g(z), where one was asked for."""
+    """A point z, g(z) and ‖g(z)‖; `leaf` and `image` are the recorded graph from z to g(z), where
+    one was asked for.
+    """
 
     z: Tensor
     g: Tensor
@@ -24,17 +29,25 @@ class _Visit:
 
 
 class Iterates:
-    """z and g(z), (batch, d) with the leading axes of z₀ flattened, of root problems that share nothing but the loop.
+    """z and g(z), (batch, d) with the leading axes of z₀ flattened, of root problems that share
+    nothing but the loop.
 
-    A sample is `active` until ‖g(z)‖ ≤ tol, g(z) is not finite, or `max_steps` are done. From then on its z stands
-    still, at the best iterate if it failed; g is still evaluated on the whole batch. `moved` are the samples that the
-    last step took to a finite g(z), `improved` those for which it is the lowest residual so far. With `record` each
-    evaluation keeps its graph until the next one, for `vjp`. One synchronisation with the device per evaluation: the
-    number of active and of improved samples, since where it is all of them a pass over z is saved.
+    A sample is `active` until ‖g(z)‖ ≤ tol, g(z) is not finite, or `max_steps` are done. From then
+    on its z stands still, at the best iterate if it failed; g is still evaluated on the whole
+    batch. `moved` are the samples that the last step took to a finite g(z), `improved` those for
+    which it is the lowest residual so far. With `record` each evaluation keeps its graph until the
+    next one, for `vjp`. One synchronisation with the device per evaluation: the number of active
+    and of improved samples, since where it is all of them a pass over z is saved.
     """
 
     def __init__(
-        self, g: RootFunction, z0: Tensor, tol: float | Tensor, max_steps: int, *, record: bool = False
+        self,
+        g: RootFunction,
+        z0: Tensor,
+        tol: float | Tensor,
+        max_steps: int,
+        *,
+        record: bool = False,
     ) -> None:
         self._g, self._shape, self._record = g, z0.shape, record
         self._max_steps = max_steps
@@ -77,7 +90,10 @@ class Iterates:
         return t
 
     def vjp(self, v: Tensor) -> Tensor:
-        """Jᵀv (batch, d) with J = ∂g/∂z at the current iterates. Costs about one evaluation and is counted as one."""
+        """Jᵀv (batch, d) with J = ∂g/∂z at the current iterates.
+
+        Costs about one evaluation and is counted as one.
+        """
         self.n_evals += 1
         (product,) = torch.autograd.grad(self._here.image, self._here.leaf, v, retain_graph=True)
         return product
@@ -98,13 +114,17 @@ class Iterates:
         elif bool(converged.all()):
             status = Status.CONVERGED
         batch = self._shape[:-1]
-        residual, converged, failed = (t.reshape(batch) for t in (self._best_residual, converged, self._failed))
+        residual, converged, failed = (
+            t.reshape(batch) for t in (self._best_residual, converged, self._failed)
+        )
         z = self._best_z.reshape(self._shape)
         return Solution(z, inverse, residual, self.n_steps, self.n_evals, status, converged, failed)
 
     def _visit_along(self, p: Tensor, t: Tensor) -> _Visit:
         z = torch.addcmul(self.z, t, p)
-        return self._visit(z if self._n_active == len(z) else torch.where(self.active[:, None], z, self._best_z))
+        return self._visit(
+            z if self._n_active == len(z) else torch.where(self.active[:, None], z, self._best_z)
+        )
 
     def _visit(self, z: Tensor) -> _Visit:
         self.n_evals += 1
@@ -125,5 +145,7 @@ class Iterates:
         counts: list[int] = torch.stack([self.active.sum(), self.improved.sum()]).tolist()
         self._n_active, n_improved = counts
         self._best_z = (
-            visit.z if n_improved == len(visit.z) else torch.where(self.improved[:, None], visit.z, self._best_z)
+            visit.z
+            if n_improved == len(visit.z)
+            else torch.where(self.improved[:, None], visit.z, self._best_z)
         )

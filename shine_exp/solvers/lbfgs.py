@@ -1,4 +1,6 @@
-"""(L-)BFGS with a strong Wolfe line search, a memory that can be warm-started, and outer-problem awareness."""
+"""(L-)BFGS with a strong Wolfe line search, a memory that can be warm-started, and outer-problem
+awareness.
+"""
 
 import math
 import sys
@@ -15,25 +17,32 @@ from shine_exp.solvers.line_search import StrongWolfe
 from shine_exp.solvers.objective import Objective, Point
 from shine_exp.types import Awareness, LinearInverse, Solution, Status
 
-PATIENCE = 200  # steps: a solve that takes longer gets twice the memory, and again after as many more
+PATIENCE = (
+    200  # steps: a solve that takes longer gets twice the memory, and again after as many more
+)
 MOST_PAIRS = 256  # beyond which the memory does not grow
-STANDSTILL = 20  # steps in a row that neither lowered G, as far as rounding shows, nor reached a new lowest ‖∇G‖
+# steps in a row that neither lowered G, as far as rounding shows, nor reached a new lowest ‖∇G‖
+STANDSTILL = 20
 
 
 @dataclass(frozen=True)
 class LBFGS:
-    """Minimise G from z₀ to ‖∇G(z)‖ ≤ tol: z ← z − t H∇G(z), with H from the last `memory` secant pairs.
+    """Minimise G from z₀ to ‖∇G(z)‖ ≤ tol: z ← z − t H∇G(z), with H from the last `memory` secant
+    pairs.
 
-    `memory=None` keeps all pairs: BFGS. `initial` sets H₀ = γI, "scaled" by γ = sᵀy / yᵀy or the "identity". With
-    awareness every k-th step adds the pair (e, ∇G(z + e) − ∇G(z)), e ∝ H·direction(z), ‖e‖ = ‖last s‖ (Ramzi et al.
-    2022, section 3, "OPA"). One gradient evaluation per accepted step, one more per extra pair; trials of the line
-    search are not counted, since a linear model does not pay for them. Solves one system: z is (d,).
+    `memory=None` keeps all pairs: BFGS. `initial` sets H₀ = γI, "scaled" by γ = sᵀy / yᵀy or the
+    "identity". With awareness every k-th step adds the pair (e, ∇G(z + e) − ∇G(z)), e ∝
+    H·direction(z), ‖e‖ = ‖last s‖ (Ramzi et al. 2022, section 3, "OPA"). One gradient evaluation
+    per accepted step, one more per extra pair; trials of the line search are not counted, since a
+    linear model does not pay for them. Solves one system: z is (d,).
 
-    On badly scaled variables a short memory converges so slowly that a thousand steps do not get there. The memory
-    therefore doubles after every `PATIENCE` steps of one solve, up to `MOST_PAIRS`, and the estimate keeps it. Ends as
-    STALLED where floating point sees no further progress: no step lowers G, or `STANDSTILL` steps in a row did not.
+    On badly scaled variables a short memory converges so slowly that a thousand steps do not get
+    there. The memory therefore doubles after every `PATIENCE` steps of one solve, up to
+    `MOST_PAIRS`, and the estimate keeps it. Ends as STALLED where floating point sees no further
+    progress: no step lowers G, or `STANDSTILL` steps in a row did not.
 
-    The inverse given for a warm start is updated in place. Raises `UnsupportedSolver` where it is of another type.
+    The inverse given for a warm start is updated in place. Raises `UnsupportedSolver` where it is
+    of another type.
     """
 
     memory: PositiveInt | None = 30
@@ -57,7 +66,9 @@ class LBFGS:
         if inverse is None:
             inverse = InverseHessian(self.memory, self.initial)
         elif not isinstance(inverse, InverseHessian):
-            raise UnsupportedSolver("L-BFGS starts from its own estimate only: pass an InverseHessian")
+            raise UnsupportedSolver(
+                "L-BFGS starts from its own estimate only: pass an InverseHessian"
+            )
         return _Run(self, g(z0), inverse).to(tol, awareness)
 
     def estimate(self, s: Tensor, y: Tensor) -> InverseHessian:
@@ -70,7 +81,9 @@ class LBFGS:
 
 
 class _Run:
-    """One minimisation: the current point, the estimate, and the projection of the gradient on the estimate's pairs."""
+    """One minimisation: the current point, the estimate, and the projection of the gradient on the
+    estimate's pairs.
+    """
 
     def __init__(self, settings: LBFGS, start: Point, inverse: InverseHessian) -> None:
         self.settings = settings
@@ -90,7 +103,10 @@ class _Run:
             elif residual <= tol:
                 status = Status.CONVERGED
             elif n_steps < self.settings.max_steps:
-                if not self.progress.stands_still(self.point.value, float(residual)) and self._step():
+                if (
+                    not self.progress.stands_still(self.point.value, float(residual))
+                    and self._step()
+                ):
                     n_steps += 1
                     if awareness is not None and n_steps % awareness.every == 0:
                         self._add_aware_pair(awareness)
@@ -99,10 +115,14 @@ class _Run:
                     continue
                 status = Status.STALLED
             flags = (torch.tensor(status is other) for other in (Status.CONVERGED, Status.DIVERGED))
-            return Solution(self.point.z, self.inverse, residual, n_steps, self.n_evals, status, *flags)
+            return Solution(
+                self.point.z, self.inverse, residual, n_steps, self.n_evals, status, *flags
+            )
 
     def _step(self) -> bool:
-        """Move along −H∇G, or where that fails along −γ∇G with an empty memory; False, H unchanged, where both fail."""
+        """Move along −H∇G, or where that fails along −γ∇G with an empty memory; False, H
+        unchanged, where both fail.
+        """
         gradient = self.point.gradient
         if len(self.inverse) == 0:
             return self._move(-gradient, 1.0 / float(gradient.norm()))
@@ -131,7 +151,9 @@ class _Run:
         return True
 
     def _learn(self, s: Tensor, y: Tensor) -> None:
-        """Append a pair between the last gradient and this one: the projection of y is a difference, not a pass."""
+        """Append a pair between the last gradient and this one: the projection of y is a
+        difference, not a pass.
+        """
         now = self.inverse.project(self.point.gradient)
         known = Projection(now.s - self.projection.s, now.y - self.projection.y)
         self.projection = now
@@ -155,7 +177,9 @@ class _Run:
 
 
 class _Progress:
-    """Whether the steps of a minimisation still change anything that floating point can tell from rounding."""
+    """Whether the steps of a minimisation still change anything that floating point can tell from
+    rounding.
+    """
 
     def __init__(self) -> None:
         self.lowest_value = self.lowest_residual = math.inf

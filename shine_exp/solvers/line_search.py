@@ -1,4 +1,6 @@
-"""Strong Wolfe line search by bracketing and cubic interpolation (Nocedal & Wright 2006, algorithms 3.5 and 3.6)."""
+"""Strong Wolfe line search by bracketing and cubic interpolation (Nocedal & Wright 2006,
+algorithms 3.5 and 3.6).
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +9,8 @@ from pydantic import PositiveInt
 
 from shine_exp.solvers.objective import Ray
 
-# Relative to φ(0), a change that rounding may have made: there the slope alone decides ("approximate Wolfe",
+# Relative to φ(0), a change that rounding may have made: there the slope alone decides
+# ("approximate Wolfe",
 # Hager & Zhang 2005).
 ROUNDING = 1e-10
 
@@ -23,7 +26,8 @@ class _Trial:
 class StrongWolfe:
     """A step t with φ(t) ≤ φ(0) + c₁ t φ'(0) and |φ'(t)| ≤ c₂ |φ'(0)|.
 
-    Near the minimum, where φ(0) − φ(t) drowns in rounding, the first condition reads φ'(t) ≤ (2c₁ − 1) φ'(0) instead.
+    Near the minimum, where φ(0) − φ(t) drowns in rounding, the first condition reads φ'(t) ≤ (2c₁
+    − 1) φ'(0) instead.
     """
 
     c1: float = 1e-4
@@ -31,12 +35,17 @@ class StrongWolfe:
     max_trials: PositiveInt = 25
 
     def __call__(self, ray: Ray, value: float, slope: float, t: float = 1.0) -> float | None:
-        """The step, or None where none was found. `value` and `slope` are φ(0) and φ'(0) < 0, `t` the first trial."""
+        """The step, or None where none was found.
+
+        `value` and `slope` are φ(0) and φ'(0) < 0, `t` the first trial.
+        """
         zero = _Trial(0.0, value, slope)
         low, high = zero, None
         for _ in range(self.max_trials):
             trial = _Trial(t, *ray(t))
-            if not self._decreases(zero, trial) or (low.t > 0 and trial.value > low.value + self._noise(zero)):
+            if not self._decreases(zero, trial) or (
+                low.t > 0 and trial.value > low.value + self._noise(zero)
+            ):
                 high = trial
             elif abs(trial.slope) <= -self.c2 * slope:
                 return t
@@ -61,20 +70,31 @@ class StrongWolfe:
             return False
         if trial.value <= zero.value + self.c1 * trial.t * zero.slope:
             return True
-        return trial.value <= zero.value + self._noise(zero) and trial.slope <= (2 * self.c1 - 1) * zero.slope
+        return (
+            trial.value <= zero.value + self._noise(zero)
+            and trial.slope <= (2 * self.c1 - 1) * zero.slope
+        )
 
     @staticmethod
     def _extrapolate(low: _Trial, trial: _Trial) -> float:
-        """The cubic's minimum, at least twice the last advance beyond the trial, at most at ten times it."""
+        """The cubic's minimum, at least twice the last advance beyond the trial, at most at ten
+        times it.
+        """
         t = _cubic_minimum(low, trial)
         least = trial.t + 2 * (trial.t - low.t)
         return min(max(t, least), 10 * trial.t) if math.isfinite(t) else least
 
     @staticmethod
     def _interpolate(low: _Trial, high: _Trial) -> float:
-        """The cubic's minimum, kept a tenth of the interval away from either end; the middle where it has none."""
+        """The cubic's minimum, kept a tenth of the interval away from either end; the middle where
+        it has none.
+        """
         left, right = sorted((low.t, high.t))
-        t = _cubic_minimum(low, high) if math.isfinite(high.value) and math.isfinite(high.slope) else math.nan
+        t = (
+            _cubic_minimum(low, high)
+            if math.isfinite(high.value) and math.isfinite(high.slope)
+            else math.nan
+        )
         if not math.isfinite(t):
             return 0.5 * (left + right)
         margin = 0.1 * (right - left)

@@ -1,4 +1,6 @@
-"""The two elementary inverse estimates: the one that a root solver starts from, and the transpose of another."""
+"""The two elementary inverse estimates: the one that a root solver starts from, and the transpose
+of another.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +11,10 @@ from shine_exp.types import LinearInverse
 
 @dataclass(frozen=True)
 class Identity:
-    """H₀ = I, the inverse Jacobian of g = id − f for a constant f. Both products are v itself, not a copy."""
+    """H₀ = I, the inverse Jacobian of g = id − f for a constant f.
+
+    Both products are v itself, not a copy.
+    """
 
     def matvec(self, v: Tensor) -> Tensor:
         return v

@@ -1,7 +1,8 @@
 """What a minimiser sees of a function: points with a gradient, and rays that leave them.
 
-A ray is asked for values and slopes only, so that an objective which can evaluate a whole line at the price of one
-product (a linear model: X(θ + td) = Xθ + tXd) pays for a gradient once per accepted step and never per trial.
+A ray is asked for values and slopes only, so that an objective which can evaluate a whole line at
+the price of one product (a linear model: X(θ + td) = Xθ + tXd) pays for a gradient once per
+accepted step and never per trial.
 """
 
 from collections.abc import Callable

@@ -19,8 +19,9 @@ from shine_exp.types import Awareness, LinearInverse, Solution, Status
 class ScipyMinimizer:
     """Minimise G by `scipy.optimize.minimize`, stopped where ‖∇G‖ ≤ tol. z is (d,), on the CPU.
 
-    "L-BFGS-B" leaves SciPy's `hess_inv` (its pairs, H₀ = I); "CG", the non-linear conjugate gradient, leaves nothing.
-    Both start without memory. Raises `UnsupportedSolver` for outer-problem awareness, and on another device.
+    "L-BFGS-B" leaves SciPy's `hess_inv` (its pairs, H₀ = I); "CG", the non-linear conjugate
+    gradient, leaves nothing. Both start without memory. Raises `UnsupportedSolver` for
+    outer-problem awareness, and on another device.
     """
 
     method: Literal["L-BFGS-B", "CG"]
@@ -44,10 +45,14 @@ class ScipyMinimizer:
         inverse: LinearInverse | None = None,
     ) -> Solution:
         if awareness is not None:
-            raise UnsupportedSolver("OPA needs a solver that takes extra secant pairs: solver=lbfgs or bfgs")
+            raise UnsupportedSolver(
+                "OPA needs a solver that takes extra secant pairs: solver=lbfgs or bfgs"
+            )
         function = _Function(g)
         if z0.device.type != "cpu":
-            raise UnsupportedSolver("SciPy's minimisers work on the CPU: take solver=lbfgs, or runtime.device=cpu")
+            raise UnsupportedSolver(
+                "SciPy's minimisers work on the CPU: take solver=lbfgs, or runtime.device=cpu"
+            )
         start = z0.numpy()
         if np.linalg.norm(function(start)[1]) <= tol:
             result = OptimizeResult(x=start, nit=0)
@@ -60,20 +65,35 @@ class ScipyMinimizer:
                 if np.linalg.norm(function(intermediate_result.x)[1]) <= tol:
                     raise StopIteration
 
-            result = minimize(function, start, jac=True, method=self.method, callback=stop, options=options)
-        z, residual = torch.from_numpy(result.x.copy()), torch.tensor(np.linalg.norm(function(result.x)[1]))
+            result = minimize(
+                function, start, jac=True, method=self.method, callback=stop, options=options
+            )
+        z, residual = (
+            torch.from_numpy(result.x.copy()),
+            torch.tensor(np.linalg.norm(function(result.x)[1])),
+        )
         converged, diverged = residual <= tol, ~residual.isfinite()
-        status = Status.CONVERGED if converged else Status.DIVERGED if diverged else Status.MAX_STEPS
+        status = (
+            Status.CONVERGED if converged else Status.DIVERGED if diverged else Status.MAX_STEPS
+        )
         inverse, n_evals = self._estimate(result), function.n_evals
         return Solution(z, inverse, residual, result.nit, n_evals, status, converged, diverged)
 
     def estimate(self, s: Tensor, y: Tensor) -> InverseHessian | None:
         """SciPy's `hess_inv` for pairs in the rows of s and y (n, d)."""
-        return InverseHessian.from_pairs(s, y, self.memory, "identity") if self.leaves_inverse else None
+        return (
+            InverseHessian.from_pairs(s, y, self.memory, "identity")
+            if self.leaves_inverse
+            else None
+        )
 
     def _estimate(self, result: OptimizeResult) -> InverseHessian | None:
         pairs = getattr(result, "hess_inv", None)
-        return None if pairs is None else self.estimate(torch.from_numpy(pairs.sk), torch.from_numpy(pairs.yk))
+        return (
+            None
+            if pairs is None
+            else self.estimate(torch.from_numpy(pairs.sk), torch.from_numpy(pairs.yk))
+        )
 
 
 class _Function:

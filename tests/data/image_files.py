@@ -64,7 +64,9 @@ def tar_bytes(files: Files, root: str = "", more: list[tarfile.TarInfo] | None =
     return packed.getvalue()
 
 
-def in_tar(path: Path, files: Files = FILES, root: str = "", more: list[tarfile.TarInfo] | None = None) -> Path:
+def in_tar(
+    path: Path, files: Files = FILES, root: str = "", more: list[tarfile.TarInfo] | None = None
+) -> Path:
     kind = path.name.partition(".")[2]
     path.write_bytes(COMPRESS[kind](tar_bytes(files, root, more)))
     return path
@@ -73,6 +75,8 @@ def in_tar(path: Path, files: Files = FILES, root: str = "", more: list[tarfile.
 def is_the_data(images: Images) -> None:
     for split, part in (("train", images.train), ("test", images.test)):
         names = sorted(name for name in IMAGES if name.startswith(split))
-        np.testing.assert_array_equal(part.pixels.numpy(), [IMAGES[name].transpose(2, 0, 1) for name in names])
+        np.testing.assert_array_equal(
+            part.pixels.numpy(), [IMAGES[name].transpose(2, 0, 1) for name in names]
+        )
         assert part.labels.tolist() == [sorted(CLASSES).index(name.split("/")[1]) for name in names]
     assert (images.n_classes, images.shape) == (3, (3, 3, 5))

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from image_files import COMPRESS, FILES, in_tar, tar_bytes
 
-from shine_exp.data import compressed
-from shine_exp.data.archive import tar_files, tar_names
+from shine_exp.data.io import compressed
+from shine_exp.data.io.archive import tar_files, tar_names
 from shine_exp.errors import DataError
 
 
@@ -28,7 +28,9 @@ def test_only_files_that_are_wanted_are_read(tmp_path: Path) -> None:
     assert some == {name: content for name, content in parts.items() if name[0] == "test"}
     largest = max(map(len, FILES.values()))
     assert dict(tar_files(path, lambda _: True, largest)) == parts
-    with pytest.raises(DataError, match=f"has {largest} bytes, more than {largest - 1}; take it out$"):
+    with pytest.raises(
+        DataError, match=f"has {largest} bytes, more than {largest - 1}; take it out$"
+    ):
         list(tar_files(path, lambda _: True, largest - 1))
 
 
@@ -39,7 +41,9 @@ def test_archive_cut_off_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
     end = len(whole) if kind != "tar" else len(whole.rstrip(b"\0")) + 512
     for length in {0, 5, *range(512, end, 512), end - 1}:
         path.write_bytes(whole[:length])
-        assert refusal(path).startswith("cannot be read as a tar archive (plain, .gz, .xz or .bz2), or is damaged (")
+        assert refusal(path).startswith(
+            "cannot be read as a tar archive (plain, .gz, .xz or .bz2), or is damaged ("
+        )
 
 
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "tar.bz2"])
@@ -81,7 +85,9 @@ KINDS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNU
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
-def test_header_of_a_member_is_refused_before_it_is_read(tmp_path: Path, kind: bytes, suffix: str) -> None:
+def test_header_of_a_member_is_refused_before_it_is_read(
+    tmp_path: Path, kind: bytes, suffix: str
+) -> None:
     path = tmp_path / f"mine.{suffix}"
     path.write_bytes(COMPRESS[suffix](header(kind, 1 << 32) + bytes(4096)))
     assert "(ReadError: a header of 4294967296 bytes); take a fresh copy" in refusal(path)
@@ -116,14 +122,21 @@ def test_endless_chain_of_headers_is_refused(tmp_path: Path) -> None:
 def test_sparse_files_are_refused(tmp_path: Path) -> None:
     old = header(tarfile.GNUTYPE_SPARSE, 0)
     records = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"
-    new = header(tarfile.XHDTYPE, len(records)) + padded(records) + header(tarfile.REGTYPE, 1024) + bytes(1024)
+    new = (
+        header(tarfile.XHDTYPE, len(records))
+        + padded(records)
+        + header(tarfile.REGTYPE, 1024)
+        + bytes(1024)
+    )
     for content in (old, new):
         (tmp_path / "mine.tar").write_bytes(content + tar_bytes(FILES))
         assert "(ReadError: a sparse file)" in refusal(tmp_path / "mine.tar")
 
 
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "tar.bz2"])
-def test_archive_that_unpacks_to_no_end_is_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archive_that_unpacks_to_no_end_is_refused(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 1 << 16)
     path = tmp_path / f"mine.{kind}"
     path.write_bytes(COMPRESS[kind](tar_bytes(FILES) + bytes(1 << 21)))

@@ -1,4 +1,6 @@
-"""Every file of conf/data is composed, fits its function, and makes data where it needs no download."""
+"""Every file of conf/data is composed, fits its function, and makes data where it needs no
+download.
+"""
 
 import inspect
 from pathlib import Path
@@ -29,7 +31,12 @@ def test_config_gives_every_parameter_and_no_other(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("breast_cancer", (569, 30)), ("digits", (1797, 64)), ("synthetic_text", (2000, 5000)), ("gaussian", (500, 30))],
+    [
+        ("breast_cancer", (569, 30)),
+        ("digits", (1797, 64)),
+        ("synthetic_text", (2000, 5000)),
+        ("gaussian", (500, 30)),
+    ],
 )
 def test_offline_data_is_made(name: str, shape: tuple[int, int]) -> None:
     data = instantiate(composed(name))
@@ -37,8 +44,12 @@ def test_offline_data_is_made(name: str, shape: tuple[int, int]) -> None:
     assert data.x.shape == shape
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("20news", (18846, 130107, 154)), ("real_sim", (72309, 20958, 51))])
-def test_synthetic_presets_have_the_shapes_of_the_real_data(name: str, sizes: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("20news", (18846, 130107, 154)), ("real_sim", (72309, 20958, 51))]
+)
+def test_synthetic_presets_have_the_shapes_of_the_real_data(
+    name: str, sizes: tuple[int, int, int]
+) -> None:
     config = composed(f"synthetic_{name}")
     assert (config.n, config.p, config.nnz_per_row) == sizes
 
@@ -65,7 +76,9 @@ def test_seed_of_images_is_that_of_the_run(name: str) -> None:
 
 def test_image_data_is_made(tmp_path: Path) -> None:
     assert OmegaConf.is_missing(composed("image_folder"), "path")
-    for number, name in enumerate(("train/a/1.bmp", "train/b/1.bmp", "test/a/1.bmp", "test/b/1.bmp")):
+    for number, name in enumerate(
+        ("train/a/1.bmp", "train/b/1.bmp", "test/a/1.bmp", "test/b/1.bmp")
+    ):
         (tmp_path / name).parent.mkdir(parents=True)
         Image.new("RGB", (4, 2), (number, 0, 0)).save(tmp_path / name)
     paths = (f"data.path={tmp_path}", f"data.cache={tmp_path}/cache", "+seed=0")

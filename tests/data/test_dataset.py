@@ -11,11 +11,17 @@ from shine_exp.errors import DataError
 Y = np.array([-1.0, 1.0, 1.0])
 
 
-@given(st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(0, 2), st.integers(0, 3), st.booleans())
-def test_names_the_place_of_a_feature_that_is_not_finite(bad: float, row: int, column: int, sparse: bool) -> None:
+@given(
+    st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(0, 2), st.integers(0, 3), st.booleans()
+)
+def test_names_the_place_of_a_feature_that_is_not_finite(
+    bad: float, row: int, column: int, sparse: bool
+) -> None:
     x = np.array([[1.0, 0, 0, 2], [0, 3, 0, 0], [0, 0, 0, 4]])
     x[row, column] = bad
-    with pytest.raises(DataError, match=rf"^toy: feature {column + 1} of row {row + 1} is NaN or infinite"):
+    with pytest.raises(
+        DataError, match=rf"^toy: feature {column + 1} of row {row + 1} is NaN or infinite"
+    ):
         Dataset(sp.csr_matrix(x) if sparse else x, Y, "toy", "none")
 
 
@@ -39,17 +45,26 @@ def test_refuses_a_scaling_that_is_unknown() -> None:
 def test_refuses_centring_of_sparse_rows_only(scaling: Scaling) -> None:
     x = sp.csr_matrix(np.eye(3))
     Dataset(x, Y, "toy", scaling)
-    with pytest.raises(DataError, match=r"make sparse data dense; use data.scaling=variance or none"):
+    with pytest.raises(
+        DataError, match=r"make sparse data dense; use data.scaling=variance or none"
+    ):
         Dataset(x, Y, "toy", "standard")
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@given(st.tuples(finite, finite).filter(lambda pair: pair[0] < pair[1]), arrays(bool, st.integers(0, 9)))
-def test_smaller_of_two_labels_becomes_minus_one(pair: tuple[float, float], upper: np.ndarray) -> None:
+@given(
+    st.tuples(finite, finite).filter(lambda pair: pair[0] < pair[1]),
+    arrays(bool, st.integers(0, 9)),
+)
+def test_smaller_of_two_labels_becomes_minus_one(
+    pair: tuple[float, float], upper: np.ndarray
+) -> None:
     upper = np.concatenate([[True, False], upper])
-    np.testing.assert_array_equal(two_classes(np.where(upper, pair[1], pair[0]), "toy"), np.where(upper, 1.0, -1.0))
+    np.testing.assert_array_equal(
+        two_classes(np.where(upper, pair[1], pair[0]), "toy"), np.where(upper, 1.0, -1.0)
+    )
 
 
 def test_refuses_labels_that_are_not_two_finite_values() -> None:

@@ -15,15 +15,15 @@ from image_files import FILES, colours, encoded, in_folder
 from pydantic import TypeAdapter, ValidationError
 
 import shine_exp.data as data_room
+from shine_exp.bilevel.problems.logistic import LogisticRegression
+from shine_exp.bilevel.problems.nonlinear_least_squares import NonlinearLeastSquares
 from shine_exp.data import digest as module
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.digest import InputFile, digest_of, digest_of_arrays, names_input_file, stamp_of
-from shine_exp.data.image_folder import image_folder
 from shine_exp.data.images import Images, LabelledImages, balanced_subset
-from shine_exp.data.libsvm import libsvm
+from shine_exp.data.sets.image_folder import image_folder
+from shine_exp.data.sets.libsvm import libsvm
 from shine_exp.errors import DataError
-from shine_exp.problems.logistic import LogisticRegression
-from shine_exp.problems.nonlinear_least_squares import NonlinearLeastSquares
 
 Y = np.array([-1.0, 1.0, 1.0])
 
@@ -72,12 +72,17 @@ def test_digest_of_file_is_sha256_of_its_bytes(tmp_path: Path) -> None:
 def test_digest_of_dataset_depends_on_content_alone() -> None:
     x = np.array([[1.0, 0, 0, 2], [0, 3, 0, 0], [0, 0, 0, 4]])
     same = Dataset(x, Y, "a", "none").digest
-    assert Dataset(np.asfortranarray(x).astype(">f8"), Y.astype(np.float32), "b", "none").digest == same
+    assert (
+        Dataset(np.asfortranarray(x).astype(">f8"), Y.astype(np.float32), "b", "none").digest
+        == same
+    )
     sparse = sp.csr_matrix(x)
     wide = sp.csr_matrix(x)
     wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
     assert Dataset(wide, Y, "b", "none").digest == Dataset(sparse, Y, "a", "none").digest
-    swapped = sp.csr_matrix((np.array([2.0, 1, 3, 4]), np.array([3, 0, 1, 3]), np.array([0, 2, 3, 4])), shape=(3, 4))
+    swapped = sp.csr_matrix(
+        (np.array([2.0, 1, 3, 4]), np.array([3, 0, 1, 3]), np.array([0, 2, 3, 4])), shape=(3, 4)
+    )
     assert Dataset(swapped, Y, "a", "none").digest == Dataset(sparse, Y, "a", "none").digest
     others = [
         Dataset(x, Y, "a", "variance"),
@@ -86,7 +91,12 @@ def test_digest_of_dataset_depends_on_content_alone() -> None:
         Dataset(x[:, ::-1], Y, "a", "none"),
         Dataset(sparse, Y, "a", "none"),
         Dataset(sp.csr_matrix(sparse, shape=(3, 4)).reshape(3, 4)[:, [1, 0, 2, 3]], Y, "a", "none"),
-        Dataset(sp.csr_matrix((sparse.data, sparse.indices, sparse.indptr), shape=(3, 5)), Y, "a", "none"),
+        Dataset(
+            sp.csr_matrix((sparse.data, sparse.indices, sparse.indptr), shape=(3, 5)),
+            Y,
+            "a",
+            "none",
+        ),
     ]
     assert len({same, *(other.digest for other in others)}) == 1 + len(others)
 
@@ -121,7 +131,9 @@ def test_digest_of_what_cannot_be_read_is_refused(tmp_path: Path, kind: str) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_large_file_is_read_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_file_is_read_once_in_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "SMALL", 0)
     path = tmp_path / "large"
     path.write_bytes(b"content")
@@ -137,13 +149,19 @@ def test_large_file_is_read_once_in_a_process(tmp_path: Path, monkeypatch: pytes
     assert digest_of(path) == hashlib.sha256(b"another content").hexdigest()
 
 
-def test_digest_is_kept_in_the_cache_for_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digest_is_kept_in_the_cache_for_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "SMALL", 0)
     cache, path = tmp_path / "cache", tmp_path / "large"
     path.write_bytes(b"content")
     first = digest_of(path, cache)
     (record,) = (cache / "digests").iterdir()
-    assert json.loads(record.read_text()) == {"path": str(path), "stamp": list(stamp_of(path)), "sha256": first}
+    assert json.loads(record.read_text()) == {
+        "path": str(path),
+        "stamp": list(stamp_of(path)),
+        "sha256": first,
+    }
     with monkeypatch.context() as patch:
         patch.setattr(module, "_known", {})  # as in another process
         patch.setattr(module, "_read", lambda *_: pytest.fail("read again"))
@@ -173,7 +191,9 @@ def test_damaged_or_unwritable_record_of_a_digest_costs_time_only(
     assert digest_of(path, cache) == hashlib.sha256(b"content").hexdigest()
 
 
-def test_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "data"
     path.write_bytes(b"content")
     monkeypatch.setattr(module, "_file_sum", lambda path: path.write_bytes(b"more content"))
@@ -207,7 +227,9 @@ def test_digest_of_images_depends_on_content_alone() -> None:
     pixels = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5)
     labels = torch.tensor([0, 1])
 
-    def images(pixels: torch.Tensor, labels: torch.Tensor, n_classes: int = 2, name: str = "a") -> Images:
+    def images(
+        pixels: torch.Tensor, labels: torch.Tensor, n_classes: int = 2, name: str = "a"
+    ) -> Images:
         sets = LabelledImages(pixels, labels)
         return Images(sets, sets, n_classes, name)
 
@@ -228,16 +250,26 @@ def test_digest_of_subset_is_that_of_its_images() -> None:
 
 
 def test_digest_is_found_without_heavy_imports() -> None:
-    code = (
-        "import sys, shine_exp.data.digest; print(*{'torch', 'sklearn', 'scipy', 'pandas', 'PIL'} & set(sys.modules))"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    code = "import sys, shine_exp.data.digest; print(*{'torch', 'sklearn', 'scipy', 'pandas', 'PIL'} & set(sys.modules))"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out.split() == []
 
 
-@pytest.mark.parametrize("name", [path.stem for path in (Path(data_room.__path__[0])).glob("[!_]*.py")])
+@pytest.mark.parametrize(
+    "name", [path.stem for path in (Path(data_room.__path__[0])).glob("[!_]*.py")]
+)
 def test_data_room_imports_slow_libraries_only_to_use_them(name: str) -> None:
     tree = ast.parse((Path(data_room.__path__[0]) / f"{name}.py").read_text())
-    imported = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names
+    }
     imported |= {str(node.module) for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert not {module.partition(".")[0] for module in imported} & {"sklearn", "pooch", "requests", "PIL", "pandas"}
+    assert not {module.partition(".")[0] for module in imported} & {
+        "sklearn",
+        "pooch",
+        "requests",
+        "PIL",
+        "pandas",
+    }

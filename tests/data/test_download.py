@@ -6,8 +6,8 @@ from threading import Event
 import pytest
 from web_server import Server
 
-from shine_exp.data import download as module
-from shine_exp.data.download import fetch
+from shine_exp.data.io import download as module
+from shine_exp.data.io.download import fetch
 from shine_exp.errors import DataError
 
 
@@ -34,9 +34,14 @@ def refusal(server: Server, path: Path) -> str:
 
 
 @pytest.mark.parametrize(("seconds", "size"), [(1, 1), (10, 9_000), (100, 99_000), (0.001, 0)])
-def test_slow_download_is_given_up(monkeypatch: pytest.MonkeyPatch, seconds: float, size: int) -> None:
+def test_slow_download_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, size: int
+) -> None:
     chunks = Clock(monkeypatch, seconds).chunks(10**6, size)
-    with pytest.raises(TimeoutError, match=rf"^{size * max(1, round(60 / seconds))} bytes in \d+ seconds: too slow$"):
+    with pytest.raises(
+        TimeoutError,
+        match=rf"^{size * max(1, round(60 / seconds))} bytes in \d+ seconds: too slow$",
+    ):
         list(module._in_time(chunks))
 
 
@@ -56,20 +61,30 @@ def test_slow_download_is_noticed_at_its_first_byte(
     server.content, server.announced_length, server.holds_on_until = b"x", 10**6, Event()
     monkeypatch.setattr(module, "PATIENCE", 0)
     monkeypatch.setattr(module, "SLOWEST", 1e12)
-    assert refusal(server, tmp_path / "data").startswith("(TimeoutError: 1 bytes in 0 seconds: too slow); put a copy")
+    assert refusal(server, tmp_path / "data").startswith(
+        "(TimeoutError: 1 bytes in 0 seconds: too slow); put a copy"
+    )
     assert [file.name for file in tmp_path.iterdir()] in ([], ["data.lock"])
 
 
-def test_silent_server_is_given_up(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_server_is_given_up(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.content, server.announced_length, server.holds_on_until = b"x", 10**6, Event()
     monkeypatch.setattr(module, "TIMEOUT", 0.1)
-    assert refusal(server, tmp_path / "data").startswith("(TimeoutError: nothing came for 0.1 seconds); put a copy at")
+    assert refusal(server, tmp_path / "data").startswith(
+        "(TimeoutError: nothing came for 0.1 seconds); put a copy at"
+    )
 
 
-def test_download_of_no_end_is_given_up(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_of_no_end_is_given_up(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.content = b"x" * 1001
     monkeypatch.setattr(module, "LARGEST", 1000)
-    assert refusal(server, tmp_path / "data").startswith("(OSError: it has more than 1000 bytes); put a copy at")
+    assert refusal(server, tmp_path / "data").startswith(
+        "(OSError: it has more than 1000 bytes); put a copy at"
+    )
     assert [file.name for file in tmp_path.iterdir()] in ([], ["data.lock"])
     monkeypatch.setattr(module, "LARGEST", 1001)
     assert fetch(server.url, tmp_path / "data")

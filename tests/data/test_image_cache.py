@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from shine_exp.data import image_cache as module
 from shine_exp.data import images as images_module
 from shine_exp.data.digest import stamp_of
-from shine_exp.data.image_cache import Decoding, Record, cached
 from shine_exp.data.images import Images, LabelledImages
+from shine_exp.data.io import image_cache as module
+from shine_exp.data.io.image_cache import Decoding, Record, cached
 from shine_exp.errors import DataError
 
 SIZES = {"train": 5, "test": 3}
@@ -27,7 +27,9 @@ class Decoder:
 
     def __init__(self, records: list[Record] | None = None, n_classes: int = 3) -> None:
         self.calls = 0
-        self.decoding = Decoding(tuple("abc"[:n_classes]), SIZES, RECORDS if records is None else records)
+        self.decoding = Decoding(
+            tuple("abc"[:n_classes]), SIZES, RECORDS if records is None else records
+        )
 
     def __call__(self) -> Decoding:
         self.calls += 1
@@ -51,7 +53,9 @@ def the_folder(cache: Path) -> Path:
 
 
 @pytest.mark.parametrize("order", [range(8), range(7, -1, -1), [6, 1, 0, 7, 3, 5, 2, 4]])
-def test_images_come_back_in_their_places_whatever_the_order(tmp_path: Path, order: list[int]) -> None:
+def test_images_come_back_in_their_places_whatever_the_order(
+    tmp_path: Path, order: list[int]
+) -> None:
     images = load(tmp_path / "new" / "cache", Decoder([RECORDS[i] for i in order]))
     for split, part in (("train", images.train), ("test", images.test)):
         np.testing.assert_array_equal(part.pixels.numpy(), PIXELS[split])
@@ -85,12 +89,20 @@ def test_what_lies_on_disk(tmp_path: Path) -> None:
     facts = json.loads((folder / "images.json").read_text())
     key = folder.name.removeprefix("toy-")
     stamps, digests = facts.pop("stamps"), facts.pop("digests")
-    assert facts == {"format": module.FORMAT, "key": key, "source": "some/where/toy", "classes": list("abc")}
+    assert facts == {
+        "format": module.FORMAT,
+        "key": key,
+        "source": "some/where/toy",
+        "classes": list("abc"),
+    }
     assert stamps == {name: list(stamp_of(folder / name)) for name in names}
     assert digests == {
-        split: LabelledImages(torch.from_numpy(PIXELS[split]), torch.tensor(LABELS[split])).digest for split in SIZES
+        split: LabelledImages(torch.from_numpy(PIXELS[split]), torch.tensor(LABELS[split])).digest
+        for split in SIZES
     }
-    np.testing.assert_array_equal(np.load(folder / "train_pixels.npy", allow_pickle=False), PIXELS["train"])
+    np.testing.assert_array_equal(
+        np.load(folder / "train_pixels.npy", allow_pickle=False), PIXELS["train"]
+    )
 
 
 def test_changes_stay_in_memory(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
@@ -152,7 +164,9 @@ def test_images_that_are_no_data_set_are_not_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty", "cut off", "noise", "a folder"])
-@pytest.mark.parametrize("name", ["images.json", "train_pixels.npy", "train_labels.npy", "test_pixels.npy"])
+@pytest.mark.parametrize(
+    "name", ["images.json", "train_pixels.npy", "train_labels.npy", "test_pixels.npy"]
+)
 def test_damaged_cache_is_refused_and_named(tmp_path: Path, name: str, damage: str) -> None:
     load(tmp_path, Decoder())
     file = the_folder(tmp_path) / name
@@ -195,7 +209,9 @@ def test_cache_with_wrong_contents_is_refused(tmp_path: Path) -> None:
     load(tmp_path, Decoder())
 
 
-def test_cache_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "cache").touch()
     assert refusal(tmp_path / "cache", Decoder()).endswith("); set data.cache")
 
@@ -203,14 +219,18 @@ def test_cache_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: py
         raise OSError("No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    assert "(OSError: No space left on device); set data.cache" in refusal(tmp_path / "disk", Decoder())
+    assert "(OSError: No space left on device); set data.cache" in refusal(
+        tmp_path / "disk", Decoder()
+    )
     assert not any(path.is_dir() for path in (tmp_path / "disk").iterdir())
 
 
 def test_digest_is_kept_beside_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(tmp_path, Decoder()).digest
     hashed = []
-    monkeypatch.setattr(images_module, "digest_of_arrays", lambda *arrays: hashed.append(arrays) or "other")
+    monkeypatch.setattr(
+        images_module, "digest_of_arrays", lambda *arrays: hashed.append(arrays) or "other"
+    )
     again = load(tmp_path, Decoder())
     assert again.digest == first
     assert again.reduced(None, None, 0).digest == first
@@ -234,7 +254,9 @@ def test_cache_whose_values_changed_is_refused(tmp_path: Path, name: str) -> Non
     content = bytearray(file.read_bytes())
     content[200 if "pixels" in name else -8] ^= 1
     file.write_bytes(content)
-    assert "its images are not those that were decoded); delete the folder" in refusal(tmp_path, Decoder())
+    assert "its images are not those that were decoded); delete the folder" in refusal(
+        tmp_path, Decoder()
+    )
 
 
 @pytest.mark.parametrize("planted", ["link to a folder", "link to nothing", "file"])
@@ -255,7 +277,9 @@ def test_planted_partial_folder_is_replaced_and_not_followed(tmp_path: Path, pla
         case "file":
             partial.touch()
     assert len(load(cache, Decoder()).train.labels) == 5
-    assert {file.name: file.read_bytes() for file in elsewhere.iterdir()} == {"train_pixels.npy": b"precious"}
+    assert {file.name: file.read_bytes() for file in elsewhere.iterdir()} == {
+        "train_pixels.npy": b"precious"
+    }
 
 
 def test_more_than_fits_on_the_disk_is_refused_before_it_is_written(

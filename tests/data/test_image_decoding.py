@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from image_files import colours, encoded
 from PIL import Image
 
-from shine_exp.data import image_decoding as module
-from shine_exp.data.image_decoding import decoded
+from shine_exp.data.io import image_decoding as module
+from shine_exp.data.io.image_decoding import decoded
 
 PIXELS = colours(0)
 TURNED = {  # by EXIF orientation: how the stored pixels are to be shown (Exif 2.3, section 4.6.4)
@@ -35,23 +35,47 @@ def png(colour_type: int, depth: int, rows: bytes, width: int = 2) -> bytes:
     """Written by hand: Pillow writes no deep colours."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     head = struct.pack(">IIBBBBB", width, 1, depth, colour_type, 0, 0, 0)
-    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" + rows)) + chunk(b"IEND", b"")
+    chunks = (
+        chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" + rows)) + chunk(b"IEND", b"")
+    )
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def tiff(bits: int) -> bytes:
     """Two pixels of red, green and blue with so many bits each, little-endian."""
     content = bytes(2 * 3 * bits // 8)
-    entries = [(256, 2), (257, 1), (258, None), (259, 1), (262, 2), (273, 8), (277, 3), (278, 1), (279, len(content))]
+    entries = [
+        (256, 2),
+        (257, 1),
+        (258, None),
+        (259, 1),
+        (262, 2),
+        (273, 8),
+        (277, 3),
+        (278, 1),
+        (279, len(content)),
+    ]
     start = 8 + len(content)
     after = start + 2 + 12 * len(entries) + 4
     directory = struct.pack("<H", len(entries))
     for tag, value in entries:
         directory += struct.pack("<HHII", tag, 3, *((3, after) if value is None else (1, value)))
-    return b"II*\0" + struct.pack("<I", start) + content + directory + bytes(4) + struct.pack("<3H", bits, bits, bits)
+    return (
+        b"II*\0"
+        + struct.pack("<I", start)
+        + content
+        + directory
+        + bytes(4)
+        + struct.pack("<3H", bits, bits, bits)
+    )
 
 
 def refusal(data: bytes) -> str:
@@ -78,7 +102,18 @@ def refusal(data: bytes) -> str:
         encoded(np.ones((3, 5), np.float32), "tiff"),
     ],
     ids=[
-        *("png", "png-alpha", "png-grey-alpha", "png-grey", "tiff", "ppm", "ppm-9-bits", "ppm-text", "pgm", "pfm"),
+        *(
+            "png",
+            "png-alpha",
+            "png-grey-alpha",
+            "png-grey",
+            "tiff",
+            "ppm",
+            "ppm-9-bits",
+            "ppm-text",
+            "pgm",
+            "pfm",
+        ),
         *("png-int16", "tiff-int32", "tiff-float32"),
     ],
 )
@@ -128,7 +163,9 @@ def test_alpha_is_taken_where_it_is_opaque_alone(alpha: int) -> None:
 
 
 def transparent(mode: str, kind: str, used: bool) -> bytes:
-    """An image of one colour, where either this colour or another one is declared to be transparent."""
+    """An image of one colour, where either this colour or another one is declared to be
+    transparent.
+    """
     image = Image.new(mode, (5, 3), {"P": 0, "L": 7, "1": 0, "RGB": (1, 2, 3)}[mode])
     if mode == "P":
         image.putpalette([1, 2, 3, 4, 5, 6])
@@ -136,16 +173,24 @@ def transparent(mode: str, kind: str, used: bool) -> bytes:
     return saved(image, kind, transparency=keys[mode][0 if used else 1])
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("P", "PNG"), ("P", "GIF"), ("L", "PNG"), ("1", "PNG"), ("RGB", "PNG")])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("P", "PNG"), ("P", "GIF"), ("L", "PNG"), ("1", "PNG"), ("RGB", "PNG")]
+)
 def test_transparent_colour_is_refused_where_a_pixel_has_it(mode: str, kind: str) -> None:
     assert "transparent pixels" in refusal(transparent(mode, kind, used=True))
     shown = {"P": (1, 2, 3), "L": (7, 7, 7), "1": (0, 0, 0), "RGB": (1, 2, 3)}[mode]
-    np.testing.assert_array_equal(decoded(transparent(mode, kind, used=False)), np.tile(shown, (3, 5, 1)))
+    np.testing.assert_array_equal(
+        decoded(transparent(mode, kind, used=False)), np.tile(shown, (3, 5, 1))
+    )
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("LA", "PNG"), ("RGBA", "WEBP"), ("RGBA", "TIFF"), ("PA", "TIFF")])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("LA", "PNG"), ("RGBA", "WEBP"), ("RGBA", "TIFF"), ("PA", "TIFF")]
+)
 def test_transparent_layer_is_refused(mode: str, kind: str) -> None:
-    assert "transparent pixels" in refusal(saved(Image.new("RGBA", (5, 3), (9, 9, 9, 3)).convert(mode), kind))
+    assert "transparent pixels" in refusal(
+        saved(Image.new("RGBA", (5, 3), (9, 9, 9, 3)).convert(mode), kind)
+    )
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -164,11 +209,15 @@ def test_previews_of_a_camera_are_no_frames() -> None:
 
 def test_cmyk_becomes_rgb() -> None:
     for kind in ("JPEG", "TIFF"):
-        np.testing.assert_array_equal(decoded(saved(Image.new("CMYK", (5, 3)), kind)), np.full((3, 5, 3), 255))
+        np.testing.assert_array_equal(
+            decoded(saved(Image.new("CMYK", (5, 3)), kind)), np.full((3, 5, 3), 255)
+        )
 
 
 def test_large_image_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    header = png(2, 8, b"", width=9000).replace(struct.pack(">II", 9000, 1), struct.pack(">II", 9000, 9000))
+    header = png(2, 8, b"", width=9000).replace(
+        struct.pack(">II", 9000, 1), struct.pack(">II", 9000, 9000)
+    )
     data = header[:29] + struct.pack(">I", zlib.crc32(header[12:29])) + header[33:]
     assert refusal(data) == "it has 9000 × 9000 pixels, more than 4194304; make it smaller"
     monkeypatch.setattr(module, "MOST_PIXELS", 14)

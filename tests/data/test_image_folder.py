@@ -9,15 +9,17 @@ import pytest
 import torch
 from image_files import COMPRESS, FILES, colours, encoded, in_folder, in_tar, is_the_data, tar_bytes
 
-from shine_exp.data import image_cache
-from shine_exp.data.image_folder import image_folder
 from shine_exp.data.images import Images, balanced_subset
+from shine_exp.data.io import image_cache
+from shine_exp.data.sets.image_folder import image_folder
 from shine_exp.errors import DataError
 
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., Images]:
-    return lambda path, subset=None, seed=0: image_folder(str(path), str(tmp_path / "cache"), subset, None, seed)
+    return lambda path, subset=None, seed=0: image_folder(
+        str(path), str(tmp_path / "cache"), subset, None, seed
+    )
 
 
 def test_folder_is_sorted_by_class_and_name(tmp_path: Path, load: Callable[..., Images]) -> None:
@@ -28,7 +30,9 @@ def test_folder_is_sorted_by_class_and_name(tmp_path: Path, load: Callable[..., 
 
 @pytest.mark.parametrize("root", ["", "./", "cifar/", "./cifar/", "train/"])
 @pytest.mark.parametrize("kind", COMPRESS)
-def test_archive_gives_the_same(tmp_path: Path, load: Callable[..., Images], kind: str, root: str) -> None:
+def test_archive_gives_the_same(
+    tmp_path: Path, load: Callable[..., Images], kind: str, root: str
+) -> None:
     shuffled = dict(sorted(FILES.items(), key=lambda item: item[1]))
     is_the_data(load(in_tar(tmp_path / f"mine.{kind}", shuffled, root)))
     left = {path.name for path in tmp_path.iterdir()}
@@ -57,21 +61,30 @@ def test_only_regular_files_are_read(tmp_path: Path, load: Callable[..., Images]
     is_the_data(load(in_tar(tmp_path / "mine.tar", more=more)))
 
 
-def test_files_that_are_no_images_of_a_class_are_ignored(tmp_path: Path, load: Callable[..., Images]) -> None:
-    noise = dict.fromkeys(("README", "train/list.txt", "train/ant/.DS_Store", "train/ant/.x/y.png", "v/ant/1.png"), b"")
+def test_files_that_are_no_images_of_a_class_are_ignored(
+    tmp_path: Path, load: Callable[..., Images]
+) -> None:
+    noise = dict.fromkeys(
+        ("README", "train/list.txt", "train/ant/.DS_Store", "train/ant/.x/y.png", "v/ant/1.png"),
+        b"",
+    )
     folder = in_folder(tmp_path / "mine", FILES | noise)
     (folder / "train" / "empty").mkdir()
     is_the_data(load(folder))
 
 
-def test_file_that_stands_twice_in_an_archive_counts_as_the_last(tmp_path: Path, load: Callable[..., Images]) -> None:
+def test_file_that_stands_twice_in_an_archive_counts_as_the_last(
+    tmp_path: Path, load: Callable[..., Images]
+) -> None:
     path, (name, content) = tmp_path / "mine.tar", next(iter(FILES.items()))
     path.write_bytes(tar_bytes({name: encoded(colours(99)), f"./{name}": content} | FILES))
     is_the_data(load(path))
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "bmp", "gif", "webp", "tiff"])
-def test_formats_and_grey_or_opaque_images_become_rgb(tmp_path: Path, load: Callable[..., Images], kind: str) -> None:
+def test_formats_and_grey_or_opaque_images_become_rgb(
+    tmp_path: Path, load: Callable[..., Images], kind: str
+) -> None:
     grey = np.full((3, 5), 90, np.uint8)
     files = {
         "train/a/1": encoded(np.full((3, 5, 3), 200, np.uint8), kind),
@@ -102,7 +115,9 @@ def test_decodes_once_and_again_when_the_source_changes(
         np.testing.assert_array_equal(load(source).train.pixels[4], colours(99).transpose(2, 0, 1))
 
 
-def test_same_content_elsewhere_is_the_same_source(tmp_path: Path, load: Callable[..., Images]) -> None:
+def test_same_content_elsewhere_is_the_same_source(
+    tmp_path: Path, load: Callable[..., Images]
+) -> None:
     for number in (1, 2):
         in_tar(in_folder(tmp_path / str(number), {"x": b""}) / "mine.tar")
         load(tmp_path / str(number) / "mine.tar")
@@ -121,7 +136,9 @@ def test_paths_from_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "cache").is_dir()
 
 
-def test_subset_is_balanced_and_the_test_set_whole(tmp_path: Path, load: Callable[..., Images]) -> None:
+def test_subset_is_balanced_and_the_test_set_whole(
+    tmp_path: Path, load: Callable[..., Images]
+) -> None:
     folder = in_folder(tmp_path / "mine")
     full, images = load(folder), load(folder, 6, 1)
     assert torch.equal(images.train.pixels, balanced_subset(full.train, 6, 3, seed=1).pixels)

@@ -7,12 +7,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from shine_exp.data import images as module
-from shine_exp.data.bundled import digits_images
 from shine_exp.data.images import Images, LabelledImages, balanced_subset
+from shine_exp.data.sets.bundled import digits_images
 from shine_exp.errors import DataError
 
 
-def made(labels: list[int], shape: tuple[int, int, int] = (2, 3, 4), seed: int = 0) -> LabelledImages:
+def made(
+    labels: list[int], shape: tuple[int, int, int] = (2, 3, 4), seed: int = 0
+) -> LabelledImages:
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (len(labels), *shape), dtype=np.uint8)
     return LabelledImages(torch.from_numpy(pixels), torch.tensor(labels, dtype=torch.int64))
@@ -64,11 +66,26 @@ def test_training_pixels_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (made([0, 0]), made([0]), 1, "needs images of two or more classes, but has 1"),
         (made([0, 2]), made([0]), 2, "the training set has the label 2, but labels go from 0 to 1"),
-        (made([0, 1]), made([-1, 1]), 2, "the test set has the label -1, but labels go from 0 to 1"),
+        (
+            made([0, 1]),
+            made([-1, 1]),
+            2,
+            "the test set has the label -1, but labels go from 0 to 1",
+        ),
         (made([]), made([0]), 2, "the training set is empty"),
         (made([0, 1]), made([]), 2, "the test set is empty"),
-        (made([0, 1]), made([0], (2, 4, 3)), 2, "training images are 2 × 3 × 4, but test images 2 × 4 × 3; take one"),
-        (made([0, 1]), LabelledImages(made([0, 1]).pixels, torch.zeros(3).long()), 2, "has 2 images, but 3 labels"),
+        (
+            made([0, 1]),
+            made([0], (2, 4, 3)),
+            2,
+            "training images are 2 × 3 × 4, but test images 2 × 4 × 3; take one",
+        ),
+        (
+            made([0, 1]),
+            LabelledImages(made([0, 1]).pixels, torch.zeros(3).long()),
+            2,
+            "has 2 images, but 3 labels",
+        ),
         (
             made([0]),
             LabelledImages(torch.zeros(1, 2, 3, 4), torch.zeros(1).long()),
@@ -83,7 +100,9 @@ def test_training_pixels_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> No
         ),
     ],
 )
-def test_refuses_what_is_no_data_set(train: LabelledImages, test: LabelledImages, n_classes: int, fault: str) -> None:
+def test_refuses_what_is_no_data_set(
+    train: LabelledImages, test: LabelledImages, n_classes: int, fault: str
+) -> None:
     with pytest.raises(DataError, match=f"^toy: .*{fault}"):
         Images(train, test, n_classes, "toy")
 
@@ -117,7 +136,11 @@ def test_seed_decides_the_subset_and_who_has_one_more() -> None:
     subsets = [balanced_subset(images, 10, 4, seed) for seed in (0, 0, *range(1, 30))]
     assert torch.equal(subsets[0].pixels, subsets[1].pixels)
     assert not torch.equal(subsets[0].pixels, subsets[2].pixels)
-    larger = {int(label) for subset in subsets for label in torch.nonzero(torch.bincount(subset.labels) == 3)}
+    larger = {
+        int(label)
+        for subset in subsets
+        for label in torch.nonzero(torch.bincount(subset.labels) == 3)
+    }
     assert larger == {0, 1, 2, 3}
 
 
@@ -130,7 +153,8 @@ def test_smaller_subset_is_part_of_a_larger_one() -> None:
 def test_refuses_a_subset_that_is_too_small_or_too_large() -> None:
     for n in (2, 7, -1):
         with pytest.raises(
-            DataError, match=rf"^data.subset={n}: take from 3, the number of classes, to 6, all the images"
+            DataError,
+            match=rf"^data.subset={n}: take from 3, the number of classes, to 6, all the images",
         ):
             balanced_subset(made([0, 1, 2] * 2), n, 3, seed=0)
     with pytest.raises(DataError, match=r"^data.seed=-1 must be at least 0$"):
@@ -153,7 +177,8 @@ def test_digits_are_scaled_and_split_by_class() -> None:
     assert (len(images.train.labels), len(images.test.labels)) == (1437, 360)
     assert (images.shape, images.n_classes, images.name) == ((1, 8, 8), 10, "digits_images")
     pixels, labels = (
-        torch.cat([getattr(s, part) for s in (images.train, images.test)]) for part in ("pixels", "labels")
+        torch.cat([getattr(s, part) for s in (images.train, images.test)])
+        for part in ("pixels", "labels")
     )
     source = load_digits()
     expected = np.rint(source.data * 255 / 16).astype(np.uint8)
@@ -174,7 +199,9 @@ def test_seed_decides_the_split_of_digits() -> None:
 
 def test_refuses_a_split_of_digits_without_sense() -> None:
     for fraction in (0.0, 0.009, 0.991, 1.0, float("nan")):
-        with pytest.raises(DataError, match=rf"^data.test_fraction={fraction}: take from 0.01 to 0.99"):
+        with pytest.raises(
+            DataError, match=rf"^data.test_fraction={fraction}: take from 0.01 to 0.99"
+        ):
             digits_images(0, fraction)
     for seed in (-1, 2**32):
         with pytest.raises(DataError, match=rf"^data.seed={seed}: "):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
-from shine_exp.data import compressed
-from shine_exp.data import libsvm as module
-from shine_exp.data.libsvm import libsvm, read_libsvm
+from shine_exp.data.io import compressed
+from shine_exp.data.sets import libsvm as module
+from shine_exp.data.sets.libsvm import libsvm, read_libsvm
 from shine_exp.errors import DataError
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -44,10 +44,16 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
-@given(x=arrays(float, (6, 4), elements=st.floats(-1e9, 1e9)), one_based=st.booleans(), low=st.integers(-3, 3))
+@given(
+    x=arrays(float, (6, 4), elements=st.floats(-1e9, 1e9)),
+    one_based=st.booleans(),
+    low=st.integers(-3, 3),
+)
 @same_folder
 def test_round_trip(tmp_path: Path, suffix: str, x: np.ndarray, one_based: bool, low: int) -> None:
-    x[0, 0] = x[0, 3] = 1.0  # without an entry in the first and last column the file does not tell p
+    x[0, 0] = x[0, 3] = (
+        1.0  # without an entry in the first and last column the file does not tell p
+    )
     upper = np.array([1, 0, 1, 1, 0, 0])
     text = io.BytesIO()
     dump_svmlight_file(x, upper + low, text, zero_based=not one_based)
@@ -98,7 +104,9 @@ def test_refuses_an_empty_file(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", COMPRESS)
 def test_refuses_binary_noise(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).bytes(100_000)
-    assert refusal(write(tmp_path, noise, suffix)).startswith(": binary, not LIBSVM text; a compressed file is named")
+    assert refusal(write(tmp_path, noise, suffix)).startswith(
+        ": binary, not LIBSVM text; a compressed file is named"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".bz2", ".xz", ".gz"])
@@ -129,7 +137,9 @@ def test_refuses_corrupt_compression(tmp_path: Path, suffix: str) -> None:
         (b"\xff\xfe 1:2", "the label '\\xff\\xfe' is not a number"),
     ],
 )
-def test_refuses_a_malformed_line_by_its_number(tmp_path: Path, suffix: str, line: bytes, fault: str) -> None:
+def test_refuses_a_malformed_line_by_its_number(
+    tmp_path: Path, suffix: str, line: bytes, fault: str
+) -> None:
     assert refusal(write(tmp_path, GOOD + line + b"\n1 1:2\nbad\n", suffix)) == f", line 5: {fault}"
 
 
@@ -152,7 +162,9 @@ def stumbles(line: bytes) -> bool:
 @given(lines)
 @example([b"1 +4:1", b"1 qidx:2 1:2", b"1 x"])
 @same_folder
-def test_line_named_is_the_first_that_scikit_learn_stumbles_over(tmp_path: Path, lines: list[bytes]) -> None:
+def test_line_named_is_the_first_that_scikit_learn_stumbles_over(
+    tmp_path: Path, lines: list[bytes]
+) -> None:
     bad = [number for number, line in enumerate(lines, start=1) if stumbles(line)]
     path = write(tmp_path, b"\n".join([*lines, b"1 1:1\n"]))
     if bad:
@@ -161,9 +173,13 @@ def test_line_named_is_the_first_that_scikit_learn_stumbles_over(tmp_path: Path,
         read_libsvm(path)
 
 
-@given(content=st.binary(max_size=200), suffix=st.sampled_from(sorted(COMPRESS)), packed=st.booleans())
+@given(
+    content=st.binary(max_size=200), suffix=st.sampled_from(sorted(COMPRESS)), packed=st.booleans()
+)
 @same_folder
-def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes, suffix: str, packed: bool) -> None:
+def test_any_bytes_are_read_or_refused(
+    tmp_path: Path, content: bytes, suffix: str, packed: bool
+) -> None:
     path = tmp_path / f"data{suffix}"
     path.write_bytes(COMPRESS[suffix](content) if packed else content)
     try:
@@ -177,8 +193,13 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes, suffix: s
 
 
 def test_refuses_other_than_two_classes(tmp_path: Path) -> None:
-    assert refusal(write(tmp_path, b"1 1:1\n1 1:2\n")) == ": needs labels of two classes, but has 1: 1"
-    assert refusal(write(tmp_path, b"1 1:1\n2 1:2\n3 1:1")) == ": needs labels of two classes, but has 3: 1, 2, 3"
+    assert (
+        refusal(write(tmp_path, b"1 1:1\n1 1:2\n")) == ": needs labels of two classes, but has 1: 1"
+    )
+    assert (
+        refusal(write(tmp_path, b"1 1:1\n2 1:2\n3 1:1"))
+        == ": needs labels of two classes, but has 3: 1, 2, 3"
+    )
     assert "a label is NaN" in refusal(write(tmp_path, b"1 1:1\nnan 1:2\n"))
 
 
@@ -201,15 +222,23 @@ def test_refuses_an_index_beyond_any_data_with_its_row(tmp_path: Path) -> None:
 
 def test_refuses_an_index_from_zero_with_its_row(tmp_path: Path) -> None:
     path = write(tmp_path, b"1 0:1 2000000000:1\n-1 1:1\n")
-    assert refusal(path).startswith(": row 1 has the feature index 2000000000, but the file has 3 entries in all; ")
+    assert refusal(path).startswith(
+        ": row 1 has the feature index 2000000000, but the file has 3 entries in all; "
+    )
 
 
-@pytest.mark.parametrize(("n_entries", "n_features"), [(3, 10**6), (2000, 2 * 10**6), (10**5, 10**8)])
-def test_width_is_plausible_by_the_number_of_entries(tmp_path: Path, n_entries: int, n_features: int) -> None:
+@pytest.mark.parametrize(
+    ("n_entries", "n_features"), [(3, 10**6), (2000, 2 * 10**6), (10**5, 10**8)]
+)
+def test_width_is_plausible_by_the_number_of_entries(
+    tmp_path: Path, n_entries: int, n_features: int
+) -> None:
     rest = b" ".join(b"%d:1" % j for j in range(1, n_entries - 1))
     text = b"-1 1:1\n1 " + rest + b" %d:1\n"
     assert libsvm(str(write(tmp_path, text % n_features)), "none").x.shape == (2, n_features)
-    assert f"row 2 has the feature index {n_features + 1}" in refusal(write(tmp_path, text % (n_features + 1)))
+    assert f"row 2 has the feature index {n_features + 1}" in refusal(
+        write(tmp_path, text % (n_features + 1))
+    )
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
@@ -225,7 +254,9 @@ def test_blank_lines_between_rows_are_no_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".bz2", ".xz", ".gz"])
-def test_refuses_a_file_that_unpacks_to_no_end(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_a_file_that_unpacks_to_no_end(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 1 << 16)
     path = write(tmp_path, b"# nothing\n" * (1 << 16), suffix)
     allowed = (1 << 16) + 200 * path.stat().st_size

@@ -9,20 +9,24 @@ import scipy.sparse as sp
 from sklearn.datasets import fetch_20newsgroups_vectorized, get_data_home
 from web_server import Server
 
-from shine_exp.data import newsgroups as module
-from shine_exp.data.newsgroups import newsgroups
+from shine_exp.data.sets import newsgroups as module
+from shine_exp.data.sets.newsgroups import newsgroups
 from shine_exp.data.splits import split
 from shine_exp.errors import DataError
 
 
 class FakeSklearn:
-    """Stands in for `fetch_20newsgroups_vectorized`: takes the archive as found, or fails as scikit-learn does."""
+    """Stands in for `fetch_20newsgroups_vectorized`: takes the archive as found, or fails as
+    scikit-learn does.
+    """
 
     def __init__(self, home: Path, failure: Exception | None = None) -> None:
         self.archive = home / "20news_home" / "20news-bydate.tar.gz"
         self.failure = failure
 
-    def __call__(self, *, download_if_missing: bool, **_: object) -> tuple[sp.csr_matrix, np.ndarray]:
+    def __call__(
+        self, *, download_if_missing: bool, **_: object
+    ) -> tuple[sp.csr_matrix, np.ndarray]:
         if self.failure:
             raise self.failure
         if not (download_if_missing and self.archive.exists()):
@@ -65,8 +69,12 @@ def test_default_home_is_scikit_learns(tmp_path: Path, monkeypatch: pytest.Monke
     assert newsgroups("none").x.shape == (20, 20)
 
 
-def test_failed_download_says_soon_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real scikit-learn finds nothing in the folder; the real downloader then meets a closed port."""
+def test_failed_download_says_soon_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real scikit-learn finds nothing in the folder; the real downloader then meets a closed
+    port.
+    """
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(module, "URL", "http://127.0.0.1:1/archive")
     began = time.monotonic()
@@ -83,7 +91,9 @@ def test_archive_that_scikit_learn_refuses_is_a_failed_download(
 ) -> None:
     serve(server, monkeypatch)
     full = OSError("No space left\non device")
-    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, full))
+    monkeypatch.setattr(
+        "sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, full)
+    )
     assert "(OSError: No space left on device); put a copy at" in refusal(tmp_path)
 
 
@@ -94,7 +104,9 @@ def test_archive_with_another_checksum_never_reaches_scikit_learn(
     monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path))
     server.content = b"<html>"
     archive = tmp_path / "20news_home" / "20news-bydate.tar.gz"
-    assert refusal(tmp_path).startswith(f"cannot download {server.url} (what came has another checksum); put a copy at")
+    assert refusal(tmp_path).startswith(
+        f"cannot download {server.url} (what came has another checksum); put a copy at"
+    )
     assert not archive.exists(), "the next run asks again"
     archive.write_bytes(b"<html>")
     found, right = (hashlib.sha256(content).hexdigest() for content in (b"<html>", b"archive"))
@@ -103,24 +115,36 @@ def test_archive_with_another_checksum_never_reaches_scikit_learn(
     )
 
 
-@pytest.mark.parametrize("failure", [EOFError("ended early"), ValueError("older\nversion"), KeyError(5)])
-def test_damaged_copy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
-    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, failure))
+@pytest.mark.parametrize(
+    "failure", [EOFError("ended early"), ValueError("older\nversion"), KeyError(5)]
+)
+def test_damaged_copy_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    monkeypatch.setattr(
+        "sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, failure)
+    )
     message = refusal(tmp_path)
-    assert message.startswith(f"{tmp_path}: the vectorised copy of 20newsgroups is damaged ({type(failure).__name__}")
+    assert message.startswith(
+        f"{tmp_path}: the vectorised copy of 20newsgroups is damaged ({type(failure).__name__}"
+    )
     assert "delete 20newsgroup_vectorized_py3.pkl there" in message
 
 
 def test_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").touch()
-    assert refusal(tmp_path / "home").startswith("scikit-learn's data folder is unusable (FileExistsError")
+    assert refusal(tmp_path / "home").startswith(
+        "scikit-learn's data folder is unusable (FileExistsError"
+    )
 
 
 def test_home_that_cannot_be_written_is_refused_where_scikit_learn_would_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_only = OSError("Read-only\nfile system")
-    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, read_only))
+    monkeypatch.setattr(
+        "sklearn.datasets.fetch_20newsgroups_vectorized", FakeSklearn(tmp_path, read_only)
+    )
     monkeypatch.setattr(module.os, "access", lambda *_: False)
     assert refusal(tmp_path) == (
         f"{tmp_path}: has no vectorised copy and cannot be written (OSError: Read-only file system); "

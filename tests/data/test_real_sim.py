@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from web_server import Server
 
-from shine_exp.data import real_sim as module
 from shine_exp.data.dataset import Dataset
+from shine_exp.data.sets import real_sim as module
 from shine_exp.errors import DataError
 
 ARCHIVE = bz2.compress(b"-1 1:0.6 3:0.8\n1 2:1\n1 3:1\n")
@@ -127,14 +127,22 @@ def test_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_folder_in_place_of_the_copy_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real-sim.bz2").mkdir()
-    assert refusal(tmp_path).startswith(f"{tmp_path / 'real-sim.bz2'}: is a folder, where the file of {module.URL} bel")
+    assert refusal(tmp_path).startswith(
+        f"{tmp_path / 'real-sim.bz2'}: is a folder, where the file of {module.URL} bel"
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"<html>502 Bad Gateway</html>", "cannot be read, or is damaged (OSError: Invalid data stream)"),
-        (ARCHIVE[:-9], "cannot be read, or is damaged (EOFError: Compressed file ended before the end-of-stream mark"),
+        (
+            b"<html>502 Bad Gateway</html>",
+            "cannot be read, or is damaged (OSError: Invalid data stream)",
+        ),
+        (
+            ARCHIVE[:-9],
+            "cannot be read, or is damaged (EOFError: Compressed file ended before the end-of-stream mark",
+        ),
         (bz2.compress(b"<html>"), "line 1: the label '<html>' is not a number"),
         (bz2.compress(b"1 1:1\n-1 2:1\n"), "is 2 × 2, but real-sim is 3 × 3"),
     ],
@@ -171,11 +179,15 @@ def test_planted_link_in_place_of_the_checksum_is_replaced(tmp_path: Path) -> No
     assert (tmp_path / "real-sim.bz2.sha256").read_text() == f"{SUM}  real-sim.bz2\n"
 
 
-def test_checksum_that_cannot_be_recorded_can_be_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checksum_that_cannot_be_recorded_can_be_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def read_only(*_: object) -> None:
         raise OSError("Read-only file system")
 
     (tmp_path / "real-sim.bz2").write_bytes(ARCHIVE)
-    monkeypatch.setattr("shine_exp.data.files.os.replace", read_only)
-    assert refusal(tmp_path).endswith(f"cannot be written (OSError: Read-only file system); set data.sha256={SUM}")
+    monkeypatch.setattr("shine_exp.data.io.files.os.replace", read_only)
+    assert refusal(tmp_path).endswith(
+        f"cannot be written (OSError: Read-only file system); set data.sha256={SUM}"
+    )
     load(tmp_path, SUM)

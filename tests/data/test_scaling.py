@@ -40,7 +40,9 @@ def refusal(of: Dataset) -> str:
 @pytest.mark.parametrize(("scaling", "sparse"), KINDS)
 @given(exponents=st.lists(st.integers(-1000, 1000), min_size=4, max_size=4))
 @settings(max_examples=25)
-def test_scaled_features_do_not_depend_on_their_unit(scaling: Scaling, sparse: bool, exponents: list[int]) -> None:
+def test_scaled_features_do_not_depend_on_their_unit(
+    scaling: Scaling, sparse: bool, exponents: list[int]
+) -> None:
     plain, other = (split(data(x, scaling, sparse), 0) for x in (X, np.ldexp(X, exponents)))
     for a, b in ((plain.train, other.train), (plain.outer, other.outer), (plain.test, other.test)):
         np.testing.assert_allclose(dense(a[0]), dense(b[0]), rtol=1e-12, atol=1e-14)
@@ -48,7 +50,9 @@ def test_scaled_features_do_not_depend_on_their_unit(scaling: Scaling, sparse: b
 
 @pytest.mark.parametrize(("scaling", "sparse"), KINDS)
 @pytest.mark.parametrize("factor", [1e160, 1e307, 1e-200, 1e-300])
-def test_extreme_features_are_scaled_to_unit_variance(scaling: Scaling, sparse: bool, factor: float) -> None:
+def test_extreme_features_are_scaled_to_unit_variance(
+    scaling: Scaling, sparse: bool, factor: float
+) -> None:
     x = X / np.abs(X).max() * factor
     train = dense(split(data(x, scaling, sparse), 0).train[0])
     np.testing.assert_allclose(train.std(axis=0), 1, rtol=1e-12)
@@ -61,7 +65,9 @@ def test_standard_deviation_is_exact_at_the_ends_of_float64() -> None:
     unit = Fraction(10) ** 308
     std = float(sum(((v - mean) / unit) ** 2 for v in exact) / 4) ** 0.5
     found = scaled([x], centred=True)[0]
-    np.testing.assert_allclose(found[:, 0], [float((v - mean) / unit) / std for v in exact], rtol=1e-12)
+    np.testing.assert_allclose(
+        found[:, 0], [float((v - mean) / unit) / std for v in exact], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize(("scaling", "sparse"), KINDS)
@@ -96,7 +102,9 @@ def test_unscaled_features_too_large_for_products_are_refused(sparse: bool, fact
 @pytest.mark.parametrize("factor", [1e-70, 1e-200, 1e-310])
 def test_unscaled_features_too_small_for_products_are_refused(sparse: bool, factor: float) -> None:
     x = X / np.abs(X).max() * factor
-    assert "too small to compute with in float64; use data.scaling=variance" in refusal(data(x, "none", sparse))
+    assert "too small to compute with in float64; use data.scaling=variance" in refusal(
+        data(x, "none", sparse)
+    )
 
 
 @pytest.mark.parametrize(("scaling", "sparse"), KINDS)
@@ -105,7 +113,9 @@ def test_row_that_scaling_cannot_tame_is_refused(scaling: Scaling, sparse: bool)
     for name, part, factor in (("outer", rows.outer, 1e-200), ("held-out", rows.test, 1.0)):
         x = X * factor
         x[int(part[0][0, 0]), 1] = 1e307
-        assert f"made: the {name} set of seed 0 has features of up to " in refusal(data(x, scaling, sparse))
+        assert f"made: the {name} set of seed 0 has features of up to " in refusal(
+            data(x, scaling, sparse)
+        )
 
 
 def test_rows_without_a_feature_are_refused_where_nothing_could_be_learnt() -> None:

@@ -11,10 +11,14 @@ from shine_exp.errors import DataError
 
 
 def made(n: int, scaling: Scaling = "none", sparse: bool = False) -> Dataset:
-    """Column 0 is the row's number, so that a row can be recognised in a split; the classes alternate."""
+    """Column 0 is the row's number, so that a row can be recognised in a split; the classes
+    alternate.
+    """
     rng = np.random.default_rng(n)
     x = np.column_stack([np.arange(n), rng.standard_normal((n, 3)) * [1, 10, 0.1] + 5])
-    return Dataset(sp.csr_matrix(x) if sparse else x, np.where(np.arange(n) % 2, 1.0, -1.0), "made", scaling)
+    return Dataset(
+        sp.csr_matrix(x) if sparse else x, np.where(np.arange(n) % 2, 1.0, -1.0), "made", scaling
+    )
 
 
 def rows(part: tuple[Matrix, np.ndarray]) -> np.ndarray:
@@ -28,7 +32,9 @@ def dense(x: Matrix) -> np.ndarray:
 @given(st.integers(200, 700), st.integers(0, 2**31))
 @settings(max_examples=40)
 def test_protocol_is_the_published_one(n: int, seed: int) -> None:
-    """The same rows in the same order as two shuffles of legacy NumPy give: first tenth taken, its first half outer."""
+    """The same rows in the same order as two shuffles of legacy NumPy give: first tenth taken, its
+    first half outer.
+    """
     rest = np.random.RandomState(seed).permutation(n)[: -(-n // 10)]
     again = np.random.RandomState(seed).permutation(len(rest))
     half = -(-len(rest) // 2)
@@ -55,30 +61,44 @@ def test_sizes_on_twenty_newsgroups() -> None:
 )
 @given(seed=st.integers(0, 1000), factor=st.floats(-1e6, 1e6))
 @settings(max_examples=15)
-def test_rows_outside_train_do_not_influence_it(scaling: Scaling, sparse: bool, seed: int, factor: float) -> None:
+def test_rows_outside_train_do_not_influence_it(
+    scaling: Scaling, sparse: bool, seed: int, factor: float
+) -> None:
     data = made(300, scaling, sparse)
     outside = np.setdiff1d(np.arange(300), rows(split(made(300), seed).train))
     x = dense(data.x).copy()
     x[outside] = factor * x[outside] + 17
     changed = Dataset(sp.csr_matrix(x) if sparse else x, data.y, "changed", scaling)
-    np.testing.assert_array_equal(dense(split(changed, seed).train[0]), dense(split(data, seed).train[0]))
+    np.testing.assert_array_equal(
+        dense(split(changed, seed).train[0]), dense(split(data, seed).train[0])
+    )
 
 
 def scaled(scaling: Scaling, sparse: bool) -> tuple[Splits, Splits]:
     return split(made(300, "none", sparse), 1), split(made(300, scaling, sparse), 1)
 
 
-@pytest.mark.parametrize(("scaling", "sparse"), [("variance", False), ("variance", True), ("standard", False)])
+@pytest.mark.parametrize(
+    ("scaling", "sparse"), [("variance", False), ("variance", True), ("standard", False)]
+)
 def test_scaling_is_that_of_the_training_rows_in_every_set(scaling: Scaling, sparse: bool) -> None:
     plain, done = scaled(scaling, sparse)
     train = dense(plain.train[0])
     shift = train.mean(axis=0) if scaling == "standard" else 0.0
-    for before, after in ((plain.train, done.train), (plain.outer, done.outer), (plain.test, done.test)):
-        np.testing.assert_allclose(dense(after[0]), (dense(before[0]) - shift) / train.std(axis=0), rtol=1e-12)
+    for before, after in (
+        (plain.train, done.train),
+        (plain.outer, done.outer),
+        (plain.test, done.test),
+    ):
+        np.testing.assert_allclose(
+            dense(after[0]), (dense(before[0]) - shift) / train.std(axis=0), rtol=1e-12
+        )
 
 
 def test_refuses_too_few_rows() -> None:
-    with pytest.raises(DataError, match=r"^made: has 30 rows; two rows in every set need at least 31$"):
+    with pytest.raises(
+        DataError, match=r"^made: has 30 rows; two rows in every set need at least 31$"
+    ):
         split(made(FEWEST_ROWS - 1), seed=0)
 
 
@@ -87,7 +107,10 @@ def test_refuses_a_set_with_one_class() -> None:
     for name, part in (("training", parts.train), ("outer", parts.outer), ("held-out", parts.test)):
         y = np.where(np.arange(100) % 2, 1.0, -1.0)
         y[rows(part)] = 1.0
-        with pytest.raises(DataError, match=rf"^made: the {name} set of seed 3 \({len(part[1])} rows\) has one class"):
+        with pytest.raises(
+            DataError,
+            match=rf"^made: the {name} set of seed 3 \({len(part[1])} rows\) has one class",
+        ):
             split(Dataset(made(100).x, y, "made", "none"), seed=3)
 
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from shine_exp.data.dataset import Dataset
+from shine_exp.data.sets.synthetic import gaussian, synthetic_text
 from shine_exp.data.splits import split
-from shine_exp.data.synthetic import gaussian, synthetic_text
 from shine_exp.errors import DataError
 
 
@@ -14,7 +14,10 @@ def losses(data: Dataset, alphas: list[float]) -> np.ndarray:
     """Mean held-out log loss of logistic regression with penalty (e^α/2)‖θ‖²."""
     parts = split(data, seed=0)
     x, y = parts.test
-    models = [LogisticRegression(C=np.exp(-a), fit_intercept=False, max_iter=2000).fit(*parts.train) for a in alphas]
+    models = [
+        LogisticRegression(C=np.exp(-a), fit_intercept=False, max_iter=2000).fit(*parts.train)
+        for a in alphas
+    ]
     return np.array([np.logaddexp(0, -y * (x @ model.coef_[0])).mean() for model in models])
 
 
@@ -44,7 +47,9 @@ def test_text_has_the_sizes_asked_for(n: int, p: int, draw: st.DataObject) -> No
     data = synthetic_text(n, p, nnz_per_row, seed=5, scaling="none")
     assert data.x.shape == (n, p)
     assert np.diff(data.x.indptr).min() >= 1
-    assert data.x.nnz / n == pytest.approx(nnz_per_row + 0.5, abs=0.5 + 4 * np.sqrt(nnz_per_row / n))
+    assert data.x.nnz / n == pytest.approx(
+        nnz_per_row + 0.5, abs=0.5 + 4 * np.sqrt(nnz_per_row / n)
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -68,7 +73,10 @@ def test_gaussian_rows_are_standard_normal() -> None:
 
 
 def test_seed_decides_everything() -> None:
-    for make in (lambda seed: synthetic_text(100, 50, 5, seed, "none"), lambda seed: gaussian(100, 5, seed, "none")):
+    for make in (
+        lambda seed: synthetic_text(100, 50, 5, seed, "none"),
+        lambda seed: gaussian(100, 5, seed, "none"),
+    ):
         first, again, other = make(0), make(0), make(1)
         assert (first.x != again.x).sum() == 0
         np.testing.assert_array_equal(first.y, again.y)
@@ -93,7 +101,9 @@ def test_row_order_does_not_carry_the_class() -> None:
         (9, 9, 5, 0, "data.nnz_per_row=5 is not between 1 and 4"),
     ],
 )
-def test_refuses_sizes_without_sense(n: int, p: int, nnz_per_row: int, seed: int, named: str) -> None:
+def test_refuses_sizes_without_sense(
+    n: int, p: int, nnz_per_row: int, seed: int, named: str
+) -> None:
     with pytest.raises(DataError, match=named):
         synthetic_text(n, p, nnz_per_row, seed, "none")
     if "nnz" not in named:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from shine_exp.trace import CONFIG, INFO, Row, TraceWriter, write_json
+from shine_exp.runs.trace import CONFIG, INFO, Row, TraceWriter, write_json
 
 AddRun = Callable[..., Path]
 
@@ -21,7 +21,9 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def add_run(results: Path) -> AddRun:
-    """Writes a run of `method`: rows are dictionaries, or (time, products, outer loss, held-out loss)."""
+    """Writes a run of `method`: rows are dictionaries, or (time, products, outer loss, held-out
+    loss).
+    """
 
     def add(
         method: str,
@@ -38,14 +40,29 @@ def add_run(results: Path) -> AddRun:
     ) -> Path:
         folder = results / "-".join(where) / method / f"seed={seed}{suffix}"
         folder.mkdir(parents=True)
-        full = [row if isinstance(row, Mapping) else _search_row(step, *row) for step, row in enumerate(rows)]
+        full = [
+            row if isinstance(row, Mapping) else _search_row(step, *row)
+            for step, row in enumerate(rows)
+        ]
         writer = TraceWriter(folder, list(full[0]))
         for row in full:
             writer.append(row)
         writer.close()
         (folder / CONFIG).write_text(yaml.safe_dump({"seed": seed, **(config or {})}))
-        choices = {"problem": where[0], "data": where[1], "solver": "lbfgs", "outer": outer, "method": method}
-        left = {"status": status, "choices": choices, "seed": seed, "differs": dict(differs or {}), **(info or {})}
+        choices = {
+            "problem": where[0],
+            "data": where[1],
+            "solver": "lbfgs",
+            "outer": outer,
+            "method": method,
+        }
+        left = {
+            "status": status,
+            "choices": choices,
+            "seed": seed,
+            "differs": dict(differs or {}),
+            **(info or {}),
+        }
         write_json(folder / INFO, left)
         return folder
 
@@ -54,19 +71,35 @@ def add_run(results: Path) -> AddRun:
 
 @pytest.fixture
 def add_network(add_run: AddRun) -> AddRun:
-    """Writes a training run of `method` with 10 steps per epoch, an epoch for each of `epochs`: what to change in it.
+    """Writes a training run of `method` with 10 steps per epoch, an epoch for each of `epochs`:
+    what to change in it.
 
-    With `steps`, the method's number of backward steps differs from the default, 5. Pre-training ends at step 15.
+    With `steps`, the method's number of backward steps differs from the default, 5. Pre-training
+    ends at step 15.
     """
 
-    def add(method: str, seed: int, epochs: Iterable[Mapping[str, float]], *, steps: int = 5, **more: Any) -> Path:
+    def add(
+        method: str,
+        seed: int,
+        epochs: Iterable[Mapping[str, float]],
+        *,
+        steps: int = 5,
+        **more: Any,
+    ) -> Path:
         rows = [
-            EPOCH | {"step": 10 * n, "time": 2.0 * n, "epoch": n} | dict(epoch) for n, epoch in enumerate(epochs, 1)
+            EPOCH | {"step": 10 * n, "time": 2.0 * n, "epoch": n} | dict(epoch)
+            for n, epoch in enumerate(epochs, 1)
         ]
-        nested = {"steps": {"max_steps": steps}} if method.startswith("refine") else {"max_steps": steps}
+        nested = (
+            {"steps": {"max_steps": steps}} if method.startswith("refine") else {"max_steps": steps}
+        )
         key = f"method.inverse.{'steps.' if method.startswith('refine') else ''}max_steps"
         differs = ({key: steps} if steps != 5 else {}) | more.pop("differs", {})
-        more = {"where": ("mdeq", "digits_images"), "outer": "train", "suffix": f"-{len(differs)}-{steps}"} | more
+        more = {
+            "where": ("mdeq", "digits_images"),
+            "outer": "train",
+            "suffix": f"-{len(differs)}-{steps}",
+        } | more
         config = {"outer": {"pretrain_steps": 15}, "method": {"inverse": nested}}
         return add_run(method, seed, rows, config=config, differs=differs, **more)
 
@@ -82,5 +115,11 @@ EPOCH = {
 
 def _search_row(step: int, time: float, products: int, outer: float, test: float) -> Row:
     evals = products // 2
-    costs = {"step": step, "time": float(time), "inner_steps": 0, "evals": evals, "products": products - evals}
+    costs = {
+        "step": step,
+        "time": float(time),
+        "inner_steps": 0,
+        "evals": evals,
+        "products": products - evals,
+    }
     return {**costs, "alpha": 0.0, "outer_loss": float(outer), "test_loss": float(test)}

@@ -21,8 +21,11 @@ def step_values(x: FloatArray, y: FloatArray, at: FloatArray) -> FloatArray:
 
 
 def test_median_and_band_of_three_seeds_by_hand() -> None:
-    curve = aggregate([trace([0, 2], [8, 4]), trace([0, 1], [6, 2]), trace([0, 3], [4, 1])], MIDDLE, log=False)
-    # Seeds end at 2, 1 and 3: the grid ends at the median, 2, with the second seed held at 2 and the third still at 4.
+    curve = aggregate(
+        [trace([0, 2], [8, 4]), trace([0, 1], [6, 2]), trace([0, 3], [4, 1])], MIDDLE, log=False
+    )
+    # Seeds end at 2, 1 and 3: the grid ends at the median, 2, with the second seed held at 2 and
+    # the third still at 4.
     np.testing.assert_array_equal(curve.x, [0, 1, 2])
     np.testing.assert_array_equal(curve.median, [6, 4, 4])
     np.testing.assert_array_equal(curve.low, [5, 3, 3])
@@ -35,7 +38,9 @@ def test_tenths_are_interpolated_between_seeds() -> None:
 
 
 def test_a_seed_that_has_not_begun_does_not_count() -> None:
-    curve = aggregate([trace([1, 5], [8, 2]), trace([2, 5], [6, 2]), trace([3, 5], [1, 2])], MIDDLE, log=False)
+    curve = aggregate(
+        [trace([1, 5], [8, 2]), trace([2, 5], [6, 2]), trace([3, 5], [1, 2])], MIDDLE, log=False
+    )
     np.testing.assert_array_equal(curve.x, [2, 3, 5])
     np.testing.assert_array_equal(curve.median, [7, 6, 2])
 
@@ -62,7 +67,11 @@ def traces(draw: st.DrawFn, least: int = 1, most: int = 5) -> list[Trace]:
     numbers = st.floats(-1e6, 1e6, allow_nan=False)
     many = []
     for _ in range(draw(st.integers(least, most))):
-        rows = draw(st.lists(st.tuples(st.floats(0, 1e4, allow_subnormal=False), numbers), min_size=1, max_size=6))
+        rows = draw(
+            st.lists(
+                st.tuples(st.floats(0, 1e4, allow_subnormal=False), numbers), min_size=1, max_size=6
+            )
+        )
         many.append(trace(sorted(x for x, _ in rows), [y for _, y in rows]))
     return many
 
@@ -73,11 +82,17 @@ def test_aggregate_equals_quantiles_of_all_step_functions(many: list[Trace], log
     values = np.array([step_values(x, y, curve.x) for x, y in many])
     if len(curve.x):
         expected = np.nanquantile(values, [0.1, 0.5, 0.9], axis=0)
-        np.testing.assert_allclose([curve.low, curve.median, curve.high], expected, rtol=1e-12, atol=1e-9)
+        np.testing.assert_allclose(
+            [curve.low, curve.median, curve.high], expected, rtol=1e-12, atol=1e-9
+        )
 
 
 def test_a_seed_that_fails_counts_as_infinite_from_then_on() -> None:
-    many = [trace([0, 1, 2], [4, 3, 2]), trace([0, 1, 2], [5, np.inf, np.inf]), trace([0, 1, 2], [6, 5, np.inf])]
+    many = [
+        trace([0, 1, 2], [4, 3, 2]),
+        trace([0, 1, 2], [5, np.inf, np.inf]),
+        trace([0, 1, 2], [6, 5, np.inf]),
+    ]
     curve = aggregate(many, MIDDLE, log=False)
     np.testing.assert_array_equal(curve.low, [4.5, 4, np.inf])
     np.testing.assert_array_equal(curve.median, [5, 5, np.inf])
@@ -106,7 +121,9 @@ def test_quantiles_are_those_of_numpy(values: list[float], share: float) -> None
 
 
 @given(traces(), st.booleans())
-def test_the_median_lies_in_the_band_and_the_band_among_the_seeds(many: list[Trace], log: bool) -> None:
+def test_the_median_lies_in_the_band_and_the_band_among_the_seeds(
+    many: list[Trace], log: bool
+) -> None:
     curve = aggregate(many, (0.1, 0.9), log=log)
     values = np.array([step_values(x, y, curve.x) for x, y in many])
     assert np.all(np.diff(curve.x) > 0)

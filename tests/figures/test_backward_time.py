@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from shine_exp.errors import UserError
 from shine_exp.figures.backward_time import COLUMNS, draw_backward_time, read_published
 from shine_exp.figures.drawing import Drawing
-from shine_exp.trace import load_runs
+from shine_exp.runs.trace import load_runs
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "fig3.csv"
 
@@ -34,7 +34,9 @@ def points(ax: Any) -> dict[str, list[list[float]]]:
 def heights(ax: Any, series: str) -> list[float]:
     (bars,) = (bars for bars in ax.containers if bars.get_label() == series)
     (lines,) = bars.lines[2]
-    return [float(np.ptp(np.asarray(segment)[:, 1])) for segment in lines.get_segments() if len(segment)]
+    return [
+        float(np.ptp(np.asarray(segment)[:, 1])) for segment in lines.get_segments() if len(segment)
+    ]
 
 
 def test_points_by_series_and_steps_with_mean_and_deviation(add_network, results: Path) -> None:
@@ -57,7 +59,9 @@ def test_points_by_series_and_steps_with_mean_and_deviation(add_network, results
     assert numbers["7"] == pytest.approx((35, 91))
     assert numbers["full"] == pytest.approx((80, 93))
     assert [text.get_text() for text in ax.texts if hasattr(text, "xy")].count("0") == 2
-    assert heights(ax, "SHINE")[0] == pytest.approx(2 * 2)  # 90, 92, 94: a standard deviation of 2 each way
+    assert heights(ax, "SHINE")[0] == pytest.approx(
+        2 * 2
+    )  # 90, 92, 94: a standard deviation of 2 each way
     assert {text.get_text() for text in ax.texts} >= {"vanilla", "refined"}
     assert ax.get_title() == "MDEQ, digits (1 – 3 seeds)"
     assert ax.get_xscale() == "log"
@@ -81,12 +85,19 @@ def test_a_panel_for_each_network_and_what_is_lacking(add_network, results: Path
     add_network("refine", 1, epochs(0.7, 10), differs={"method.inverse.steps.factor": 2})
     drawing = draw(results)
     titles = [ax.get_title() for ax in figure_of(drawing).axes]
-    assert titles == ["MDEQ, CIFAR-10 (1 seed)", "MDEQ, CIFAR-10, outer.epochs=9 (1 seed)", "MDEQ, digits (1 seed)"]
+    assert titles == [
+        "MDEQ, CIFAR-10 (1 seed)",
+        "MDEQ, CIFAR-10, outer.epochs=9 (1 seed)",
+        "MDEQ, digits (1 seed)",
+    ]
     first, second = drawing.notes
     how = "make them with: shine-run -m experiment=fig3"
     lacking = "full_limited, full, refine_jf, shine, refine"
     assert first == f"fig3: no runs that are done of method {lacking} on MDEQ, CIFAR-10; {how}"
-    assert "of method full_limited, full, jf, refine_jf, refine on MDEQ, CIFAR-10, outer.epochs=9" in second
+    assert (
+        "of method full_limited, full, jf, refine_jf, refine on MDEQ, CIFAR-10, outer.epochs=9"
+        in second
+    )
 
 
 def test_diverged_are_counted_and_unfinished_are_not_drawn(add_network, results: Path) -> None:
@@ -102,16 +113,25 @@ def test_a_run_within_pre_training_has_a_note(add_network, results: Path) -> Non
     add_network("jf", 0, [{}, {}])
     drawing = draw(results)
     assert drawing.figure is None
-    assert "fig3: jf on MDEQ, digits has no epoch after pre-training; take more outer.epochs" in drawing.notes
+    assert (
+        "fig3: jf on MDEQ, digits has no epoch after pre-training; take more outer.epochs"
+        in drawing.notes
+    )
 
 
 def test_machines_are_named_and_must_not_be_mixed(add_network, results: Path) -> None:
     add_network("jf", 0, epochs(0.9, 10), info={"device": "cpu", "threads": 2})
     drawing = draw(results)
-    assert figure_of(drawing).axes[0].get_xlabel() == "backward pass of a batch (ms, median; cpu, 2 threads)"
+    assert (
+        figure_of(drawing).axes[0].get_xlabel()
+        == "backward pass of a batch (ms, median; cpu, 2 threads)"
+    )
     assert not any("compare" in note for note in drawing.notes)
     add_network("jf", 1, epochs(0.9, 10), info={"device": "cuda", "threads": 2})
-    assert "fig3: MDEQ, digits has times of different machines, which do not compare" in draw(results).notes
+    assert (
+        "fig3: MDEQ, digits has times of different machines, which do not compare"
+        in draw(results).notes
+    )
 
 
 def test_nothing_there(add_network, add_run, results: Path) -> None:
@@ -119,7 +139,9 @@ def test_nothing_there(add_network, add_run, results: Path) -> None:
     add_network("shine", 0, epochs(0.9, 1), status="interrupted")
     drawing = draw(results, PUBLISHED)
     assert drawing.figure is None
-    assert drawing.notes == ("fig3: no finished runs with outer=train; make them with: shine-run -m experiment=fig3",)
+    assert drawing.notes == (
+        "fig3: no finished runs with outer=train; make them with: shine-run -m experiment=fig3",
+    )
 
 
 def test_the_published_numbers_are_beside_ours(add_network, results: Path) -> None:
@@ -128,7 +150,11 @@ def test_the_published_numbers_are_beside_ours(add_network, results: Path) -> No
     assert points(ours) == {"Jacobian-Free": [[10, 90]]}
     assert published.get_title() == "published: MDEQ large, CIFAR-10"
     drawn = points(published)
-    assert {label: len(line) for label, line in drawn.items()} == {"Original": 6, "Jacobian-Free": 6, "SHINE": 6}
+    assert {label: len(line) for label, line in drawn.items()} == {
+        "Original": 6,
+        "Jacobian-Free": 6,
+        "SHINE": 6,
+    }
     assert drawn["SHINE"][0] == [16.0, 93.14]
     assert drawn["Original"][-1] == [209, 93.51]
     assert heights(published, "Jacobian-Free")[0] == pytest.approx(0.22)
@@ -136,7 +162,12 @@ def test_the_published_numbers_are_beside_ours(add_network, results: Path) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["series,steps\nJF,1\n", ",".join(COLUMNS) + "\nmine,1,1,1,1\n", ",".join(COLUMNS) + "\nJF,1,x,1,1\n", ""],
+    [
+        "series,steps\nJF,1\n",
+        ",".join(COLUMNS) + "\nmine,1,1,1,1\n",
+        ",".join(COLUMNS) + "\nJF,1,x,1,1\n",
+        "",
+    ],
 )
 def test_published_numbers_that_are_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "fig3.csv"

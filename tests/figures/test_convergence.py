@@ -7,7 +7,7 @@ import pytest
 
 from shine_exp.figures.convergence import COMPARISONS, draw_comparison, draw_curves
 from shine_exp.figures.drawing import Drawing
-from shine_exp.trace import load_runs
+from shine_exp.runs.trace import load_runs
 
 FIGURES = {comparison.name: comparison for comparison in COMPARISONS}
 Draw = Callable[..., Drawing]
@@ -20,7 +20,10 @@ def draw(results: Path) -> Draw:
 
 def curves(drawing: Drawing) -> dict[str, tuple[list[float], list[float]]]:
     assert drawing.figure is not None
-    points = {str(line.get_label()): np.round(line.get_xydata(), 9).T for line in drawing.figure.axes[0].get_lines()}
+    points = {
+        str(line.get_label()): np.round(line.get_xydata(), 9).T
+        for line in drawing.figure.axes[0].get_lines()
+    }
     return {label: (x.tolist(), y.tolist()) for label, (x, y) in points.items()}
 
 
@@ -41,7 +44,12 @@ def test_loss_above_the_best_of_the_seed(add_run, draw: Draw) -> None:
     ("x", "costs", "scale", "label"),
     [
         ("time", [1, 2], "log", "time (s)"),
-        ("products", [4, 8], "log", "gradient evaluations + Hessian products\n(two passes over the data each)"),
+        (
+            "products",
+            [4, 8],
+            "log",
+            "gradient evaluations + Hessian products\n(two passes over the data each)",
+        ),
         ("steps", [0, 1], "linear", "outer steps"),
     ],
 )
@@ -70,7 +78,9 @@ def test_nothing_there(add_run, draw: Draw) -> None:
     drawing = draw("fig1")
     assert drawing.figure is None
     how = "make them with: shine-run -m experiment=fig1"
-    assert drawing.notes == tuple(f"fig1: no finished runs on logreg-{d}; {how}" for d in ("20news", "real_sim"))
+    assert drawing.notes == tuple(
+        f"fig1: no finished runs on logreg-{d}; {how}" for d in ("20news", "real_sim")
+    )
 
 
 def test_a_stand_in_is_labelled_and_the_real_data_go_first(add_run, draw: Draw) -> None:
@@ -91,13 +101,16 @@ def test_a_stand_in_is_labelled_and_the_real_data_go_first(add_run, draw: Draw) 
 
 
 def test_diverged_runs_are_counted_and_drawn_as_far_as_finite(add_run, draw: Draw) -> None:
-    add_run("shine", 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5), (3, 9, 1, float("nan"))], status="diverged")
+    add_run(
+        "shine", 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5), (3, 9, 1, float("nan"))], status="diverged"
+    )
     add_run("shine", 1, [(1, 4, 1, 0.9), (2, 8, 1, 0.7)])
     add_run("shine", 2, [(1, 4, 1, 0.9), (2, 8, 1, 0.1)], status="interrupted")
     add_run("jf", 0, [(1, 4, 1, float("inf"))], status="diverged")
     for seed in range(4):
         add_run("cg", seed, [(1, 4, 1, 0.4)])
-    # The interrupted run is not drawn, but 0.1 is the best of seed 2: cg is 0, 0, 0.3, 0 above the best.
+    # The interrupted run is not drawn, but 0.1 is the best of seed 2: cg is 0, 0, 0.3, 0 above the
+    # best.
     assert curves(draw("fig1")) == {
         "SHINE (1 of 3 seeds; 1 diverged, 1 unfinished, 1 missing)": ([1, 2, 2.5], [0.5, 0.2, 0.2]),
         "HOAG": ([1], [0.0]),
@@ -105,7 +118,9 @@ def test_diverged_runs_are_counted_and_drawn_as_far_as_finite(add_run, draw: Dra
     }
 
 
-def test_a_median_over_diverged_seeds_is_infinite_where_half_of_them_are(add_run, draw: Draw) -> None:
+def test_a_median_over_diverged_seeds_is_infinite_where_half_of_them_are(
+    add_run, draw: Draw
+) -> None:
     nan = float("nan")
     for seed, status in enumerate(["done", "diverged", "diverged"]):
         last = 0.2 if status == "done" else nan
@@ -117,11 +132,25 @@ def test_a_median_over_diverged_seeds_is_infinite_where_half_of_them_are(add_run
 
 def solve(time: float, loss: float, residual: float, unsolved: int) -> dict[str, float]:
     """A row of a search whose tolerance is .1."""
-    costs = {"step": time, "time": time, "evals": 1, "products": 1, "tol": 0.1, "unsolved_backward": 0}
-    return costs | {"outer_loss": loss, "test_loss": loss, "inner_residual": residual, "unsolved_inner": unsolved}
+    costs = {
+        "step": time,
+        "time": time,
+        "evals": 1,
+        "products": 1,
+        "tol": 0.1,
+        "unsolved_backward": 0,
+    }
+    return costs | {
+        "outer_loss": loss,
+        "test_loss": loss,
+        "inner_residual": residual,
+        "unsolved_inner": unsolved,
+    }
 
 
-def test_the_best_is_solved_and_the_legend_names_who_has_unsolved_solves(add_run, draw: Draw) -> None:
+def test_the_best_is_solved_and_the_legend_names_who_has_unsolved_solves(
+    add_run, draw: Draw
+) -> None:
     add_run("shine", 0, [solve(1, 0.9, 0.05, 0), solve(2, 0.1, 9.0, 1)])
     add_run("cg", 0, [solve(1, 0.9, 0.1, 0), solve(2, 0.5, 0.01, 0)])
     drawing = draw("fig1")
@@ -137,7 +166,9 @@ def test_nothing_is_compared_where_no_end_is_solved(add_run, draw: Draw) -> None
 def test_every_variant_is_in_curves_unfinished_ones_too(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
     add_run("shine", 1, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
-    add_run("shine", 0, [(1, 4, 1, 0.6)], differs={"solver.memory": 5}, suffix="-v", status="running")
+    add_run(
+        "shine", 0, [(1, 4, 1, 0.6)], differs={"solver.memory": 5}, suffix="-v", status="running"
+    )
     add_run("mine", 0, [(1, 4, 1, 0.8)])
     add_run("shine", 0, [(1, 4, 1, 0.1)], where=("logreg", "digits"))
     assert curves(draw_curves("logreg-20news", load_runs(results), "time")) == {

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from shine_exp.figures.groups import draw_groups
-from shine_exp.trace import load_runs
+from shine_exp.runs.trace import load_runs
 
 
 def points(line) -> list[tuple[float, float]]:
@@ -9,12 +9,26 @@ def points(line) -> list[tuple[float, float]]:
 
 
 def test_the_last_losses_by_number_of_groups(add_run, results: Path) -> None:
-    """Seeds 0 and 1 have several groups; seed 2 has not, a run of another memory and one of a file do not belong."""
+    """Seeds 0 and 1 have several groups; seed 2 has not, a run of another memory and one of a file
+    do not belong.
+    """
     for seed, (one, ten) in enumerate([(0.5, 0.3), (0.7, 0.1)]):
         add_run("shine", seed, [(0, 0, 9, 9), (1, 1, one, 0.8)])
-        add_run("shine", seed, [(0, 0, 9, 9), (1, 1, ten, 0.6)], differs={"problem.groups": 10}, suffix="-g")
+        add_run(
+            "shine",
+            seed,
+            [(0, 0, 9, 9), (1, 1, ten, 0.6)],
+            differs={"problem.groups": 10},
+            suffix="-g",
+        )
     add_run("shine", 2, [(1, 1, 0.0, 0.0)])
-    add_run("shine", 0, [(1, 1, 0.0, 0.0)], differs={"problem.groups": 10, "solver.memory": 5}, suffix="-m")
+    add_run(
+        "shine",
+        0,
+        [(1, 1, 0.0, 0.0)],
+        differs={"problem.groups": 10, "solver.memory": 5},
+        suffix="-m",
+    )
     add_run("shine", 0, [(1, 1, 0.0, 0.0)], differs={"problem.groups": "mine.txt"}, suffix="-f")
     drawing = draw_groups(load_runs(results))
     assert drawing.figure is not None
@@ -30,7 +44,9 @@ def test_the_last_losses_by_number_of_groups(add_run, results: Path) -> None:
 
 def test_nothing_to_draw(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 0.5, 0.5)])
-    add_run("shine", 1, [(1, 1, 0.5, 0.5)], status="running", differs={"problem.groups": 2}, suffix="-g")
+    add_run(
+        "shine", 1, [(1, 1, 0.5, 0.5)], status="running", differs={"problem.groups": 2}, suffix="-g"
+    )
     drawing = draw_groups(load_runs(results))
     assert drawing.figure is None
     assert drawing.notes == (

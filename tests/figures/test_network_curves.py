@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 
 from shine_exp.figures.network_curves import draw_network_curves
-from shine_exp.trace import load_runs
+from shine_exp.runs.trace import load_runs
 
 PLACE = "mdeq-digits_images"
 
 
 def curves(ax: Any) -> dict[str, tuple[list[float], list[float]]]:
-    points = {line.get_label(): np.round(line.get_xydata(), 9).T.tolist() for line in ax.get_lines()}
+    points = {
+        line.get_label(): np.round(line.get_xydata(), 9).T.tolist() for line in ax.get_lines()
+    }
     return {label: (x, y) for label, (x, y) in points.items()}
 
 
@@ -20,9 +22,12 @@ def epochs(*values: tuple[float, float]) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("x", "costs", "label"), [("time", [2, 4], "training time (s)"), ("steps", [10, 20], "training steps")]
+    ("x", "costs", "label"),
+    [("time", [2, 4], "training time (s)"), ("steps", [10, 20], "training steps")],
 )
-def test_loss_and_accuracy_against_cost(add_network, results: Path, x: str, costs: list[float], label: str) -> None:
+def test_loss_and_accuracy_against_cost(
+    add_network, results: Path, x: str, costs: list[float], label: str
+) -> None:
     for seed, (loss, accuracy) in enumerate([(0.5, 0.9), (0.3, 0.94), (0.4, 0.95)]):
         add_network("shine", seed, epochs((0.9, 0.5), (loss, accuracy)))
     add_network("jf", 0, epochs((0.8, 0.6), (float("nan"), 0.1)), status="diverged")
@@ -32,7 +37,11 @@ def test_loss_and_accuracy_against_cost(add_network, results: Path, x: str, cost
     assert drawing.name == (f"curves-{PLACE}" if x == "time" else f"curves-{PLACE}-steps")
     assert drawing.figure is not None
     loss, accuracy = drawing.figure.axes
-    names = "Jacobian-Free (0 of 1 seed; 1 diverged)", "SHINE refine (0 of 1 seed; 1 unfinished)", "SHINE"
+    names = (
+        "Jacobian-Free (0 of 1 seed; 1 diverged)",
+        "SHINE refine (0 of 1 seed; 1 unfinished)",
+        "SHINE",
+    )
     assert curves(loss) == {
         names[0]: (costs, [0.8, np.inf]),
         names[1]: (costs[:1], [0.7]),
@@ -50,7 +59,9 @@ def test_loss_and_accuracy_against_cost(add_network, results: Path, x: str, cost
     assert (band.min(), band.max()) == pytest.approx((0.32, 0.9))  # the tenth of 0.3, 0.4, 0.5
 
 
-def test_each_model_and_budget_has_its_row_and_a_method_its_look(add_network, results: Path) -> None:
+def test_each_model_and_budget_has_its_row_and_a_method_its_look(
+    add_network, results: Path
+) -> None:
     add_network("refine", 0, epochs((0.9, 0.5)))
     add_network("refine", 0, epochs((0.9, 0.5)), steps=7)
     add_network("refine", 0, epochs((0.9, 0.5)), steps=7, differs={"outer.epochs": 1})
@@ -60,7 +71,11 @@ def test_each_model_and_budget_has_its_row_and_a_method_its_look(add_network, re
     assert titles == ["MDEQ, digits"] * 2 + ["MDEQ, digits, outer.epochs=1"] * 2
     _, changed = figure.axes[0].get_lines()
     (alone,) = figure.axes[2].get_lines()
-    assert changed.get_label() == alone.get_label() == "SHINE refine (method.inverse.steps.max_steps=7)"
+    assert (
+        changed.get_label()
+        == alone.get_label()
+        == "SHINE refine (method.inverse.steps.max_steps=7)"
+    )
     assert changed.get_color() == alone.get_color()
 
 
@@ -69,4 +84,6 @@ def test_products_are_means_and_have_no_axis(add_network, results: Path) -> None
     drawing = draw_network_curves(PLACE, load_runs(results), "products")
     assert drawing.figure is None
     (note,) = drawing.notes
-    assert note.startswith(f"curves-{PLACE}: not drawn against products: a training run has only means per step")
+    assert note.startswith(
+        f"curves-{PLACE}: not drawn against products: a training run has only means per step"
+    )

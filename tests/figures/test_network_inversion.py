@@ -5,7 +5,7 @@ import numpy as np
 
 from shine_exp.figures.network_inversion import draw_network_inversion
 from shine_exp.figures.read import is_search
-from shine_exp.trace import load_runs
+from shine_exp.runs.trace import load_runs
 
 STUDY = {"where": ("mdeq", "digits_images"), "outer": "network_inversion"}
 
@@ -18,7 +18,10 @@ def sample(estimate: str, direction: str, cosine: float, ratio: float) -> dict[s
 def test_a_panel_for_each_direction_with_the_medians_of_all_seeds(add_run, results: Path) -> None:
     for seed, cosine in enumerate([0.9, 0.99, 0.8]):
         rows = [sample("jf", "prescribed", 0.5, 0.7), sample("opa", "prescribed", cosine, 2.0)]
-        rows += [sample("shine", "random", -0.2, 0.5), sample("shine", "random", math.nan, math.nan)]
+        rows += [
+            sample("shine", "random", -0.2, 0.5),
+            sample("shine", "random", math.nan, math.nan),
+        ]
         rows += [sample("adjoint_broyden", "random", 0.1, 1)]
         differs = {"outer": "network_inversion", "outer.train.epochs": 4}
         add_run("full", seed, rows, differs=differs, **STUDY)
@@ -48,7 +51,12 @@ def test_a_panel_for_each_direction_with_the_medians_of_all_seeds(add_run, resul
 
 def test_each_trained_network_has_its_row(add_run, results: Path) -> None:
     for method in ("full", "jf"):
-        add_run(method, 0, [sample("jf", "random", 0.5, 1.0), sample("jf", "prescribed", 0.5, 1.0)], **STUDY)
+        add_run(
+            method,
+            0,
+            [sample("jf", "random", 0.5, 1.0), sample("jf", "prescribed", 0.5, 1.0)],
+            **STUDY,
+        )
     figure = draw_network_inversion(load_runs(results)).figure
     assert figure is not None
     trained = [ax.get_title().splitlines()[0].split("; ")[1] for ax in figure.axes]

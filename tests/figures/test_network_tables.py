@@ -5,7 +5,7 @@ import pytest
 from shine_exp.figures.contractivity import draw_contractivity
 from shine_exp.figures.drawing import Drawing, Table
 from shine_exp.figures.network_table import draw_network_table
-from shine_exp.trace import load_runs
+from shine_exp.runs.trace import load_runs
 
 
 def table_of(drawing: Drawing) -> Table:
@@ -16,21 +16,32 @@ def table_of(drawing: Drawing) -> Table:
 
 @pytest.fixture
 def runs(add_network, results: Path) -> Path:
-    """Of the seeds 0 to 3: shine is done with 0 to 2, jf with 1, has diverged with 0 and is running with 3."""
+    """Of the seeds 0 to 3: shine is done with 0 to 2, jf with 1, has diverged with 0 and is
+    running with 3.
+    """
     pretraining = [{"backward_ms": 999.0, "forward_ms": 999.0, "products": ""}] * 2
     for seed, (accuracy, radius) in enumerate([(0.9, 0.5), (0.92, 0.8), (0.94, 1.25)]):
-        last = {"accuracy": accuracy, "spectral_radius": radius, "test_loss": 0.1 + 0.1 * seed, "products": 5.0}
+        last = {
+            "accuracy": accuracy,
+            "spectral_radius": radius,
+            "test_loss": 0.1 + 0.1 * seed,
+            "products": 5.0,
+        }
         add_network("shine", seed, [*pretraining, {"backward_ms": 10.0 + seed} | last])
     add_network("jf", 0, [*pretraining, {"accuracy": 0.1}], status="diverged")
     add_network("jf", 1, [*pretraining, {"accuracy": 0.8, "fell_back": 0.25}])
     add_network("jf", 3, [*pretraining, {"accuracy": 0.7}], status="running")
-    add_network("unroll", 0, [{"spectral_radius": "", "forward_residual": "", "backward_residual": ""}] * 3)
+    add_network(
+        "unroll", 0, [{"spectral_radius": "", "forward_residual": "", "backward_residual": ""}] * 3
+    )
     return results
 
 
 def test_table_of_networks(runs: Path) -> None:
     table = table_of(draw_network_table(load_runs(runs)))
-    header, jf, shine, unroll = (dict(zip(table.lines[0], line, strict=True)) for line in table.lines)
+    header, jf, shine, unroll = (
+        dict(zip(table.lines[0], line, strict=True)) for line in table.lines
+    )
     assert list(header)[:4] == ["network", "method", "done", "top-1 (%)"]
     assert list(jf.values()) == [
         *(
@@ -62,12 +73,21 @@ def test_table_of_networks(runs: Path) -> None:
     row = table.data.iloc[1]
     assert row[["method", "seeds", "done", "missing"]].tolist() == ["shine", 3, 3, 1]
     assert row[["accuracy_mean", "accuracy_std"]].tolist() == pytest.approx([92, 2])
-    assert row[["backward_ms_median", "backward_ms_min", "backward_ms_max"]].tolist() == [11, 10, 12]
+    assert row[["backward_ms_median", "backward_ms_min", "backward_ms_max"]].tolist() == [
+        11,
+        10,
+        12,
+    ]
 
 
 def test_unsolved_solves_and_data_of_networks(add_network, results: Path) -> None:
     last = {"unsolved_inner": 640, "unsolved_backward": 3}
-    add_network("shine", 0, [dict.fromkeys(last, 0) | {"products": 5.0}, last], info={"data": {"digest": "ab" * 32}})
+    add_network(
+        "shine",
+        0,
+        [dict.fromkeys(last, 0) | {"products": 5.0}, last],
+        info={"data": {"digest": "ab" * 32}},
+    )
     add_network("shine", 1, [{}], status="running", info={"unsolved": {"inner": 1, "backward": 0}})
     add_network("jf", 0, [{}])
     jf, shine = table_of(draw_network_table(load_runs(results))).lines[1:]
@@ -79,10 +99,20 @@ def test_contractivity_is_of_runs_that_are_done_and_measured_it(runs: Path) -> N
     table = table_of(draw_contractivity(load_runs(runs)))
     assert table.lines[1:] == (
         ("MDEQ, digits", "jf", "1", "0.6", "80.00", "0.001", "0.01"),
-        ("MDEQ, digits", "shine", "3", "0.8 [0.5, 1.25]", "92.00 ± 2.00", "0.001 [0.001, 0.001]", "0.01 [0.01, 0.01]"),
+        (
+            "MDEQ, digits",
+            "shine",
+            "3",
+            "0.8 [0.5, 1.25]",
+            "92.00 ± 2.00",
+            "0.001 [0.001, 0.001]",
+            "0.01 [0.01, 0.01]",
+        ),
     )
     row = table.data.iloc[1]
-    assert row[["spectral_radius_median", "spectral_radius_min", "spectral_radius_max"]].tolist() == [0.8, 0.5, 1.25]
+    assert row[
+        ["spectral_radius_median", "spectral_radius_min", "spectral_radius_max"]
+    ].tolist() == [0.8, 0.5, 1.25]
     assert row[["seeds", "accuracy_mean"]].tolist() == [3, 92]
 
 
@@ -90,11 +120,22 @@ def test_unfinished_networks_are_only_counted(add_network, results: Path) -> Non
     add_network("jf", 0, [{}], status="interrupted")
     runs = load_runs(results)
     (line,) = table_of(draw_network_table(runs)).lines[1:]
-    assert line == ("MDEQ, digits", "jf", "0 of 1", *"–––––––––", "0", "1", "0", *["not recorded"] * 2)
+    assert line == (
+        "MDEQ, digits",
+        "jf",
+        "0 of 1",
+        *"–––––––––",
+        "0",
+        "1",
+        "0",
+        *["not recorded"] * 2,
+    )
     drawing = draw_contractivity(runs)
     assert drawing.table is None
     how = "make them with: shine-run -m experiment=fig3"
-    assert drawing.notes == (f"table-contractivity: no finished runs with a spectral radius; {how}",)
+    assert drawing.notes == (
+        f"table-contractivity: no finished runs with a spectral radius; {how}",
+    )
 
 
 def test_nothing_there(add_run, results: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from shine_exp.errors import UserError
 from shine_exp.figures.networks import by_network, outcomes
 from shine_exp.figures.read import is_search, read_traces
-from shine_exp.trace import load_runs
+from shine_exp.runs.trace import load_runs
 
 
 def test_what_is_not_of_the_method_makes_another_network(add_network, results: Path) -> None:
@@ -29,8 +29,16 @@ def test_what_is_not_of_the_method_makes_another_network(add_network, results: P
     assert images.title == "MDEQ large, image folder, data.path=images.npz"
 
 
-def test_costs_are_those_after_pre_training_and_worth_that_of_the_last_epoch(add_network, results: Path) -> None:
-    costs = [(500, 50, 9), (400, 40, 8), (30, 3, 6), (10, 1, 5), (20, 7, 4)]  # pre-training ends within the second
+def test_costs_are_those_after_pre_training_and_worth_that_of_the_last_epoch(
+    add_network, results: Path
+) -> None:
+    costs = [
+        (500, 50, 9),
+        (400, 40, 8),
+        (30, 3, 6),
+        (10, 1, 5),
+        (20, 7, 4),
+    ]  # pre-training ends within the second
     rows = [{"forward_ms": f, "backward_ms": b, "products": p} for f, b, p in costs]
     rows[-1] |= {"accuracy": 0.75, "test_loss": 0.3, "spectral_radius": 1.5, "fell_back": 0.25}
     add_network("shine", 3, rows)
@@ -53,7 +61,9 @@ def test_nothing_but_pre_training_has_no_costs(add_network, results: Path) -> No
 def test_a_configuration_without_the_steps_is_named(add_network, results: Path) -> None:
     folder = add_network("jf", 0, [{}])
     (folder / "config.yaml").write_text("seed: 0")
-    with pytest.raises(UserError, match=r"config.yaml cannot be used: outer.pretrain_steps is missing"):
+    with pytest.raises(
+        UserError, match=r"config.yaml cannot be used: outer.pretrain_steps is missing"
+    ):
         outcomes(load_runs(results))
 
 
@@ -63,4 +73,6 @@ def test_a_damaged_training_trace_is_named(add_network, results: Path, old: str,
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     (error,) = read_traces(load_runs(results)).refused
-    assert re.search(r"trace.csv cannot be used: (it lacks: backward_ms|time has a gap or goes)", str(error))
+    assert re.search(
+        r"trace.csv cannot be used: (it lacks: backward_ms|time has a gap or goes)", str(error)
+    )

@@ -37,8 +37,12 @@ def test_no_folder_and_no_runs(results: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["run.json", "trace.csv"])
-@pytest.mark.parametrize("content", [b'{[\n"', b"\xff\xfe\x00\x81garbled", b""], ids=["syntax", "binary", "empty"])
-def test_one_damaged_run_is_named_and_the_others_are_read(add_run, results: Path, name: str, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b'{[\n"', b"\xff\xfe\x00\x81garbled", b""], ids=["syntax", "binary", "empty"]
+)
+def test_one_damaged_run_is_named_and_the_others_are_read(
+    add_run, results: Path, name: str, content: bytes
+) -> None:
     good = add_run("cg", 0, ROWS)
     path = add_run("shine", 0, ROWS) / name
     path.write_bytes(content)
@@ -49,7 +53,9 @@ def test_one_damaged_run_is_named_and_the_others_are_read(add_run, results: Path
     assert "\n" not in str(error)
 
 
-def test_a_configuration_is_read_only_where_it_is_needed(add_run, add_network, results: Path) -> None:
+def test_a_configuration_is_read_only_where_it_is_needed(
+    add_run, add_network, results: Path
+) -> None:
     (add_run("shine", 0, ROWS) / "config.yaml").write_bytes(b'{[\n"')
     path = add_network("shine", 0, [{}]) / "config.yaml"
     path.write_bytes(b'{[\n"')
@@ -61,17 +67,25 @@ def test_a_configuration_is_read_only_where_it_is_needed(add_run, add_network, r
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"status": "finished"}, "its status is 'finished', not one of: running, done, diverged, interrupted"),
+        (
+            {"status": "finished"},
+            "its status is 'finished', not one of: running, done, diverged, interrupted",
+        ),
         ({"seed": "0"}, "seed or differs is missing"),
         ({"differs": None}, "seed or differs is missing"),
-        ({"choices": {"problem": "logreg"}}, "choices must name each of: problem, data, outer, method"),
+        (
+            {"choices": {"problem": "logreg"}},
+            "choices must name each of: problem, data, outer, method",
+        ),
         ({"unsolved": 3}, "unsolved is not a table of counts"),
         ({"unsolved": {"inner": "many"}}, "unsolved is not a table of counts"),
         ({"data": "digits"}, "data has no digest that is a text"),
         ({"data": {"digest": 7}}, "data has no digest that is a text"),
     ],
 )
-def test_a_run_json_that_lacks_something(add_run, results: Path, change: dict[str, object], message: str) -> None:
+def test_a_run_json_that_lacks_something(
+    add_run, results: Path, change: dict[str, object], message: str
+) -> None:
     path = add_run("shine", 0, ROWS) / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert f"run.json cannot be used: {message}" in only_line(read(results))
@@ -114,7 +128,8 @@ def test_a_trace_whose_columns_of_tolerance_are_text(add_run, results: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("status", "read_rows"), [("running", 1), ("interrupted", 1), ("failed", 1), ("done", None), ("diverged", None)]
+    ("status", "read_rows"),
+    [("running", 1), ("interrupted", 1), ("failed", 1), ("done", None), ("diverged", None)],
 )
 def test_the_last_line_of_a_run_that_goes_on_may_be_cut(
     add_run, results: Path, status: str, read_rows: int | None
@@ -131,14 +146,28 @@ def test_the_last_line_of_a_run_that_goes_on_may_be_cut(
 def test_a_finished_run_without_a_row_is_refused(add_run, results: Path) -> None:
     path = add_run("shine", 0, ROWS) / "trace.csv"
     path.write_text(path.read_text().splitlines(keepends=True)[0])
-    assert "trace.csv cannot be used: it has no row, but the run is done" in only_line(read(results))
+    assert "trace.csv cannot be used: it has no row, but the run is done" in only_line(
+        read(results)
+    )
 
 
-def test_a_run_that_is_there_twice_is_refused_and_no_other(add_run, add_network, results: Path) -> None:
+def test_a_run_that_is_there_twice_is_refused_and_no_other(
+    add_run, add_network, results: Path
+) -> None:
     first, second = add_run("shine", 0, ROWS), add_run("shine", 0, ROWS, suffix="-copy")
     networks = [add_network("jf", 0, [{}], suffix=suffix) for suffix in ("", "-copy")]
-    others = [add_run("shine", 1, ROWS), add_run("shine", 0, ROWS, differs={"solver.memory": 5}, suffix="-m")]
-    row = {"step": 0, "time": 0.0, "tol": 1.0, "estimate": "jf", "relative_error": 1.0, "cosine": 0.0}
+    others = [
+        add_run("shine", 1, ROWS),
+        add_run("shine", 0, ROWS, differs={"solver.memory": 5}, suffix="-m"),
+    ]
+    row = {
+        "step": 0,
+        "time": 0.0,
+        "tol": 1.0,
+        "estimate": "jf",
+        "relative_error": 1.0,
+        "cosine": 0.0,
+    }
     others.append(add_run("shine", 0, [row], outer="theorem", suffix="-t"))
     found = find_runs(results)
     assert {run.folder for run in found.runs} == set(others)

@@ -10,7 +10,7 @@ from shine_exp.figures.runs import (
     setting,
     unfinished_lines,
 )
-from shine_exp.trace import load_runs
+from shine_exp.runs.trace import load_runs
 
 ROWS = [(1, 10, 0.5, 0.6), (2, 20, 0.3, 0.4)]
 
@@ -19,7 +19,10 @@ def test_labels_are_grouped_and_sorted_by_the_numbers_in_them(add_run, results: 
     for memory in (10, 5, 30):
         add_run("shine", 0, ROWS, differs={"solver.memory": memory}, suffix=f"-{memory}")
     add_run("shine", 1, ROWS)
-    assert list(by_label(load_runs(results))) == ["shine", *(f"shine (solver.memory={m})" for m in (5, 10, 30))]
+    assert list(by_label(load_runs(results))) == [
+        "shine",
+        *(f"shine (solver.memory={m})" for m in (5, 10, 30)),
+    ]
 
 
 def test_the_best_is_that_of_a_seed_over_all_methods_and_statuses(add_run, results: Path) -> None:
@@ -56,12 +59,23 @@ def test_counts(add_run, results: Path) -> None:
     assert line.endswith("logreg-20news, cg: seed 3 running, seed 4 interrupted")
 
 
-def test_a_study_is_grouped_by_all_but_the_seed_and_titled_by_what_varies(add_run, results: Path) -> None:
-    row = {"step": 0, "time": 0.0, "tol": 1.0, "estimate": "jf", "relative_error": 1.0, "cosine": 0.0}
+def test_a_study_is_grouped_by_all_but_the_seed_and_titled_by_what_varies(
+    add_run, results: Path
+) -> None:
+    row = {
+        "step": 0,
+        "time": 0.0,
+        "tol": 1.0,
+        "estimate": "jf",
+        "relative_error": 1.0,
+        "cosine": 0.0,
+    }
     where = ("logreg", "breast_cancer")
     for seed, memory in [(0, 5), (0, 60), (1, 60)]:
         differs = {"solver.memory": memory, "solver.tol": 1e-6}
-        add_run("shine", seed, [row], where=where, outer="theorem", differs=differs, suffix=f"-{memory}")
+        add_run(
+            "shine", seed, [row], where=where, outer="theorem", differs=differs, suffix=f"-{memory}"
+        )
     add_run("opa", 1, [row], where=where, outer="theorem", differs=differs, suffix="-opa")
     runs = load_runs(results)
     assert not any(map(is_search, runs))

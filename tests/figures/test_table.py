@@ -6,7 +6,7 @@ import pytest
 
 from shine_exp.figures.drawing import Table
 from shine_exp.figures.table import draw_table, make_entries
-from shine_exp.trace import Run, load_runs
+from shine_exp.runs.trace import Run, load_runs
 
 NEVER = [np.inf] * 3
 
@@ -19,10 +19,20 @@ def drawn(runs: list[Run]) -> Table:
 
 @pytest.fixture
 def runs(add_run, results: Path) -> list[Run]:
-    """Best ends: 1.0 for seed 0 (by cg), 2.0 for seed 1 (by shine), none for seed 2; 0.9 was passed, not kept."""
+    """Best ends: 1.0 for seed 0 (by cg), 2.0 for seed 1 (by shine), none for seed 2; 0.9 was
+    passed, not kept.
+    """
     add_run("shine", 0, [(1, 10, 5, 7), (2, 20, 0.9, 6), (3, 30, 1.01, 5), (4, 40, 1.005, 4.5)])
     add_run(
-        "shine", 1, [(1, 10, 5, 7), (3, 40, 2.03, 6.6), (4, 50, 2.01, 6.5), (8, 80, 2.003, 6.3), (9, 90, 2.0, 6.25)]
+        "shine",
+        1,
+        [
+            (1, 10, 5, 7),
+            (3, 40, 2.03, 6.6),
+            (4, 50, 2.01, 6.5),
+            (8, 80, 2.003, 6.3),
+            (9, 90, 2.0, 6.25),
+        ],
     )
     add_run("shine", 2, [(1, 10, 3, 4), (2, 20, float("nan"), float("nan"))], status="diverged")
     add_run("cg", 0, [(5, 100, 4, 7), (10, 200, 1.0, 5.5)])
@@ -33,7 +43,9 @@ def runs(add_run, results: Path) -> list[Run]:
 
 
 def test_arrival_to_stay_within_each_share_by_hand(runs: list[Run]) -> None:
-    arrivals = {(e.where, e.label, e.share): e.arrivals.to_numpy().tolist() for e in make_entries(runs)}
+    arrivals = {
+        (e.where, e.label, e.share): e.arrivals.to_numpy().tolist() for e in make_entries(runs)
+    }
     assert arrivals == {
         ("logreg-20news", "cg", 0.01): [[10, 200, 5.5], NEVER],
         ("logreg-20news", "cg", 0.001): [[10, 200, 5.5], NEVER],
@@ -49,7 +61,8 @@ def test_text_has_median_range_and_counts(runs: list[Run]) -> None:
     rows = [[cell.strip() for cell in line if cell.strip()] for line in cells]
     header = "problem-data", "method", "within", "reached", "time (s)", "products", "held-out loss"
     assert rows[0] == [*header, "diverged", "unfinished", "missing", "unsolved", "data"]
-    # Of the four seeds 0 to 3, cg has no run of seed 2, and seed 3 is still running; seed 1 never got there.
+    # Of the four seeds 0 to 3, cg has no run of seed 2, and seed 3 is still running; seed 1 never
+    # got there.
     before = ["not recorded"] * 2
     cg = ["inf [10, inf]", "inf [200, inf]", "inf [5.5, inf]", "0", "1", "1", *before]
     assert rows[1] == ["logreg-20news", "cg", "1 %", "1 of 3", *cg]
@@ -60,7 +73,9 @@ def test_text_has_median_range_and_counts(runs: list[Run]) -> None:
 def test_markdown_says_the_same(runs: list[Run]) -> None:
     lines = drawn(runs).markdown().splitlines()
     assert lines[1] == "|" + " --- |" * 12
-    assert lines[4].startswith("| logreg-20news | shine | 1 % | 2 of 3 | 4 [3, inf] | 50 [30, inf] |")
+    assert lines[4].startswith(
+        "| logreg-20news | shine | 1 % | 2 of 3 | 4 [3, inf] | 50 [30, inf] |"
+    )
     assert len(lines) == 2 + 6 + 2
 
 
@@ -70,8 +85,14 @@ def test_seeds_are_missing_only_of_the_same_setting(add_run, results: Path) -> N
     add_run("cg", 0, [(1, 1, 1.0, 1.0)], differs={"problem.groups": 2}, suffix="-g")
     add_run("cg", 0, [(1, 1, 1.0, 1.0)], differs={"solver.memory": 2}, suffix="-m")
     counts = {entry.label: entry.counts for entry in make_entries(load_runs(results))}
-    assert (counts["cg (problem.groups=2)"].started, counts["cg (problem.groups=2)"].missing) == (1, 0)
-    assert (counts["cg (solver.memory=2)"].started, counts["cg (solver.memory=2)"].missing) == (1, 2)
+    assert (counts["cg (problem.groups=2)"].started, counts["cg (problem.groups=2)"].missing) == (
+        1,
+        0,
+    )
+    assert (counts["cg (solver.memory=2)"].started, counts["cg (solver.memory=2)"].missing) == (
+        1,
+        2,
+    )
 
 
 def test_nobody_arrived(add_run, results: Path) -> None:
@@ -92,8 +113,17 @@ def test_csv_has_a_number_in_each_cell(runs: list[Run], results: Path) -> None:
     assert (row["problem_data"], row["method"]) == ("logreg-20news", "shine")
     assert row.pop("data") == "not recorded"
     assert [row.pop(f"unsolved_{what}") for what in ("runs", "inner", "backward")] == ["", "", ""]
-    numbers = {key: float(value) for key, value in row.items() if key not in ("problem_data", "method")}
-    expected = {"within": 0.01, "reached": 2, "seeds": 3, "diverged": 1, "unfinished": 0, "missing": 1}
+    numbers = {
+        key: float(value) for key, value in row.items() if key not in ("problem_data", "method")
+    }
+    expected = {
+        "within": 0.01,
+        "reached": 2,
+        "seeds": 3,
+        "diverged": 1,
+        "unfinished": 0,
+        "missing": 1,
+    }
     expected |= {"unsolved_not_recorded": 3, "time_median": 4, "time_min": 3, "time_max": np.inf}
     expected |= {"products_median": 50, "products_min": 30, "products_max": np.inf}
     expected |= {"held_out_median": 6.5, "held_out_min": 5, "held_out_max": np.inf}
@@ -104,7 +134,9 @@ def test_seeds_never_run_are_missing_and_not_in_the_denominator(add_run, results
     add_run("bayes", 0, [(1, 1, 1.0, 1.0)])
     for seed in range(10):
         add_run("cg", seed, [(1, 1, 1.0, 1.0)])
-    cells = dict(zip(drawn(load_runs(results)).lines[0], drawn(load_runs(results)).lines[1], strict=True))
+    cells = dict(
+        zip(drawn(load_runs(results)).lines[0], drawn(load_runs(results)).lines[1], strict=True)
+    )
     assert (cells["method"], cells["reached"], cells["missing"]) == ("bayes", "1 of 1", "9")
 
 
@@ -114,16 +146,37 @@ def test_finished_seeds_alone_make_the_median(add_run, results: Path) -> None:
 
 
 def row(step: int, loss: float, residual: float, unsolved: tuple[int, int]) -> dict[str, float]:
-    costs = {"step": step, "time": 1.0 + step, "evals": 1 + step, "products": 1, "tol": 0.1, "inner_residual": residual}
+    costs = {
+        "step": step,
+        "time": 1.0 + step,
+        "evals": 1 + step,
+        "products": 1,
+        "tol": 0.1,
+        "inner_residual": residual,
+    }
     inner, backward = unsolved
-    return costs | {"outer_loss": loss, "test_loss": loss, "unsolved_inner": inner, "unsolved_backward": backward}
+    return costs | {
+        "outer_loss": loss,
+        "test_loss": loss,
+        "unsolved_inner": inner,
+        "unsolved_backward": backward,
+    }
 
 
-def test_a_point_that_was_not_solved_is_neither_the_best_nor_an_arrival(add_run, results: Path) -> None:
+def test_a_point_that_was_not_solved_is_neither_the_best_nor_an_arrival(
+    add_run, results: Path
+) -> None:
     add_run("cg", 0, [row(0, 1.0, 0.1, (0, 0)), row(1, 1.0, 0.05, (0, 0))])
-    add_run("shine", 0, [row(0, 1.0, 0.1, (0, 0)), row(1, 0.5, 0.2, (1, 2))])  # lower, and not solved
-    add_run("jf", 0, [row(0, 1.0, float("nan"), (1, 0)), row(1, 1.0, 0.1, (1, 0))])  # solved at the last step only
-    arrivals = {entry.label: entry.arrivals.to_numpy().tolist() for entry in make_entries(load_runs(results))}
+    add_run(
+        "shine", 0, [row(0, 1.0, 0.1, (0, 0)), row(1, 0.5, 0.2, (1, 2))]
+    )  # lower, and not solved
+    add_run(
+        "jf", 0, [row(0, 1.0, float("nan"), (1, 0)), row(1, 1.0, 0.1, (1, 0))]
+    )  # solved at the last step only
+    arrivals = {
+        entry.label: entry.arrivals.to_numpy().tolist()
+        for entry in make_entries(load_runs(results))
+    }
     assert arrivals == {"cg": [[1, 2, 1]], "jf": [[2, 3, 1]], "shine": [NEVER]}
     cells = {line[1]: line[-2] for line in drawn(load_runs(results)).lines}
     assert (cells["cg"], cells["jf"], cells["shine"]) == (
@@ -136,7 +189,12 @@ def test_a_point_that_was_not_solved_is_neither_the_best_nor_an_arrival(add_run,
 def test_unsolved_solves_and_data_of_mixed_runs(add_run, results: Path) -> None:
     add_run("cg", 0, [(1, 1, 1.0, 1.0)])
     add_run("cg", 1, [row(0, 1.0, 0.2, (3, 0))], info={"data": {"digest": "0123456789abcdef"}})
-    add_run("cg", 2, [(1, 1, 1.0, 1.0)], info={"unsolved": {"inner": 4, "backward": 1}, "data": {"digest": "f" * 64}})
+    add_run(
+        "cg",
+        2,
+        [(1, 1, 1.0, 1.0)],
+        info={"unsolved": {"inner": 4, "backward": 1}, "data": {"digest": "f" * 64}},
+    )
     table = drawn(load_runs(results))
     assert table.lines[1][-2:] == (
         "7 inner + 1 backward in 2 of 2 runs; 1 not recorded",

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from shine_exp.bilevel import hoag
 from shine_exp.errors import UserError
 from shine_exp.inverse.answer import answer
-from shine_exp.outer import hoag
 from shine_exp.types import Adjoint, AdjointSystem, Status
 
 SYSTEM = AdjointSystem(lambda v: v, torch.ones(2, 3, dtype=torch.float64), 1e-6)
@@ -39,7 +39,10 @@ def test_answer_is_the_method_s_adjoint() -> None:
         (SYSTEM.r, "returned Tensor: a method returns a shine_exp.types.Adjoint"),
         (None, "returned NoneType"),
         (adjoint([1.0]), "is no tensor, but list"),
-        (adjoint(SYSTEM.r[0]), r"is \(3,\) torch.float64 on cpu, where r is \(2, 3\) torch.float64 on cpu"),
+        (
+            adjoint(SYSTEM.r[0]),
+            r"is \(3,\) torch.float64 on cpu, where r is \(2, 3\) torch.float64 on cpu",
+        ),
         (adjoint(SYSTEM.r.float()), r"is \(2, 3\) torch.float32 on cpu, where r is"),
     ],
     ids=["tensor", "nothing", "list", "shape", "dtype"],
@@ -49,8 +52,12 @@ def test_anything_else_is_refused_by_the_name_of_the_method(value: Any, says: st
         answer(Returns(value), SYSTEM)
 
 
-def test_method_that_returns_something_else_is_one_line(shine_run, status, folders, monkeypatch) -> None:
-    monkeypatch.setattr(hoag, "answer", lambda method, system: answer(Returns(adjoint(system.r[:2])), system))
+def test_method_that_returns_something_else_is_one_line(
+    shine_run, status, folders, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        hoag, "answer", lambda method, system: answer(Returns(adjoint(system.r[:2])), system)
+    )
     outcome = shine_run("outer.n_steps=3")
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert "test_answer.Returns: the u that it returned is (2,)" in outcome.err

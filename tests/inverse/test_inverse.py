@@ -40,8 +40,12 @@ def vector(seed: int, *batch: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed + 99).standard_normal((*batch, D)))
 
 
-def system(a: torch.Tensor, r: torch.Tensor, tol: float = 1e-10, **changes: object) -> AdjointSystem:
-    return AdjointSystem(**({"vjp": lambda v: v @ a, "r": r, "tol": tol, "symmetric": True} | changes))
+def system(
+    a: torch.Tensor, r: torch.Tensor, tol: float = 1e-10, **changes: object
+) -> AdjointSystem:
+    return AdjointSystem(
+        **({"vjp": lambda v: v @ a, "r": r, "tol": tol, "symmetric": True} | changes)
+    )
 
 
 @pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse(), Full()])
@@ -55,7 +59,9 @@ def test_exact_methods_reach_the_tolerance(method, seed: int, warm: bool, expone
     assert (a @ adjoint.u - r).norm() <= tol * r.norm() * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse(), Refine(JacobianFree(), ConjugateGradient())])
+@pytest.mark.parametrize(
+    "method", [ConjugateGradient(), LBFGSInverse(), Refine(JacobianFree(), ConjugateGradient())]
+)
 def test_what_needs_symmetry_refuses_other_systems(method) -> None:
     with pytest.raises(UnsupportedSystem, match="symmetric"):
         method(system(matrix(0), vector(0), symmetric=False))
@@ -64,7 +70,9 @@ def test_what_needs_symmetry_refuses_other_systems(method) -> None:
 @pytest.mark.parametrize("method", [Full(factor=1.0), Full(factor=1.0, memory=2), BroydenSteps()])
 @given(seed=st.integers(0, 1000), warm=st.booleans(), exponent=st.integers(-8, -1))
 @settings(max_examples=25)
-def test_other_systems_are_solved_by_broyden_s_method(method, seed: int, warm: bool, exponent: int) -> None:
+def test_other_systems_are_solved_by_broyden_s_method(
+    method, seed: int, warm: bool, exponent: int
+) -> None:
     """Each of a batch to its own tolerance, Jᵀ and not J."""
     a, r, tol = nonsymmetric(seed), vector(seed, 3), 10.0**exponent
     r[1] *= 1e4
@@ -76,7 +84,9 @@ def test_other_systems_are_solved_by_broyden_s_method(method, seed: int, warm: b
 
 def test_full_asks_for_a_fraction_of_the_tolerance() -> None:
     a, r = nonsymmetric(1), vector(1)
-    loose, tight = (Full(factor)(system(a, r, 1e-3, symmetric=False)).n_products for factor in (1.0, 1e-4))
+    loose, tight = (
+        Full(factor)(system(a, r, 1e-3, symmetric=False)).n_products for factor in (1.0, 1e-4)
+    )
     assert loose < tight
 
 
@@ -108,7 +118,9 @@ def test_broyden_s_answer_is_never_worse_than_its_start(seed: int, steps: int) -
 def test_broyden_restarts_when_its_memory_is_full(memory: int, same: bool) -> None:
     """Five steps learn four pairs before the last one."""
     a, r = nonsymmetric(5), vector(5)
-    unlimited, limited = (BroydenSteps(5, m)(system(a, r, 0.0, symmetric=False)).u for m in (None, memory))
+    unlimited, limited = (
+        BroydenSteps(5, m)(system(a, r, 0.0, symmetric=False)).u for m in (None, memory)
+    )
     difference = (limited - unlimited).norm() / unlimited.norm()
     assert difference < 1e-10 if same else difference > 1e-4
 
@@ -200,7 +212,9 @@ def test_neumann_reports_divergence() -> None:
 @given(seed=st.integers(0, 500), steps=st.integers(1, 6))
 @settings(max_examples=30)
 def test_refining_shine_lowers_the_energy_error(seed: int, steps: int) -> None:
-    """CG lowers ‖u − u*‖_A at every step, so the refined answer is closer in that norm than where it started."""
+    """CG lowers ‖u − u*‖_A at every step, so the refined answer is closer in that norm than where
+    it started.
+    """
     a, r = matrix(seed), vector(seed)
     s = vector(seed + 2, 4)
     estimate = InverseHessian.from_pairs(s, s @ a, None)
@@ -245,7 +259,9 @@ def test_a_refined_fallback_says_what_fell_back() -> None:
             return v * torch.tensor([[1.2], [1.4]])
 
     steps = ConjugateGradient(max_steps=3)
-    adjoint = Refine(Fallback(ratio=1.3), steps)(system(matrix(11), vector(11, 2), inverse=Scaled()))
+    adjoint = Refine(Fallback(ratio=1.3), steps)(
+        system(matrix(11), vector(11, 2), inverse=Scaled())
+    )
     assert adjoint.fell_back.tolist() == [False, True]
 
 
@@ -294,7 +310,9 @@ def test_iterative_methods_without_steps_make_no_product(method) -> None:
 @pytest.mark.parametrize("method", ITERATIVE)
 @given(seed=st.integers(0, 1000), steps=st.integers(1, 30), exponent=st.integers(-8, -1))
 @settings(max_examples=25)
-def test_converged_says_which_systems_reached_the_tolerance(method, seed: int, steps: int, exponent: int) -> None:
+def test_converged_says_which_systems_reached_the_tolerance(
+    method, seed: int, steps: int, exponent: int
+) -> None:
     a, tol = matrix(seed), 10.0**exponent
     r = vector(seed) if method is LBFGSInverse else vector(seed, 3)
     adjoint = method(max_steps=steps)(system(a, r, tol))
@@ -306,7 +324,8 @@ def test_converged_says_which_systems_reached_the_tolerance(method, seed: int, s
 
 
 @pytest.mark.parametrize(
-    "method", [JacobianFree(), Shine(), Fallback(), Neumann(2), ConjugateGradient(5, limit_grows=True)]
+    "method",
+    [JacobianFree(), Shine(), Fallback(), Neumann(2), ConjugateGradient(5, limit_grows=True)],
 )
 def test_methods_that_aim_at_no_tolerance_claim_none(method) -> None:
     estimate = InverseHessian(None)
@@ -363,7 +382,9 @@ def test_a_singular_inconsistent_system_has_a_bounded_answer(method, seed: int, 
 def test_cg_solves_the_definite_systems_of_a_batch_beside_an_indefinite_one() -> None:
     good, bad = matrix(3), matrix(4) - 0.5 * torch.eye(D, dtype=torch.float64)
     r = vector(3, 2)
-    adjoint = ConjugateGradient()(system(good, r, 1e-10, vjp=lambda v: torch.stack([v[0] @ good, v[1] @ bad])))
+    adjoint = ConjugateGradient()(
+        system(good, r, 1e-10, vjp=lambda v: torch.stack([v[0] @ good, v[1] @ bad]))
+    )
     assert adjoint.status is Status.STALLED
     assert adjoint.converged.tolist() == [True, False]
     torch.testing.assert_close(adjoint.u[0], torch.linalg.solve(good, r[0]), rtol=1e-7, atol=1e-7)
@@ -388,7 +409,9 @@ def test_broyden_falls_back_where_the_first_step_overshoots() -> None:
 
 
 def test_broyden_without_a_right_hand_side_is_solved_by_zero() -> None:
-    adjoint = BroydenSteps(3)(system(nonsymmetric(0), torch.zeros(2, D, dtype=torch.float64), symmetric=False))
+    adjoint = BroydenSteps(3)(
+        system(nonsymmetric(0), torch.zeros(2, D, dtype=torch.float64), symmetric=False)
+    )
     assert adjoint.converged.all()
     assert not adjoint.fell_back.any()
     assert not adjoint.u.any()

@@ -17,10 +17,14 @@ class Cell:
     bias: Tensor
 
     @staticmethod
-    def draw(gains: Sequence[float], d: int, seed: int, dtype: torch.dtype = torch.float64) -> "Cell":
+    def draw(
+        gains: Sequence[float], d: int, seed: int, dtype: torch.dtype = torch.float64
+    ) -> "Cell":
         random = torch.Generator().manual_seed(seed)
         weight = torch.randn(len(gains), d, d, generator=random, dtype=torch.float64)
-        weight *= (torch.tensor(gains, dtype=torch.float64) / torch.linalg.matrix_norm(weight, 2))[:, None, None]
+        weight *= (torch.tensor(gains, dtype=torch.float64) / torch.linalg.matrix_norm(weight, 2))[
+            :, None, None
+        ]
         bias = torch.randn(len(gains), d, generator=random, dtype=torch.float64)
         return Cell(weight.to(dtype), bias.to(dtype))
 
@@ -58,7 +62,9 @@ class Recorded:
         return torch.stack(self.values).norm(dim=-1)
 
     def best(self) -> list[int]:
-        """The first evaluation of each sample's least ‖g‖; one that stands still repeats it, up to rounding."""
+        """The first evaluation of each sample's least ‖g‖; one that stands still repeats it, up to
+        rounding.
+        """
         residuals = self.residuals()
         least = residuals <= residuals.min(dim=0).values * (1 + 1e-12)
         return [int(repeats.nonzero()[0]) for repeats in least.T]

@@ -17,8 +17,11 @@ GAINS = (0.2, 0.6, 0.95)
 seeds = st.integers(0, 10_000)
 
 
-def recursion(cell: Cell, z: Tensor, memory: int, direction: Tensor | None = None, every: int = 1) -> Tensor:
-    """H = B⁻¹ (d, d) at the last of the iterates z (n, d) of one sample, B ← B + σ(σᵀJ − σᵀB) / σᵀσ.
+def recursion(
+    cell: Cell, z: Tensor, memory: int, direction: Tensor | None = None, every: int = 1
+) -> Tensor:
+    """H = B⁻¹ (d, d) at the last of the iterates z (n, d) of one sample, B ← B + σ(σᵀJ − σᵀB) /
+    σᵀσ.
 
     A full memory is dropped, except at the last iterate.
     """
@@ -34,7 +37,10 @@ def recursion(cell: Cell, z: Tensor, memory: int, direction: Tensor | None = Non
                 if n == len(z) - 1:
                     break
                 B, n_updates = identity, 0
-            B, n_updates = B + torch.outer(sigma, sigma @ J - sigma @ B) / (sigma @ sigma), n_updates + 1
+            B, n_updates = (
+                B + torch.outer(sigma, sigma @ J - sigma @ B) / (sigma @ sigma),
+                n_updates + 1,
+            )
     return torch.linalg.inv(B)
 
 
@@ -53,10 +59,13 @@ def test_the_estimate_is_that_of_the_dense_recursion(seed, every):
     solution = AdjointBroyden()(g, g.g.start, 1e-4, awareness=awareness)
     stops = [int((residual <= 1e-4).nonzero()[0]) for residual in g.residuals().T]
     assert len(set(stops)) > 1, "the samples were to stop at different steps"
-    assert solution.inverse.count.tolist() == [stop + (stop // every if every else 0) for stop in stops]
+    assert solution.inverse.count.tolist() == [
+        stop + (stop // every if every else 0) for stop in stops
+    ]
     z = torch.stack(g.points, 1)
     expected = [
-        recursion(g.g.sample(i), z[i, : stops[i] + 1], 100, r[i] if every else None, every or 1) for i in range(3)
+        recursion(g.g.sample(i), z[i, : stops[i] + 1], 100, r[i] if every else None, every or 1)
+        for i in range(3)
     ]
     assert_same(solution.inverse, torch.stack(expected), tol=1e-10)
 
@@ -64,17 +73,21 @@ def test_the_estimate_is_that_of_the_dense_recursion(seed, every):
 @settings(max_examples=15)
 @given(seed=seeds, memory=st.integers(1, 5))
 def test_a_full_memory_restarts_the_running_samples_only(seed, memory):
-    """Extra updates count. The update that finds the memory full is the first of the next cycle, or, for a sample that
-    stops there, is left out.
+    """Extra updates count. The update that finds the memory full is the first of the next cycle,
+    or, for a sample that stops there, is left out.
     """
     g = Recorded(Cell.draw((0.05, 0.9), 10, seed))
     r = torch.ones(2, 10, dtype=torch.float64)
-    solution = AdjointBroyden(memory=memory)(g, g.g.start, 1e-5, awareness=Awareness(lambda z: r, every=2))
+    solution = AdjointBroyden(memory=memory)(
+        g, g.g.start, 1e-5, awareness=Awareness(lambda z: r, every=2)
+    )
     assert solution.status is Status.CONVERGED
     stops = [int((residual <= 1e-5).nonzero()[0]) for residual in g.residuals().T]
     assert stops[1] > memory
     z = torch.stack(g.points, 1)
-    expected = [recursion(g.g.sample(i), z[i, : stops[i] + 1], memory, r[i], every=2) for i in range(2)]
+    expected = [
+        recursion(g.g.sample(i), z[i, : stops[i] + 1], memory, r[i], every=2) for i in range(2)
+    ]
     assert (solution.inverse.count <= memory).all()
     assert_same(solution.inverse, torch.stack(expected), tol=1e-8)
 
@@ -89,13 +102,18 @@ def test_adjoint_secant_equation(seed, n_steps):
     for _ in range(n_steps):
         iterates.step(-estimate.matvec(iterates.g))
         estimate.learn(iterates.g, iterates)
-    image, scale = torch.einsum("bi,bij->bj", iterates.g, cell.jacobian(iterates.z)), float(iterates.g.norm())
+    image, scale = (
+        torch.einsum("bi,bij->bj", iterates.g, cell.jacobian(iterates.z)),
+        float(iterates.g.norm()),
+    )
     torch.testing.assert_close(iterates.vjp(iterates.g), image, rtol=1e-10, atol=1e-10 * scale)
     torch.testing.assert_close(estimate.rmatvec(image), iterates.g, rtol=1e-8, atol=1e-8 * scale)
 
 
 def test_awareness_sharpens_the_prescribed_direction():
-    """u = Hᵀr: cosine ≥ 0.999 with J⁻ᵀr in every sample with an extra update at each step, and nearer than without."""
+    """u = Hᵀr: cosine ≥ 0.999 with J⁻ᵀr in every sample with an extra update at each step, and
+    nearer than without.
+    """
     cell = Cell.draw((0.9,) * 16, 30, seed=0)
     r = torch.randn(16, 30, generator=torch.Generator().manual_seed(1)).double()
     cosine, error = {}, {}
@@ -126,7 +144,9 @@ def test_the_estimate_belongs_to_the_best_iterate():
 
 
 def test_a_singular_update_is_left_out():
-    """σ̂ᵀJ = 0 where g is flat: H stays I there, whether the flat direction is met by a step or by awareness."""
+    """σ̂ᵀJ = 0 where g is flat: H stays I there, whether the flat direction is met by a step or by
+    awareness.
+    """
     flat = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     target = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
     solution = AdjointBroyden(max_steps=4)(
@@ -173,4 +193,6 @@ def test_a_warm_start_is_used_and_left_alone():
     warm = AdjointBroyden()(moved, cold.z, 1e-8, inverse=cold.inverse)
     assert warm.n_steps < AdjointBroyden()(moved, cold.z, 1e-8).n_steps
     assert torch.equal(dense(cold.inverse, cell.start), before)
-    assert torch.equal(dense(Transposed(cold.inverse), cell.start), dense_transposed(cold.inverse, cell.start))
+    assert torch.equal(
+        dense(Transposed(cold.inverse), cell.start), dense_transposed(cold.inverse, cell.start)
+    )

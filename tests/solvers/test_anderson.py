@@ -13,7 +13,9 @@ from shine_exp.types import Status
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), mixing=st.sampled_from((0.5, 1.0)))
 def test_a_linear_problem_is_solved_in_as_many_steps_as_it_has_dimensions(seed, mixing):
-    """With a memory of d it is GMRES: d + 1 steps, however little the map contracts (Walker & Ni 2011, theorem 2.2)."""
+    """With a memory of d it is GMRES: d + 1 steps, however little the map contracts (Walker & Ni
+    2011, theorem 2.2).
+    """
     cell = Cell.draw((0.5, 0.99), 5, seed)
     g = lambda z: z - torch.einsum("bij,bj->bi", cell.weight, z) - cell.bias  # noqa: E731
     solution = Anderson(memory=5, mixing=mixing, regularization=1e-14)(g, cell.start, 1e-6)
@@ -26,7 +28,8 @@ def test_a_linear_problem_is_solved_in_as_many_steps_as_it_has_dimensions(seed, 
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), mixing=st.sampled_from((0.6, 1.0)), memory=st.integers(1, 3))
 def test_the_step_is_the_regularized_least_squares_solution(seed, mixing, memory):
-    """Against a dense least-squares solve with the Tikhonov rows appended, on the last `memory` differences only.
+    """Against a dense least-squares solve with the Tikhonov rows appended, on the last `memory`
+    differences only.
 
     In the terms of Walker & Ni 2011: their residual is f(z) − z = −g.
     """
@@ -44,7 +47,9 @@ def test_the_step_is_the_regularized_least_squares_solution(seed, mixing, memory
 
 def test_it_needs_fewer_steps_than_the_fixed_point_iteration():
     cell = Cell.draw((1.0,) * 4, 20, seed=0)
-    cell = Cell(0.98 * cell.weight @ cell.weight.mT, 0.1 * cell.bias)  # slow for good: the largest eigenvalue is 0.98
+    cell = Cell(
+        0.98 * cell.weight @ cell.weight.mT, 0.1 * cell.bias
+    )  # slow for good: the largest eigenvalue is 0.98
     plain, fast = FixedPoint(1000)(cell, cell.start, 1e-4), Anderson(1000)(cell, cell.start, 1e-4)
     assert plain.status is fast.status is Status.CONVERGED
     assert 2 * fast.n_steps < plain.n_steps
@@ -64,4 +69,6 @@ def test_the_scale_of_the_problem_does_not_matter():
     """The regularisation is relative: scaled by 1e-6, the same iterates."""
     cell = Cell.draw((0.9,), 8, seed=1)
     small = Anderson(8)(lambda z: 1e-6 * cell(1e6 * z), cell.start, 0.0)
-    torch.testing.assert_close(1e6 * small.z, Anderson(8)(cell, cell.start, 0.0).z, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        1e6 * small.z, Anderson(8)(cell, cell.start, 0.0).z, rtol=1e-9, atol=1e-12
+    )

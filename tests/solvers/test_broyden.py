@@ -22,7 +22,9 @@ seeds = st.integers(0, 10_000)
 
 
 def recursion(z: Tensor, g: Tensor, memory: int, initial: Tensor) -> list[Tensor]:
-    """H ← H + (Δz − HΔg) ΔzᵀH / (ΔzᵀHΔg) along the iterates z, g (n, d) of one sample: H (d, d) at each of them."""
+    """H ← H + (Δz − HΔg) ΔzᵀH / (ΔzᵀHΔg) along the iterates z, g (n, d) of one sample: H (d, d) at
+    each of them.
+    """
     estimates, n_pairs = [initial], 0
     for dz, dg in zip(z.diff(dim=0), g.diff(dim=0), strict=True):
         H = estimates[-1]
@@ -75,7 +77,9 @@ def test_any_step_lengths(seed, lengths):
 @settings(max_examples=15)
 @given(seed=seeds, memory=st.integers(1, 5), gain=st.sampled_from((0.8, 0.9, 0.95)))
 def test_a_full_memory_restarts_the_running_samples_only(seed, memory, gain):
-    """The pairs of a sample are those of one cycle, from H₀; a sample that stops at a full memory keeps it."""
+    """The pairs of a sample are those of one cycle, from H₀; a sample that stops at a full memory
+    keeps it.
+    """
     tol = 1e-5
     g = Recorded(Cell.draw((0.05, gain), 10, seed))
     solution = Broyden(max_steps=60, memory=memory)(g, g.g.start, tol)
@@ -109,12 +113,16 @@ def test_the_estimate_belongs_to_the_best_iterate():
     best = g.best()
     assert 0 < best[1] < 13, "the best iterate was to lie in the middle"
     z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
-    expected = [recursion(z[i], values[i], 50, torch.eye(10).double())[: best[i] + 1][-1] for i in range(3)]
+    expected = [
+        recursion(z[i], values[i], 50, torch.eye(10).double())[: best[i] + 1][-1] for i in range(3)
+    ]
     assert_same(solution.inverse, torch.stack(expected), tol=1e-8)
 
 
 def test_where_the_start_is_the_best_iterate_its_estimate_is_the_initial_one():
-    solution = Broyden(max_steps=1)(lambda z: 4 * z - 1, torch.zeros(1, 1, dtype=torch.float64), 0.0)
+    solution = Broyden(max_steps=1)(
+        lambda z: 4 * z - 1, torch.zeros(1, 1, dtype=torch.float64), 0.0
+    )
     assert float(solution.z) == 0
     assert solution.inverse.count.tolist() == [0]
     assert float(solution.inverse.matvec(torch.ones(1, 1, dtype=torch.float64))) == 1
@@ -137,11 +145,15 @@ def test_an_estimate_outlives_a_failure():
     assert failed.converged.tolist() == [True, False]
     assert short.inverse.count.tolist() == [3, 3]
     assert torch.equal(failed.z[1], short.z[1])
-    torch.testing.assert_close(dense(failed.inverse, cell.start)[1], dense(short.inverse, cell.start)[1])
+    torch.testing.assert_close(
+        dense(failed.inverse, cell.start)[1], dense(short.inverse, cell.start)[1]
+    )
 
 
 def test_a_singular_update_is_left_out():
-    """Where g is constant, κ = 1 and sᵀHΔg = 0: H stays I, and the other sample learns as if it were alone."""
+    """Where g is constant, κ = 1 and sᵀHΔg = 0: H stays I, and the other sample learns as if it
+    were alone.
+    """
     cell = Cell.draw((0.5,), 10, seed=3)
     constant = torch.ones(1, 10, dtype=torch.float64)
     g = Recorded(lambda z: torch.cat([constant, cell(z[1:])]))
@@ -165,7 +177,9 @@ class Diagonal:
 
 @pytest.mark.parametrize("second", [1e21, 1e40])
 def test_an_overflowing_direction_stays_out_of_the_estimate(second):
-    """Single precision, H₀ = diag(1, second / 10¹²): the length of the second direction, or all of it, overflows."""
+    """Single precision, H₀ = diag(1, second / 10¹²): the length of the second direction, or all of
+    it, overflows.
+    """
 
     def g(z):
         first = torch.tensor([[-1e13, 0.0]]).expand_as(z)
@@ -181,7 +195,9 @@ def test_an_overflowing_direction_stays_out_of_the_estimate(second):
 
 @pytest.mark.parametrize("n_steps", [0, 3])
 def test_a_product_is_new_memory(n_steps):
-    """The solver negates H g in place, which must not reach g: not for H₀ = I, nor for H₀ on H₀ = I."""
+    """The solver negates H g in place, which must not reach g: not for H₀ = I, nor for H₀ on H₀ =
+    I.
+    """
     cell = Cell.draw(GAINS, 10, seed=4)
     inner = Broyden(n_steps)(cell, cell.start, 0.0).inverse
     for inverse in (inner, Broyden(n_steps)(cell, cell.start, 0.0, inverse=inner).inverse):
@@ -201,14 +217,18 @@ def test_a_solved_start_leaves_the_initial_estimate():
 @settings(max_examples=10)
 @given(seed=seeds)
 def test_the_adjoint_system_starts_from_the_transposed_estimate(seed):
-    """H₀ = Hᵀ of the forward pass: the recursion over it is exact, and the forward estimate does not change."""
+    """H₀ = Hᵀ of the forward pass: the recursion over it is exact, and the forward estimate does
+    not change.
+    """
     cell = Cell.draw(GAINS, 10, seed)
     forward = Broyden()(cell, cell.start, 1e-5)
     before = dense(forward.inverse, cell.start)
     J, r = cell.jacobian(forward.z), cell.bias
 
     g = Recorded(lambda u: torch.einsum("bij,bi->bj", J, u) - r)
-    adjoint = Broyden(max_steps=4)(g, forward.inverse.rmatvec(r), 0.0, inverse=Transposed(forward.inverse))
+    adjoint = Broyden(max_steps=4)(
+        g, forward.inverse.rmatvec(r), 0.0, inverse=Transposed(forward.inverse)
+    )
     best = g.best()
     u, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
     expected = [recursion(u[i], values[i], 50, before[i].T)[best[i]] for i in range(3)]
@@ -222,11 +242,20 @@ def test_a_transposed_start_pays():
     for seed in range(20):
         cell = Cell.draw((0.9,), 20, seed)
         forward = Broyden()(cell, cell.start, 1e-5)
-        J, r = cell.jacobian(forward.z), torch.randn(1, 20, generator=torch.Generator().manual_seed(seed)).double()
-        starts = {"transposed": Transposed(forward.inverse), "untransposed": forward.inverse, "identity": None}
+        J, r = (
+            cell.jacobian(forward.z),
+            torch.randn(1, 20, generator=torch.Generator().manual_seed(seed)).double(),
+        )
+        starts = {
+            "transposed": Transposed(forward.inverse),
+            "untransposed": forward.inverse,
+            "identity": None,
+        }
         for name, inverse in starts.items():
             system = lambda u: torch.einsum("bij,bi->bj", J, u) - r  # noqa: B023, E731
-            ends[name].append(Broyden(4)(system, forward.inverse.rmatvec(r), 0.0, inverse=inverse).residual)
+            ends[name].append(
+                Broyden(4)(system, forward.inverse.rmatvec(r), 0.0, inverse=inverse).residual
+            )
     median = {name: torch.cat(residuals).median() for name, residuals in ends.items()}
     assert median["transposed"] < median["identity"]
     assert median["transposed"] < median["untransposed"]

@@ -10,7 +10,9 @@ NEITHER = torch.tensor([False, False])
 
 
 def counted(*events: str) -> FactorCount:
-    """Two samples with a memory of 3: "+" both learn, "b" the first is at its best, "r" both restart."""
+    """Two samples with a memory of 3: "+" both learn, "b" the first is at its best, "r" both
+    restart.
+    """
     factors = FactorCount(2, 3, torch.device("cpu"))
     factors.mark_best(NEITHER)
     for event in "".join(events):

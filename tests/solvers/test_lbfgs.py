@@ -38,7 +38,9 @@ def pairs(seed: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 12), memory=st.sampled_from([1, 3, 5, None]))
 @settings(max_examples=60)
-def test_the_operator_is_the_dense_recursion_over_the_kept_pairs(seed: int, n: int, memory: int | None) -> None:
+def test_the_operator_is_the_dense_recursion_over_the_kept_pairs(
+    seed: int, n: int, memory: int | None
+) -> None:
     s, y = pairs(seed, n)
     inverse = InverseHessian.from_pairs(s, y, memory)
     kept = n if memory is None else min(n, memory)
@@ -55,7 +57,9 @@ def test_the_operator_is_the_dense_recursion_over_the_kept_pairs(seed: int, n: i
 
 def test_initial_scaling() -> None:
     s, y = pairs(0, 4)
-    assert InverseHessian.from_pairs(s, y, None).gamma == pytest.approx(float(s[-1] @ y[-1] / (y[-1] @ y[-1])))
+    assert InverseHessian.from_pairs(s, y, None).gamma == pytest.approx(
+        float(s[-1] @ y[-1] / (y[-1] @ y[-1]))
+    )
     assert InverseHessian.from_pairs(s, y, None, "identity").gamma == 1.0
 
 
@@ -74,12 +78,16 @@ def quartic(a: torch.Tensor):
     return function
 
 
-@pytest.mark.parametrize("settings_", [{}, {"memory": 2}, {"memory": None}, {"initial": "identity"}])
+@pytest.mark.parametrize(
+    "settings_", [{}, {"memory": 2}, {"memory": None}, {"initial": "identity"}]
+)
 def test_the_minimum_is_that_of_scipy(settings_: dict) -> None:
     function = quartic(spd(5))
     z0 = torch.full((D,), 10.0, dtype=torch.float64)
     solution = LBFGS(**settings_)(Smooth(function), z0, 1e-9)
-    reference = minimize(lambda z: tuple(p.numpy() for p in function(torch.from_numpy(z))), z0.numpy(), jac=True)
+    reference = minimize(
+        lambda z: tuple(p.numpy() for p in function(torch.from_numpy(z))), z0.numpy(), jac=True
+    )
     assert solution.status is Status.CONVERGED
     assert solution.residual <= 1e-9
     assert float(function(solution.z)[1].norm()) == pytest.approx(float(solution.residual))
@@ -87,18 +95,26 @@ def test_the_minimum_is_that_of_scipy(settings_: dict) -> None:
 
 
 def test_secant_equations_hold_for_ordinary_and_for_aware_pairs() -> None:
-    """With one pair in memory H y = s for it, whichever kind it is: the aware one after every step, else the step."""
+    """With one pair in memory H y = s for it, whichever kind it is: the aware one after every
+    step, else the step.
+    """
     a = spd(6)
     direction = torch.ones(D, dtype=torch.float64)
     for awareness in (None, Awareness(lambda z: direction, 1)):
-        solution = LBFGS(memory=4, max_steps=5)(Smooth(quartic(a)), 3 * direction, 0.0, awareness=awareness)
+        solution = LBFGS(memory=4, max_steps=5)(
+            Smooth(quartic(a)), 3 * direction, 0.0, awareness=awareness
+        )
         s, y = solution.inverse.pairs()
         assert len(s) == 4
         torch.testing.assert_close(solution.inverse.matvec(y[-1]), s[-1], rtol=1e-10, atol=1e-12)
-        if awareness is not None:  # the pairs alternate: step, aware, step, aware; all are true gradient differences
+        if (
+            awareness is not None
+        ):  # the pairs alternate: step, aware, step, aware; all are true gradient differences
             z = solution.z
             gradient = quartic(a)
-            torch.testing.assert_close(gradient(z + s[-1])[1] - gradient(z)[1], y[-1], rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(
+                gradient(z + s[-1])[1] - gradient(z)[1], y[-1], rtol=1e-10, atol=1e-12
+            )
             assert float(s[-1].norm()) == pytest.approx(float(s[-2].norm()))
 
 
@@ -119,7 +135,9 @@ def test_a_warm_start_with_the_estimate_saves_steps() -> None:
     function = Smooth(lambda z: (0.5 * z @ a @ z - z.sum(), a @ z - 1))
     z0 = torch.zeros(60, dtype=torch.float64)
     cold = LBFGS(memory=None)(function, z0, 1e-8)
-    warm = LBFGS(memory=None)(function, z0, 1e-8, inverse=LBFGS(memory=None).estimate(*cold.inverse.pairs()))
+    warm = LBFGS(memory=None)(
+        function, z0, 1e-8, inverse=LBFGS(memory=None).estimate(*cold.inverse.pairs())
+    )
     assert warm.status is Status.CONVERGED
     assert warm.n_steps < 0.5 * cold.n_steps
 
@@ -135,7 +153,9 @@ def test_non_finite_values_are_reported_as_divergence() -> None:
 
 
 def test_the_step_limit_is_reported() -> None:
-    solution = LBFGS(max_steps=2)(Smooth(quartic(spd(1))), torch.ones(D, dtype=torch.float64), 1e-12)
+    solution = LBFGS(max_steps=2)(
+        Smooth(quartic(spd(1))), torch.ones(D, dtype=torch.float64), 1e-12
+    )
     assert (solution.status, solution.n_steps, solution.n_evals) == (Status.MAX_STEPS, 2, 3)
 
 
@@ -145,7 +165,9 @@ def test_memory_grows_until_a_badly_scaled_problem_is_solved() -> None:
     def quadratic(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return 0.5 * z @ a @ z - z.sum(), a @ z - 1
 
-    solution = LBFGS(memory=5, max_steps=3000)(Smooth(quadratic), torch.zeros(30, dtype=torch.float64), 1e-6)
+    solution = LBFGS(memory=5, max_steps=3000)(
+        Smooth(quadratic), torch.zeros(30, dtype=torch.float64), 1e-6
+    )
     assert solution.status is Status.CONVERGED
     assert len(solution.inverse) > 5
 

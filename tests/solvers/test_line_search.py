@@ -24,7 +24,9 @@ class Curve:
     c2=st.sampled_from([0.1, 0.9]),
 )
 @settings(max_examples=200)
-def test_the_step_meets_both_conditions(minimum: float, first: float, quartic: float, c2: float) -> None:
+def test_the_step_meets_both_conditions(
+    minimum: float, first: float, quartic: float, c2: float
+) -> None:
     def value(t: float) -> float:
         x = t / minimum - 1
         return x * x + quartic * x**4

@@ -18,7 +18,12 @@ from shine_exp.types import Awareness, Status
 
 GAINS = (0.1, 0.5, 0.9)
 SOLVERS = [Broyden(200), Broyden(200, memory=4), AdjointBroyden(200), AdjointBroyden(200, memory=4)]
-SOLVERS += [Anderson(300), FixedPoint(600), FixedPoint(600, mixing=0.7), Broyden(200, max_halvings=3)]
+SOLVERS += [
+    Anderson(300),
+    FixedPoint(600),
+    FixedPoint(600, mixing=0.7),
+    Broyden(200, max_halvings=3),
+]
 every_solver = pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 
 
@@ -30,7 +35,9 @@ def test_converges_to_the_tolerance(solver, seed):
     solution = solver(cell, cell.start, 1e-9)
     assert solution.status is Status.CONVERGED
     assert (solution.residual <= 1e-9).all()
-    torch.testing.assert_close(cell(solution.z).norm(dim=-1), solution.residual, rtol=1e-6, atol=1e-15)
+    torch.testing.assert_close(
+        cell(solution.z).norm(dim=-1), solution.residual, rtol=1e-6, atol=1e-15
+    )
     assert solution.residual.shape == (3,)
 
 
@@ -41,14 +48,22 @@ def test_a_batch_is_solved_as_its_samples_are(solver, seed):
     cell = Cell.draw(GAINS, 12, seed)
     together = solver(cell, cell.start, 1e-6)
     alone = [solver(cell.sample(i), cell.start[i : i + 1], 1e-6) for i in range(3)]
-    assert len({solution.n_steps for solution in alone}) > 1, "the samples were to stop at different steps"
-    torch.testing.assert_close(together.z, torch.cat([solution.z for solution in alone]), rtol=0, atol=1e-11)
+    assert len({solution.n_steps for solution in alone}) > 1, (
+        "the samples were to stop at different steps"
+    )
+    torch.testing.assert_close(
+        together.z, torch.cat([solution.z for solution in alone]), rtol=0, atol=1e-11
+    )
     assert together.n_steps == max(solution.n_steps for solution in alone)
     if together.inverse is not None:
         r = torch.randn(3, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         for product in ("matvec", "rmatvec"):
-            expected = torch.cat([getattr(s.inverse, product)(r[i : i + 1]) for i, s in enumerate(alone)])
-            torch.testing.assert_close(getattr(together.inverse, product)(r), expected, rtol=1e-6, atol=1e-8)
+            expected = torch.cat(
+                [getattr(s.inverse, product)(r[i : i + 1]) for i, s in enumerate(alone)]
+            )
+            torch.testing.assert_close(
+                getattr(together.inverse, product)(r), expected, rtol=1e-6, atol=1e-8
+            )
 
 
 @every_solver
@@ -64,11 +79,15 @@ def test_a_converged_sample_stands_still(solver):
 @every_solver
 def test_each_sample_gets_its_best_iterate(solver):
     g = Recorded(Cell.draw((0.5, 3.0, 6.0), 12, seed=4))
-    solution = replace(solver, max_steps=25)(g, g.g.start, torch.tensor([1e-8, 0.0, 0.0], dtype=torch.float64))
+    solution = replace(solver, max_steps=25)(
+        g, g.g.start, torch.tensor([1e-8, 0.0, 0.0], dtype=torch.float64)
+    )
     assert solution.status is Status.MAX_STEPS
     best = g.best()
     assert min(best) < len(g.points) - 1, "the last iterate was not to be everybody's best"
-    torch.testing.assert_close(solution.residual, g.residuals().min(dim=0).values, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        solution.residual, g.residuals().min(dim=0).values, rtol=1e-12, atol=0
+    )
     for i in range(3):
         assert torch.equal(solution.z[i], g.points[best[i]][i])
 
@@ -91,12 +110,19 @@ def test_one_failure_does_not_disturb_the_others(solver, poison):
     others = torch.tensor([0, 2])
     torch.testing.assert_close(solution.z[others], sound.z[others], rtol=0, atol=1e-12)
     assert solution.z.isfinite().all()
-    assert torch.equal(failing.points[-1][1], solution.z[1]), "g is still evaluated there, on behalf of the others"
-    torch.testing.assert_close(solution.residual, cell(solution.z).norm(dim=-1), rtol=1e-6, atol=1e-15)
+    assert torch.equal(failing.points[-1][1], solution.z[1]), (
+        "g is still evaluated there, on behalf of the others"
+    )
+    torch.testing.assert_close(
+        solution.residual, cell(solution.z).norm(dim=-1), rtol=1e-6, atol=1e-15
+    )
     if solution.inverse is not None:
         r = torch.ones_like(cell.start)
         for product in ("matvec", "rmatvec"):
-            actual, expected = getattr(solution.inverse, product)(r), getattr(sound.inverse, product)(r)
+            actual, expected = (
+                getattr(solution.inverse, product)(r),
+                getattr(sound.inverse, product)(r),
+            )
             assert actual.isfinite().all()
             torch.testing.assert_close(actual[others], expected[others], rtol=1e-7, atol=1e-9)
 
@@ -136,7 +162,9 @@ def test_single_precision(solver):
 def test_leading_axes_are_a_batch(solver):
     cell = Cell.draw((0.1, 0.3, 0.5, 0.7, 0.8, 0.9), 5, seed=7)
     flat = solver(cell, cell.start, 1e-8)
-    folded = solver(lambda z: cell(z.reshape(6, 5)).reshape(2, 3, 5), cell.start.reshape(2, 3, 5), 1e-8)
+    folded = solver(
+        lambda z: cell(z.reshape(6, 5)).reshape(2, 3, 5), cell.start.reshape(2, 3, 5), 1e-8
+    )
     assert torch.equal(folded.z, flat.z.reshape(2, 3, 5))
     assert torch.equal(folded.residual, flat.residual.reshape(2, 3))
     single = solver(lambda z: cell.sample(0)(z[None])[0], cell.start[0], 1e-8)
@@ -144,8 +172,12 @@ def test_leading_axes_are_a_batch(solver):
     torch.testing.assert_close(single.z, flat.z[0], rtol=0, atol=1e-12)
     if flat.inverse is not None:
         v = cell.bias.reshape(2, 3, 5)
-        assert torch.equal(folded.inverse.matvec(v), flat.inverse.matvec(cell.bias).reshape(2, 3, 5))
-        assert torch.equal(folded.inverse.rmatvec(v), flat.inverse.rmatvec(cell.bias).reshape(2, 3, 5))
+        assert torch.equal(
+            folded.inverse.matvec(v), flat.inverse.matvec(cell.bias).reshape(2, 3, 5)
+        )
+        assert torch.equal(
+            folded.inverse.rmatvec(v), flat.inverse.rmatvec(cell.bias).reshape(2, 3, 5)
+        )
         assert single.inverse.matvec(cell.bias[0]).shape == (5,)
 
 
@@ -198,10 +230,16 @@ def test_no_tensor_of_the_function_or_the_caller_is_changed(solver):
 
 @every_solver
 def test_a_function_that_returns_its_argument(solver):
-    """f = 0, g = id: z, g(z) and Jᵀv may share memory, and the answer is that of a function that copies."""
+    """f = 0, g = id: z, g(z) and Jᵀv may share memory, and the answer is that of a function that
+    copies.
+    """
     cell = Cell.draw(GAINS, 12, seed=11)
-    warm = Broyden(4)(cell, cell.start, 0.0).inverse if solver.leaves_inverse else None  # to need more than one step
-    shared, copied = (solver(g, cell.bias, 1e-9, inverse=warm) for g in (lambda z: z, lambda z: z.clone()))
+    warm = (
+        Broyden(4)(cell, cell.start, 0.0).inverse if solver.leaves_inverse else None
+    )  # to need more than one step
+    shared, copied = (
+        solver(g, cell.bias, 1e-9, inverse=warm) for g in (lambda z: z, lambda z: z.clone())
+    )
     assert shared.status is Status.CONVERGED
     assert warm is None or shared.n_steps > 3
     assert torch.equal(shared.z, copied.z)

@@ -20,7 +20,9 @@ def function(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def test_it_stops_at_the_tolerance_and_counts_its_evaluations(method: str) -> None:
     calls = []
     solution = ScipyMinimizer(method)(
-        Smooth(lambda z: (calls.append(1), function(z))[1]), torch.ones(10, dtype=torch.float64), 1e-6
+        Smooth(lambda z: (calls.append(1), function(z))[1]),
+        torch.ones(10, dtype=torch.float64),
+        1e-6,
     )
     assert solution.status is Status.CONVERGED
     assert float(function(solution.z)[1].norm()) == pytest.approx(float(solution.residual))
@@ -41,7 +43,9 @@ def test_the_estimate_is_scipys_own() -> None:
         options=options,
     ).hess_inv
     v = np.random.default_rng(0).standard_normal(10)
-    np.testing.assert_allclose(solution.inverse.matvec(torch.from_numpy(v)), reference.matvec(v), rtol=1e-9)
+    np.testing.assert_allclose(
+        solution.inverse.matvec(torch.from_numpy(v)), reference.matvec(v), rtol=1e-9
+    )
 
 
 def test_cg_leaves_nothing() -> None:
@@ -52,4 +56,6 @@ def test_cg_leaves_nothing() -> None:
 
 def test_awareness_is_refused() -> None:
     with pytest.raises(UnsupportedSolver, match="lbfgs"):
-        ScipyMinimizer("L-BFGS-B")(Smooth(function), torch.ones(10), 1.0, awareness=Awareness(lambda z: z, 1))
+        ScipyMinimizer("L-BFGS-B")(
+            Smooth(function), torch.ones(10), 1.0, awareness=Awareness(lambda z: z, 1)
+        )

@@ -1,0 +1,1 @@
+"""∇h(α): implicit, unrolled, and exact."""

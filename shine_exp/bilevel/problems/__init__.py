@@ -1,0 +1,1 @@
+"""The bi-level problems that come with the package."""

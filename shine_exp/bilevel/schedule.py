@@ -1,0 +1,28 @@
+"""How the inner tolerance falls from one outer step to the next."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Interval
+from pydantic import PositiveFloat
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """ε_t for t = 1, 2, …: "exponential" ε₀ decrease^{t−1}, "quadratic" ε₀/t², "cubic" ε₀/t³, or
+    "exact" 1e-12.
+
+    (Pedregosa 2016, section 5.)
+    """
+
+    kind: Literal["exponential", "quadratic", "cubic", "exact"]
+    first: PositiveFloat
+    decrease: Annotated[float, Interval(gt=0, le=1)]
+
+    def __call__(self, t: int) -> float:
+        return {
+            "exponential": self.first * self.decrease ** (t - 1),
+            "quadratic": self.first / t**2,
+            "cubic": self.first / t**3,
+            "exact": 1e-12,
+        }[self.kind]

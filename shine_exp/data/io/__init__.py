@@ -1,0 +1,1 @@
+"""Files, archives, downloads and the cache of decoded images."""

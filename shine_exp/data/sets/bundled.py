@@ -1,0 +1,60 @@
+"""The data sets that come with scikit-learn: no download."""
+
+import numpy as np
+import torch
+
+from shine_exp.data.dataset import Dataset, Scaling
+from shine_exp.data.images import Images, LabelledImages
+from shine_exp.errors import DataError
+
+
+def breast_cancer(scaling: Scaling, fraction: float) -> Dataset:
+    """Wisconsin breast cancer, 569 × 30, dense: malignant −1, benign +1. A fraction < 1 draws that
+    part of the rows.
+    """
+    from sklearn.datasets import load_breast_cancer  # slow to import
+    from sklearn.model_selection import train_test_split
+
+    if not 0 < fraction <= 1:
+        raise DataError(f"data.fraction={fraction}: take more than 0 and at most 1")
+    x, target = load_breast_cancer(return_X_y=True)
+    if fraction < 1:
+        x, _, target, _ = train_test_split(x, target, train_size=fraction, random_state=0)
+    return Dataset(x, np.where(target == 0, -1.0, 1.0), "breast_cancer", scaling)
+
+
+def digits(scaling: Scaling) -> Dataset:
+    """Handwritten digits of 8 × 8 pixels, 1797 × 64, dense: even −1, odd +1."""
+    from sklearn.datasets import load_digits
+
+    x, target = load_digits(return_X_y=True)
+    return Dataset(x, np.where(target % 2 == 0, -1.0, 1.0), "digits", scaling)
+
+
+def digits_images(seed: int, test_fraction: float) -> Images:
+    """Handwritten digits as images, 1797 × (1, 8, 8), ten classes; the grey values 0 to 16 become
+    0 to 255.
+
+    The split keeps the shares of the classes. Raises `DataError` where `seed` or `test_fraction`
+    is out of range.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    if not 0.01 <= test_fraction <= 0.99:
+        raise DataError(
+            f"data.test_fraction={test_fraction}: take from 0.01 to 0.99, so that each set has all classes"
+        )
+    if not 0 <= seed < 2**32:
+        raise DataError(f"data.seed={seed}: take a whole number, 0 or larger and below 2³²")
+    x, target = load_digits(return_X_y=True)
+    pixels = np.rint(x * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    parts = train_test_split(
+        pixels, target.astype(np.int64), test_size=test_fraction, random_state=seed, stratify=target
+    )
+    train_pixels, test_pixels, train_labels, test_labels = map(torch.from_numpy, parts)
+    train, test = (
+        LabelledImages(train_pixels, train_labels),
+        LabelledImages(test_pixels, test_labels),
+    )
+    return Images(train, test, 10, "digits_images")

@@ -1,0 +1,118 @@
+"""20 newsgroups, through scikit-learn's own cache.
+
+That cache is a pickle, and unpickling can execute anything: take a folder that nobody else writes
+to.
+"""
+
+import os
+import pickle
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from shine_exp.data.dataset import Dataset, Matrix, Scaling
+from shine_exp.data.digest import digest_of
+from shine_exp.data.io.download import download_failed, fetch
+from shine_exp.errors import DataError, one_line
+
+URL = "https://ndownloader.figshare.com/files/5975967"
+SHA256 = (
+    "8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610"  # as scikit-learn has it
+)
+
+
+def newsgroups(scaling: Scaling, data_home: str | None = None) -> Dataset:
+    """All posts as ℓ²-normalised term counts, 18 846 × 130 107, CSR; labels: target < 10 → −1,
+    else +1 (section 4).
+
+    `data_home` is scikit-learn's cache folder, by default its own choice (`SCIKIT_LEARN_DATA`).
+    Raises `DataError` where the data is neither there nor can be downloaded, or where the copy is
+    damaged.
+    """
+    from scipy.sparse import csr_matrix  # slow to import, as is scikit-learn
+    from sklearn.datasets import get_data_home
+
+    try:
+        home = Path(get_data_home(data_home))
+    except OSError as error:
+        raise DataError(
+            f"scikit-learn's data folder is unusable ({one_line(error)}); set data.data_home"
+        ) from error
+    with _exclusive(home):
+        try:
+            x, target = _load(home, download_if_missing=False)
+        except OSError as error:
+            if not os.access(home, os.W_OK):
+                raise DataError(
+                    f"{home}: has no vectorised copy and cannot be written ({one_line(error)}); "
+                    "copy it to a folder of your own, and set data.data_home"
+                ) from error
+            x, target = _download(home)
+    return Dataset(csr_matrix(x), np.where(target < 10, -1.0, 1.0), "20news", scaling)
+
+
+@contextmanager
+def _exclusive(home: Path) -> Iterator[None]:
+    """One process at a time fills the cache: scikit-learn's own writes are not atomic."""
+    if not os.access(home, os.W_OK):
+        yield
+        return
+    lock = FileLock(home / "20news.lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise DataError(
+            f"{lock.lock_file}: cannot be locked ({one_line(error)}); delete it"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _download(home: Path) -> tuple[Matrix, np.ndarray]:
+    """Put the archive where scikit-learn unpacks it; it would download another in place of one
+    that it refuses.
+    """
+    archive = home / "20news_home" / "20news-bydate.tar.gz"
+    fetch(URL, archive, f"sha256:{SHA256}")
+    if (found := digest_of(archive)) != SHA256:
+        raise DataError(
+            f"{archive}: its SHA-256 is {found}, not {SHA256}; delete the file to download it again"
+        )
+    try:
+        return _load(home, download_if_missing=True)
+    except OSError as error:
+        raise download_failed(URL, archive, one_line(error, 100)) from error
+
+
+def _load(home: Path, download_if_missing: bool) -> tuple[Matrix, np.ndarray]:
+    from sklearn.datasets import fetch_20newsgroups_vectorized
+
+    try:
+        x, target = fetch_20newsgroups_vectorized(
+            subset="all",
+            data_home=home,
+            download_if_missing=download_if_missing,
+            return_X_y=True,
+            n_retries=1,
+            delay=0.5,
+        )
+    except (
+        ValueError,
+        TypeError,
+        EOFError,
+        LookupError,
+        AttributeError,
+        zlib.error,
+        pickle.UnpicklingError,
+    ) as error:
+        raise DataError(
+            f"{home}: the vectorised copy of 20newsgroups is damaged ({one_line(error)}); "
+            "delete 20newsgroup_vectorized_py3.pkl there, and it is made again"
+        ) from error
+    return x, target

@@ -1,0 +1,200 @@
+"""A module as an equilibrium layer: solved forward, differentiated by any inverse method."""
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from shine_exp.deq import advice
+from shine_exp.deq.arguments import check_parts, check_surroundings, check_tolerance
+from shine_exp.deq.implicit import Backward, Implicit
+from shine_exp.deq.linearisation import Linearisation
+from shine_exp.deq.packing import Packing
+from shine_exp.deq.precision import full_precision, in_present_precision
+from shine_exp.deq.report import Report
+from shine_exp.deq.state import State
+from shine_exp.errors import UserError
+from shine_exp.solvers.iterates import RootFunction
+from shine_exp.types import (
+    Adjoint,
+    Awareness,
+    InverseMethod,
+    LinearInverse,
+    Solution,
+    Solver,
+    Status,
+)
+
+Loss = Callable[[Tensor | list[Tensor]], Tensor]  # of a state, a scalar
+
+
+class DEQ(nn.Module):
+    """z* = f(z*, x) for f = `cell`, and the gradient of a loss L by implicit differentiation,
+
+        w̄ = (∂f/∂w)ᵀ u,   Jᵀu = ∇L(z*),   J = I − ∂f/∂z
+
+    with z* from `solver` and u from `inverse` (Bai et al. 2019; Ramzi et al. 2022, section 2). The
+    solver works on g(z) = z − f(z) to ‖g‖ ≤ tol √d for each sample of length d, without a graph.
+    One more evaluation of f is recorded, which serves the products with Jᵀ and the parameter
+    gradient: what memory grows with, forward and backward, are the vectors that a solver keeps.
+    The output is that evaluation, f(z*), in training and under `torch.no_grad` alike.
+
+    `cell(z, *inputs, **named)` maps a tensor, or a list of tensors, each (batch, …), to the like.
+    It must be a function of each sample: the same dropout mask in every evaluation (pass it as an
+    input), no batch statistics. Without `inverse` it can only be evaluated. With `opa` the solver
+    adds an update along Hᵀ∇L every that many steps.
+
+    `last` reports on the last solves. A solve that misses its tolerance gives a
+    `ConvergenceWarning` and a cell that is no function a `CellWarning`, once per layer and
+    process, unless `warn` is False; a tolerance of 0 asks for all steps and cannot be missed.
+    Gradients of gradients, `torch.func` and forward-mode derivatives are errors. Where a model is
+    compiled the layer runs as it is: compile the cell.
+
+    Raises `UserError` for parts or arguments that make no sense or do not go together.
+    """
+
+    last: Report
+
+    def __init__(
+        self,
+        cell: nn.Module,
+        solver: Solver[RootFunction],
+        inverse: InverseMethod | None,
+        *,
+        tol: float = 1e-5,
+        adjoint_tol: float = 1e-6,
+        opa: int | None = None,
+        warn: bool = True,
+    ) -> None:
+        super().__init__()
+        check_parts(cell, solver, inverse, opa)
+        check_tolerance("tol", tol)
+        check_tolerance("adjoint_tol", adjoint_tol)
+        self.cell, self.solver, self.inverse = cell, solver, inverse
+        self.tol, self.adjoint_tol, self.opa, self.warn = tol, adjoint_tol, opa, warn
+        self._advice = advice.Advice(f"DEQ({type(cell).__name__})")
+
+    def forward(
+        self, z0: State, *inputs: Any, loss: Loss | None = None, **named: Any
+    ) -> Tensor | list[Tensor]:
+        """f(z*), in the structure of z0.
+
+        `loss(z)`, a scalar, is what `opa` is to be aware of; an input of that name is passed by
+        its position.
+        """
+        if torch.compiler.is_compiling():
+            # It would follow the solver's loop, and compile it anew for every number of steps.
+            run: Callable[..., Tensor | list[Tensor]] = torch.compiler.disable(self._forward)
+            return run(z0, inputs, named, loss)
+        return self._forward(z0, inputs, named, loss)
+
+    def _forward(
+        self, z0: State, inputs: tuple[Any, ...], named: dict[str, Any], loss: Loss | None
+    ) -> Tensor | list[Tensor]:
+        check_surroundings(self.solver)
+        training = torch.is_grad_enabled()
+        if training and self.inverse is None:
+            raise UserError(
+                "a DEQ layer without an inverse method gives no gradient: call it under torch.no_grad()"
+            )
+        packing = Packing.of(z0)
+        start = packing.pack(z0).detach()
+        f = in_present_precision(packing.lift(self.cell, *inputs, **named), start.device.type)
+        if self.warn:
+            advice.on_cell(self.cell, self._advice)
+        z, estimate = self._solve(f, start, self._awareness(packing, loss) if training else None)
+        del start  # before f is recorded
+        if not training:
+            image = f(z)
+            self._judge(z, image)
+            return packing.unpack(image)
+        at = Linearisation(f, z)
+        self._judge(z, at.image.detach())
+        if not self._has_gradient(at):
+            return packing.unpack(at.image.detach())
+        assert self.inverse is not None
+        backward = Backward(
+            self.inverse, self.adjoint_tol, at, estimate, self.last, self._missed_backward
+        )
+        state = packing.unpack(Implicit.apply(at.give_image(), backward))  # type: ignore[no-untyped-call]
+        # Copies, which may be changed in place: f may have saved f(z*) for its own gradient.
+        return state.clone() if isinstance(state, Tensor) else [t.clone() for t in state]
+
+    def _solve(
+        self, f: Callable[[Tensor], Tensor], start: Tensor, awareness: Awareness | None
+    ) -> tuple[Tensor, LinearInverse | None]:
+        """z* (batch, d), and the solver's estimate, freed here where `inverse` has no use for it."""
+        if start.numel() == 0:  # of an empty batch every z is a solution
+            solution = _nothing_to_solve(start)
+        else:
+            with torch.no_grad(), parametrize.cached(), full_precision(start.device.type):
+                self._fill_cache()
+                tol = self.tol * math.sqrt(start.shape[-1])
+                solution = self.solver(lambda z: z - f(z), start, tol, awareness=awareness)
+        self.last = Report.of(solution)
+        return solution.z, solution.inverse if getattr(
+            self.inverse, "uses_forward_inverse", False
+        ) else None
+
+    def _fill_cache(self) -> None:
+        """Parametrised weights, once per solve and with a graph.
+
+        A caller's own cache serves the recorded evaluation too, where a weight without a graph
+        would lose its gradient.
+        """
+        with torch.enable_grad():
+            for module in self.cell.modules():
+                if parametrize.is_parametrized(module):
+                    for name in cast(nn.ModuleDict, module.parametrizations):
+                        getattr(module, name)
+
+    def _awareness(self, packing: Packing, loss: Loss | None) -> Awareness | None:
+        if self.opa is None:
+            return None
+        if loss is None:
+            raise UserError(
+                "a DEQ layer with opa needs to be called with the loss as a function of z: loss=…"
+            )
+        return Awareness(packing.gradient(loss), self.opa)
+
+    def _has_gradient(self, at: Linearisation) -> bool:
+        """Whether anything but z takes a gradient: a frozen cell is spared its backward solve."""
+        on_z, on_more = at.depends()
+        if not on_z:
+            raise UserError(
+                f"the cell {type(self.cell).__name__} does not use its state z, or detaches it"
+            )
+        # Parameters are asked too: a checkpointed cell hides its own from the graph.
+        return on_more or any(parameter.requires_grad for parameter in self.cell.parameters())
+
+    def _judge(self, z: Tensor, image: Tensor) -> None:
+        """Warns where the forward solve missed its tolerance."""
+        report = self.last
+        if self.warn and self.tol > 0 and report.status is not Status.CONVERGED:
+            self._advice.give(
+                "forward solve",
+                advice.ConvergenceWarning,
+                lambda: advice.of_forward_solve(
+                    report, self.tol, type(self.solver).__name__, z, image
+                ),
+            )
+
+    def _missed_backward(self, adjoint: Adjoint, residual: Callable[[], Tensor]) -> None:
+        """Warns of a backward solve that missed its tolerance."""
+        if self.warn and self.adjoint_tol > 0:
+            self._advice.give(
+                "backward solve",
+                advice.ConvergenceWarning,
+                lambda: advice.of_backward_solve(
+                    adjoint, residual(), self.adjoint_tol, repr(self.inverse)
+                ),
+            )
+
+
+def _nothing_to_solve(z: Tensor) -> Solution:
+    residual = z.new_zeros(len(z))
+    converged = torch.ones_like(residual, dtype=torch.bool)
+    return Solution(z, None, residual, 0, 0, Status.CONVERGED, converged, ~converged)

@@ -1,8 +1,0 @@
-"""Deep equilibrium networks: a layer for any cell, and the multiscale network of the paper."""
-
-from shine_exp.problems.deq.advice import CellWarning, ConvergenceWarning
-from shine_exp.problems.deq.layer import DEQ
-from shine_exp.problems.deq.report import Report
-from shine_exp.problems.deq.unroll import unroll
-
-__all__ = ["DEQ", "CellWarning", "ConvergenceWarning", "Report", "unroll"]

@@ -1,0 +1,215 @@
+"""`shine-run`: compose a configuration and do what it says."""
+
+import gc
+import io
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from shine_exp import __version__
+from shine_exp.errors import OF_THE_MACHINE, RunRefused, UserError, chain, one_line
+from shine_exp.runs.identity import CONFIG_DIR, GROUPS
+from shine_exp.runs.machine import is_out_of_memory
+from shine_exp.runs.signals import interruptible, silence_stdout
+
+OURS = (  # messages in place of Hydra's
+    (r"Could not override '(.+?)'\..*", r"\1: no such option; see shine-run --help"),
+    (
+        r"LexerNoViableAltException: (.+?) \^.*",
+        r"""\1: put quotes around what has such letters: 'KEY="größe"'""",
+    ),
+    (
+        r"Ambiguous value for argument '(.+?)' 1\..*",
+        r"\1: more than one value; add -m to run each of them",
+    ),
+)
+SOME_REFUSED = "the sweep is done, but for the runs that are named above with what kept them"
+
+
+@hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
+def app(config: DictConfig) -> None:
+    try:
+        with interruptible():  # a launcher's worker knows only of this function
+            refuse_single_run_of_sweep(HydraConfig.get())
+            os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: PyTorch reads it once
+            from shine_exp.runs.runner import run
+
+            run(config, dict(HydraConfig.get().runtime.choices))
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; the run is done, and a sweep goes on
+        silence_stdout()
+    except Exception as error:
+        line = user_error(error)
+        if line is None:
+            raise
+        if HydraConfig.get().mode == RunMode.RUN:
+            fail(line)
+        print(f"shine-run: {' '.join(HydraConfig.get().overrides.task)}: {line}", file=sys.stderr)
+        raise RunRefused(SOME_REFUSED) from error  # raised again at the end of the sweep
+
+
+def main() -> None:
+    """The command. Exit code 2 for what the user can mend, 130 where interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal without Unicode
+    if "--version" in sys.argv[1:]:
+        print(f"shine-exp {__version__}")
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
+    try:
+        sys.argv[1:] = overrides_last(sys.argv[1:])
+        sys.path.append(current_folder())  # where a method of the user's own may stand
+        gc.disable()  # nothing that is imported or composed is garbage before the work starts
+        add_sweeper()
+        with interruptible():  # between the runs of a sweep too
+            app()
+    except KeyboardInterrupt as end:
+        why = user_error(end) or "the same command goes on from here"
+        print(f"shine-run: interrupted; {why}", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        line = user_error(error)
+        if line is None:
+            raise
+        fail(line)
+    finally:
+        gc.unfreeze()
+        gc.enable()
+
+
+def add_sweeper() -> None:
+    """The sweeper that conf/config.yaml names."""
+    plugins = (
+        Plugins.instance()
+    )  # loads Hydra's own sweeper anew, so that ours must be made after it
+    from shine_exp.runs.sweeper import register
+
+    register(plugins)
+
+
+def overrides_last(arguments: Sequence[str]) -> list[str]:
+    """The same command with its options before its overrides, as Hydra's parser needs them.
+
+    Raises `UserError`.
+    """
+    for argument in arguments:
+        name = argument.removeprefix("--").partition("=")[0]
+        if argument.startswith("--") and name in (*GROUPS, "experiment", "seed", "runtime"):
+            raise UserError(f"{argument}: options are written without dashes, {name}=VALUE")
+        if not argument.isprintable():
+            raise UserError(
+                f"{argument!r}: holds characters that cannot be printed or are not UTF-8"
+            )
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    overrides: list[str] = parser.parse_intermixed_args(list(arguments)).overrides
+    options = list(arguments)
+    for override in overrides:
+        options.remove(override)
+    return [*options, *map(quoted, overrides)]
+
+
+def quoted(override: str) -> str:
+    """With quotes around letters that Hydra's grammar has no place for, as in data.path=größe.txt."""
+    key, _, value = override.partition("=")
+    return (
+        override
+        if value.isascii() or re.search(r"""['"\\\[\]{}(),$]""", value)
+        else f'{key}="{value}"'
+    )
+
+
+def refuse(message: str) -> NoReturn:
+    raise UserError(f"{message}; see shine-run --help")
+
+
+def current_folder() -> str:
+    """Raises `UserError` where it was deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the current folder is no longer there; change to another one") from error
+
+
+def refuse_single_run_of_sweep(hydra_config: Any) -> None:
+    """Raises `UserError` for an experiment that lists its runs, given without -m and without
+    saying which of them.
+    """
+    given = {override.partition("=")[0] for override in hydra_config.overrides.task}
+    left = [key for key in hydra_config.sweeper.params or () if key not in (*given, "seed")]
+    if hydra_config.mode == RunMode.RUN and left:
+        experiment = f"experiment={hydra_config.runtime.choices['experiment']}"
+        raise UserError(
+            f"{experiment} is a sweep; run it by shine-run -m {experiment}, or choose {', '.join(left)}"
+        )
+
+
+def user_error(error: BaseException) -> str | None:
+    """One line for an error that the user can mend: one of ours, Hydra's or the machine's. None
+    for a bug.
+    """
+    links = chain(error)
+    for link in links:
+        if isinstance(link, UserError):
+            return str(link)
+    for link in links:
+        if isinstance(link, MissingConfigException) and link.options:
+            options = ", ".join(option for option in link.options if not option.startswith("_"))
+            return f"{str(link).splitlines()[0]}; there are: {options}"
+        if isinstance(link, HydraException | OmegaConfBaseException) and not of_ours(link):
+            message = " ".join(line.strip() for line in str(link).splitlines() if line.strip())
+            return ours_for(message)
+        if isinstance(link, OSError) and link.errno in OF_THE_MACHINE:
+            return f"{link.filename or 'a file'}: {link.strerror}; mend that, and the same command goes on from here"
+        if is_out_of_memory(link):
+            return f"out of memory ({one_line(link)}); take less data or a smaller model"
+    if not while_composing(error):
+        return None
+    said = ours_for(one_line(error, at_most=400))
+    return f"a YAML file is not UTF-8 ({said})" if isinstance(error, UnicodeDecodeError) else said
+
+
+def ours_for(message: str) -> str:
+    """What we say in place of a message of Hydra's."""
+    return next(
+        (found.expand(ours) for hydras, ours in OURS if (found := re.match(hydras, message))),
+        message,
+    )
+
+
+def of_ours(error: BaseException) -> bool:
+    """Whether Hydra met a bug in making one of our objects, whose values were checked before."""
+    made = re.match(r"Error in call to target 'shine_exp\.", str(error))
+    return made is not None and not isinstance(error.__cause__, ValueError | OverflowError)
+
+
+def while_composing(error: BaseException) -> bool:
+    """Whether Hydra raised this before it came to our code: it is about the command, or about a
+    YAML file.
+    """
+    ours = str(Path(__file__).parent.parent)
+    return not any(
+        frame.filename.startswith(ours) for frame in traceback.extract_tb(error.__traceback__)[1:]
+    )
+
+
+def fail(line: str) -> NoReturn:
+    print(f"shine-run: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

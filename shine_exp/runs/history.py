@@ -1,0 +1,123 @@
+"""run.json: what a run is, where it stands, and how each start of it has ended."""
+
+import os
+import platform
+import socket
+import subprocess
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shine_exp.errors import UserError, one_line
+from shine_exp.runs.trace import INFO, damaged, read_info, write_json
+
+JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+PROVENANCE = ("versions", "python", "commit", "host", "device", "threads")
+EFFORT = ("step", "seconds_stopped")  # of each start alone
+KILLED = "killed"  # a start that nothing was heard of again
+
+
+class History:
+    """Keeps run.json, for the process that holds the folder's lock.
+
+    `about` is what stays from start to start. `starts` has an entry for each, the oldest first:
+    when, where, by which process and versions, after which step, and how it ended. The top of the
+    file repeats the status and the provenance of the last one.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+        self.path = folder / INFO
+        self.about = about
+        self.starts = _earlier(folder)
+
+    def start(self, device: str, threads: int, left: Mapping[str, Any]) -> None:
+        """A new entry, "running", of a process that goes on after what earlier ones have `left`."""
+        self.starts.append(
+            {
+                "time": _now(),
+                "status": "running",
+                "after_step": left["step"],
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "job_id": job_id(),
+                "device": device_name(device),
+                "threads": threads,
+                "python": platform.python_version(),
+                "versions": _versions(),
+                "commit": commit(),
+            }
+        )
+        self._write(left)
+
+    def end(self, status: str, left: Mapping[str, Any], error: Exception | None = None) -> None:
+        """How this start ended, what it `left`, and why, with a traceback where that is a bug."""
+        entry = self.starts[-1]
+        entry |= {"status": status, "ended": _now()}
+        entry |= {name: left[name] for name in EFFORT if name in left}
+        if error is not None:
+            entry["reason"] = one_line(error)
+            if not isinstance(error, UserError | OSError):
+                entry["traceback"] = [line.rstrip() for line in traceback.format_exception(error)]
+        self._write(left)
+
+    def _write(self, left: Mapping[str, Any]) -> None:
+        last = self.starts[-1]
+        info: dict[str, Any] = {name: last[name] for name in ("status", "reason") if name in last}
+        place = {name: last[name] for name in PROVENANCE}
+        of_run = {name: value for name, value in left.items() if name not in EFFORT}
+        write_json(self.path, {**info, **self.about, **of_run, **place, "starts": self.starts})
+
+
+def _earlier(folder: Path) -> list[dict[str, Any]]:
+    """The starts before this one; one that is still "running" has not lived to say how it ended."""
+    if not (folder / INFO).is_file():
+        return []
+    info = read_info(folder)
+    only = {name: info[name] for name in ("status", *PROVENANCE) if name in info}
+    starts = info.get("starts", [only])  # runs of before have had one, as far as they know
+    if not isinstance(starts, list) or not all(isinstance(entry, dict) for entry in starts):
+        raise damaged(folder / INFO, "its starts are not a list of tables")
+    for entry in starts:
+        if entry.get("status") == "running":
+            entry["status"] = KILLED
+    return starts
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def job_id() -> str | None:
+    """The scheduler's name of this job: of SLURM's arrays "array_task"."""
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ)
+    return next((os.environ[name] for name in JOB_IDS if name in os.environ), None)
+
+
+def device_name(device: str) -> str:
+    """PyTorch's name of the device, and of a GPU which one it is."""
+    if device.startswith("cuda"):
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return device
+
+
+@cache
+def _versions() -> dict[str, str]:
+    packages = ("shine-exp", "torch", "numpy", "scipy", "scikit-learn")
+    return {name: version(name) for name in packages}
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout that this module lies in, if it does."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,81 @@
+"""A loop's state from a checkpoint, if what that holds fits the run."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shine_exp import durable
+from shine_exp.errors import one_line
+from shine_exp.loop import LoopState, OuterLoop
+from shine_exp.runs import checkpoint
+from shine_exp.runs.checkpoint import CHECKPOINT, Checkpoint, unusable
+from shine_exp.runs.identity import Identity
+from shine_exp.runs.machine import is_out_of_memory
+from shine_exp.runs.trace import TRACE
+
+
+def resume(
+    loop: OuterLoop[Any, Any], problem: Any, identity: Identity, folder: Path, device: str
+) -> tuple[LoopState, Checkpoint] | None:
+    """State and checkpoint to go on from, if there is one, which is printed.
+
+    Raises `UserError` for a checkpoint that is damaged, or not of this run.
+    """
+    path = folder / CHECKPOINT
+    saved = checkpoint.load(folder, device)
+    if saved is None:
+        return None
+    if saved.config != identity.config:
+        raise unusable(path, "its configuration is another one")
+    try:
+        state = loop.restore(problem, saved.state)
+        misfit = _misfit(loop, problem, identity.seed, state, saved)
+    except Exception as error:  # anything, of what somebody else may have written
+        if is_out_of_memory(error):
+            raise
+        raise unusable(path, one_line(error)) from error
+    if misfit:
+        raise unusable(path, misfit)
+    print(f"{folder}: resumed after step {state.step}")
+    if not _begins_with(folder / TRACE, saved.trace.encode()):
+        print(f"{folder}: {TRACE} lacked rows, or had others; written anew from {CHECKPOINT}")
+    return state, saved
+
+
+def _misfit(
+    loop: OuterLoop[Any, Any], problem: Any, seed: int, state: LoopState, saved: Checkpoint
+) -> str | None:
+    """What keeps the loop from going on from this state and trace."""
+    length = loop.length(problem)
+    if not 0 <= state.step <= length:
+        return f"its step is {state.step}, and the run has {length}"
+    if not (math.isfinite(saved.elapsed) and saved.elapsed >= 0):
+        return f"its time is {saved.elapsed}"
+    header, *rows = csv.reader(saved.trace.splitlines() or [""])
+    if header != ["step", "time", *loop.columns]:
+        return "its trace has other columns"
+    if any(not 0 <= int(row[0]) <= state.step for row in rows):
+        return f"its trace has steps beyond {state.step}"
+    if shapes := _shapes(state):
+        expected = _shapes(loop.begin(problem, seed))
+        if wrong := [name for name in expected if shapes.get(name) != expected[name]]:
+            return f"its {', '.join(wrong)} has another shape than the data needs"
+    return None
+
+
+def _shapes(state: LoopState) -> dict[str, torch.Size]:
+    """Of the tensors that a state holds by name, α and θ; a network checks its own on loading."""
+    return {
+        name: value.shape for name, value in state.as_dict().items() if isinstance(value, Tensor)
+    }
+
+
+def _begins_with(path: Path, content: bytes) -> bool:
+    try:
+        return durable.read(path).startswith(content)
+    except OSError:
+        return False

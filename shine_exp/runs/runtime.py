@@ -1,0 +1,52 @@
+"""Where and how to run: changes none of the numbers that a run is known by."""
+
+import os
+from dataclasses import dataclass
+
+from pydantic import NonNegativeFloat, PositiveInt
+
+from shine_exp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The folder of all runs, PyTorch's device and threads, seconds between checkpoints."""
+
+    results: str
+    device: str
+    threads: PositiveInt
+    checkpoint_every: NonNegativeFloat
+
+    def check(self) -> None:
+        """Raises `UserError` for no folder, too many threads, a device that is not here, or one
+        without float64.
+        """
+        if not self.results:
+            raise UserError(
+                "runtime.results is empty; give a folder, such as runtime.results=results"
+            )
+        processors = os.cpu_count() or 1
+        if self.threads > processors:
+            raise UserError(
+                f"runtime.threads={self.threads}: this machine has {processors}; take no more than that"
+            )
+        if self.device == "cpu":
+            return
+        import torch
+
+        try:
+            torch.empty(0, dtype=torch.float64, device=self.device)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"runtime.device={self.device}: not usable here ({reason}); take runtime.device=cpu"
+            ) from error
+
+    def prepare(self) -> None:
+        """Set threads and precision."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        torch.backends.cudnn.allow_tf32 = (
+            False  # its rounding, 5e-4, is far above the tolerance of an equilibrium
+        )

@@ -1,0 +1,212 @@
+"""A loop at work in its folder: its steps, clock, trace and checkpoints, and how it ends."""
+
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from shine_exp import durable
+from shine_exp.loop import LoopState, OuterLoop, Row
+from shine_exp.runs.checkpoint import CHECKPOINT, Checkpoint, save
+from shine_exp.runs.history import History
+from shine_exp.runs.identity import Identity
+from shine_exp.runs.machine import refusal
+from shine_exp.runs.resume import resume
+from shine_exp.runs.runtime import Runtime
+from shine_exp.runs.signals import continuations, deferred
+from shine_exp.runs.trace import Stopwatch, TraceWriter, fingerprint
+
+UNSOLVED = {"inner": "inner problems", "backward": "backward solves"}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A good step whose rows are all in the trace: what a checkpoint may stand for."""
+
+    state: LoopState
+    elapsed: float
+    trace_bytes: int
+
+
+class Session:
+    """One run of a loop on a problem, from its checkpoint if there is one.
+
+    Interrupts wait for the end of the step in progress. Whatever ends a run, its rows stay in the
+    trace and its last good step in the checkpoint, unless an error has left that step half changed
+    in place: then it is the one before that was saved. `data`, what was read, goes into run.json.
+    """
+
+    def __init__(
+        self,
+        loop: OuterLoop[Any, Any],
+        problem: Any,
+        identity: Identity,
+        folder: Path,
+        runtime: Runtime,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.loop = loop
+        self.problem = problem
+        self.identity = identity
+        self.folder = folder
+        self.runtime = runtime
+        self.data = data
+        self.state: LoopState | None = None
+        self.writer: TraceWriter | None = None
+        self.recorded: Recorded | None = None
+        self.rows: list[Row] = []
+
+    def run(self) -> None:
+        """To the end, or to an interrupt: KeyboardInterrupt, once all is saved.
+
+        Raises `UserError` for a checkpoint of another run, and for what the machine refuses.
+        """
+        with deferred() as self.interrupts, continuations() as stops:
+            durable.clear(self.folder)
+            saved = self._restore()  # a refusal leaves everything as it is
+            self.clock = Stopwatch(saved.elapsed if saved else 0.0, stops)
+            self.history = History(self.folder, self._about())
+            self.history.start(self.runtime.device, self.runtime.threads, self._left())
+            try:
+                status = self._work(saved)
+                self._finish(status)
+            except Exception as error:
+                self._break_off("failed", error)
+                if refused := refusal(error, self.folder, self._step):
+                    raise refused from error
+                raise
+            except BaseException:
+                self._break_off("interrupted")
+                raise
+            finally:
+                if self.writer is not None:
+                    self.writer.close()
+            if status != "interrupted":
+                print(summary(self.folder, status, self.rows, self.clock.elapsed, self._unsolved))
+
+    def _restore(self) -> Checkpoint | None:
+        there = resume(self.loop, self.problem, self.identity, self.folder, self.runtime.device)
+        if there is None:
+            return None
+        self.state, saved = there
+        return saved
+
+    def _work(self, saved: Checkpoint | None) -> str:
+        """All steps that are left, and how that ended."""
+        if self.state is None:
+            self.state = self.loop.begin(self.problem, self.identity.seed)
+        columns = ("step", "time", *self.loop.columns)
+        self.writer = TraceWriter(self.folder, columns, saved.trace.encode() if saved else None)
+        if saved:
+            self.recorded = Recorded(self.state, saved.elapsed, len(self.writer.content))
+        elif not self._record():
+            return "diverged"
+        saved_at = time.monotonic()
+        steps = range(self.state.step, self.loop.length(self.problem))
+        for _ in (bar := tqdm(steps, desc=str(self.identity.folder), disable=None, leave=False)):
+            if self.interrupts:
+                return "interrupted"
+            self._advance()
+            if not self._record():
+                return "diverged"
+            if not bar.disable:
+                bar.set_postfix(self.loop.progress(self.state))
+            if time.monotonic() - saved_at >= self.runtime.checkpoint_every:
+                self._save()
+                saved_at = time.monotonic()
+        return "done"
+
+    def _advance(self) -> None:
+        if self.loop.changes_in_place:
+            self.recorded = None  # until the step is whole
+        with self.clock.running():
+            self.state = self.loop.advance(self.problem, self.state)
+
+    def _record(self) -> bool:
+        """Append the rows of this step, if it has any; False where the method has diverged."""
+        assert self.writer is not None
+        rows = self.loop.measure(self.problem, self.state)
+        for row in rows:
+            self.writer.append({"time": self.clock.elapsed, **row})
+        self.rows = rows or self.rows
+        self.recorded = None
+        assert self.state is not None
+        if self.loop.diverged(self.state):
+            return False
+        self.recorded = Recorded(self.state, self.clock.elapsed, len(self.writer.content))
+        return True
+
+    def _save(self) -> None:
+        """A checkpoint of the last good step.
+
+        No checkpoint is durable before the rows that it stands for, and it holds them besides.
+        """
+        if self.recorded is None or self.writer is None:
+            return
+        self.writer.sync()
+        trace = self.writer.content[: self.recorded.trace_bytes].decode()
+        state = self.recorded.state.as_dict()
+        save(self.folder, Checkpoint(self.identity.config, state, trace, self.recorded.elapsed))
+
+    def _finish(self, status: str) -> None:
+        """Say how the run ended, once all that this stands for is durable."""
+        assert self.writer is not None
+        self.writer.sync()
+        if status == "interrupted" or (status == "done" and self.loop.keeps_state):
+            self._save()
+        self.history.end(status, self._left())
+        if status == "done" and not self.loop.keeps_state:
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def _break_off(self, status: str, error: Exception | None = None) -> None:
+        """Keep what an error allows: the error is what is told of, not what it still prevents."""
+        # Both are tried: on a full disk there may be room for the smaller one.
+        with contextlib.suppress(Exception):
+            self._save()
+        with contextlib.suppress(Exception):
+            self.history.end(status, self._left(), error)
+
+    @property
+    def _step(self) -> int:
+        return 0 if self.state is None else self.state.step
+
+    @property
+    def _unsolved(self) -> dict[str, int]:
+        return {"inner": 0, "backward": 0} if self.state is None else self.state.unsolved
+
+    def _about(self) -> dict[str, Any]:
+        """What run.json says of the run, whoever starts it."""
+        identity = self.identity
+        about = {"choices": identity.choices, "seed": identity.seed, "differs": identity.differs}
+        about |= self.problem.sizes
+        return about if self.data is None else about | {"data": dict(self.data)}
+
+    def _left(self) -> dict[str, Any]:
+        """What run.json says of what the run has left so far."""
+        left: dict[str, Any] = {"step": self._step, "unsolved": self._unsolved}
+        if self.clock.stopped:
+            left["seconds_stopped"] = self.clock.stopped
+        if self.writer is not None:
+            left["trace"] = fingerprint(bytes(self.writer.content))
+        return left
+
+
+def summary(
+    folder: Path, status: str, rows: list[Row], seconds: float, unsolved: Mapping[str, int]
+) -> str:
+    """What a run ended with, a line each."""
+    lines = [f"{folder}: {status} after {seconds:.2f} s"]
+    if len(rows) == 1:
+        numbers = {name: value for name, value in rows[0].items() if not isinstance(value, str)}
+        lines += [f"  {name:<18}{value:>12.6g}" for name, value in numbers.items()]
+    for kind, n in unsolved.items():
+        if n:
+            missed = f"{n} of its {UNSOLVED[kind]} were not solved to their tolerance"
+            advice = "scaled data, more steps or another solver may solve them"
+            where = f"(trace column unsolved_{kind})"
+            lines.append(f"  {missed} {where}; its numbers there may be off: {advice}")
+    return "\n".join(lines)

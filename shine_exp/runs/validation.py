@@ -1,0 +1,180 @@
+"""The values of a configuration against the annotations of the parameters they are for: refused
+before any work.
+"""
+
+import inspect
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Collection, Iterator
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from pydantic import TypeAdapter, ValidationError
+
+from shine_exp.errors import UserError, one_line
+from shine_exp.runs.identity import CONFIG_DIR, GROUPS, PLACES
+
+logging.getLogger("hydra.utils").addHandler(
+    logging.NullHandler()
+)  # what it would print, a `UserError` says
+OUR_OWN = "shine_exp."
+PLAIN = (int, float, bool, str, NoneType)
+
+
+def check_values(config: DictConfig) -> None:
+    """Raises `UserError` for the first option that does not exist, or whose value it does not
+    take.
+    """
+    primary = OmegaConf.load(CONFIG_DIR / "config.yaml")
+    _check_names(
+        config, [*GROUPS, *(str(key) for key in primary if key not in ("defaults", "hydra"))], ""
+    )
+    _check_names(config.method, list(map(str, primary.method)), "method.")
+    for prefix, node in nodes(config):
+        _check_node(config, node, prefix)
+
+
+def check_unidentified(config: DictConfig) -> None:
+    """The same for what a run is not known by, which may be wrong though the run itself is there."""
+    _check_node(config, config.runtime, "runtime.")
+    if any(key in config.data for key in PLACES):
+        _check_node(config, config.data, "data.")
+
+
+def nodes(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """A node and all within it, with their dotted keys; what is taken from elsewhere is met there."""
+    yield prefix, node
+    for name in map(str, node):
+        if OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name):
+            continue
+        if isinstance(node[name], DictConfig):
+            yield from nodes(node[name], f"{prefix}{name}.")
+
+
+def parameters(prefix: str, node: DictConfig) -> dict[str, Any]:
+    """The annotation of every parameter of a node's `_target_`, a class or function; of a node
+    without one none.
+
+    Raises `UserError` where it cannot be imported.
+    """
+    if "_target_" not in node:
+        return {}
+    function = located(f"{prefix}_target_", node._target_)
+    try:
+        names = inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{prefix}_target_={node._target_}: is no class or function with known parameters"
+        ) from error
+    try:
+        hints = get_type_hints(
+            function.__init__ if inspect.isclass(function) else function, include_extras=True
+        )
+    except NameError:  # of a class of the user's own, imported for type checkers only
+        hints = {}
+    return {name: hints.get(name, Any) for name in names}
+
+
+def users_files(config: DictConfig) -> set[str]:
+    """The files of all that a `_target_` names and that is not ours."""
+    targets = {str(node._target_) for _, node in nodes(config) if "_target_" in node}
+    made = [located("", target) for target in targets if not target.startswith(OUR_OWN)]
+    modules = [sys.modules.get(getattr(one, "__module__", "")) for one in made]
+    return {str(getattr(module, "__file__", None)) for module in modules}
+
+
+def located(key: str, target: Any) -> Any:
+    """What a dotted name stands for.
+
+    Raises `UserError` where there is none, or its module cannot be imported.
+    """
+    try:
+        return get_object(str(target))
+    except Exception as error:
+        cause = error.__cause__ or error
+        if str(target).startswith(OUR_OWN) and not isinstance(
+            cause, ImportError | AttributeError | ValueError
+        ):
+            raise  # a bug of ours
+        raise UserError(f"{key}={target}: {_why_not(str(target), cause)}") from error
+
+
+def _why_not(target: str, cause: BaseException) -> str:
+    """Why it was not imported."""
+    module, _, name = target.rpartition(".")
+    if isinstance(cause, ModuleNotFoundError) and cause.name == target and module:
+        return f"{module} has no {name}"
+    if isinstance(cause, ModuleNotFoundError) and cause.name == target.partition(".")[0]:
+        return f"no module {cause.name} in the current folder or where Python looks for modules"
+    frames = traceback.extract_tb(cause.__traceback__)
+    theirs = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith("<") and "hydra" not in frame.filename
+    ]
+    if isinstance(cause, SyntaxError):  # which names its place itself
+        theirs = []
+    where = f"{theirs[-1].filename}, line {theirs[-1].lineno}: " if theirs else ""
+    return f"cannot be imported: {where}{one_line(cause)}"
+
+
+def _check_names(node: DictConfig, known: Collection[str], prefix: str) -> None:
+    for name in map(str, node):
+        if name not in known and not name.startswith("_"):
+            raise UserError(
+                f"{prefix}{name}: no such option; there are: {', '.join(dict.fromkeys(known))}"
+            )
+
+
+def _check_node(config: DictConfig, node: DictConfig, prefix: str) -> None:
+    if "_target_" not in node:
+        return
+    known = parameters(prefix, node)
+    _check_names(node, known, prefix)
+    for name in map(str, node):
+        if not OmegaConf.is_missing(node, name) and not name.startswith("_"):
+            value = node[name]
+            if not isinstance(value, DictConfig):
+                plain = OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
+                _check_value(_source(config, f"{prefix}{name}"), plain, known[name])
+
+
+def _check_value(key: str, value: Any, annotation: Any) -> None:
+    if _holds_objects(annotation):
+        if value is None:
+            # whether it may be left out, the combination of problem, loop and method decides
+            return
+        raise UserError(
+            f"{key}={value}: must be a node with a _target_, such as an option of a group brings"
+        )
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        demands = [
+            e["msg"].removeprefix("Input should be ").replace("None", "null")
+            for e in error.errors()
+        ]
+        shown = "null" if value is None else value
+        raise UserError(f"{key}={shown}: must be {', or '.join(dict.fromkeys(demands))}") from error
+
+
+def _holds_objects(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _holds_objects(get_args(annotation)[0])
+    if annotation is Any or get_origin(annotation) is Literal:
+        return False
+    arguments = get_args(annotation)
+    return any(map(_holds_objects, arguments)) if arguments else annotation not in PLAIN
+
+
+def _source(config: DictConfig, key: str) -> str:
+    """Where the value of a key comes from: the end of a chain of interpolations."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    written: Any = OmegaConf.to_container(node, resolve=False)
+    link = re.fullmatch(r"\$\{([\w.]+)\}", str(written[name]))
+    return _source(config, link[1]) if link else key

@@ -1,0 +1,1 @@
+"""Training of networks with an equilibrium layer."""

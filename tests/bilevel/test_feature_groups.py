@@ -1,0 +1,96 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from shine_exp.bilevel.problems.feature_groups import feature_groups
+from shine_exp.errors import UserError
+
+
+def refusal(groups: str, n_features: int = 3) -> str:
+    with pytest.raises(UserError) as caught:
+        feature_groups(groups, n_features)
+    message = str(caught.value)
+    assert message.startswith(f"problem.groups={groups}: ")
+    assert message.isprintable(), "one line"
+    return message.removeprefix(f"problem.groups={groups}: ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"5\n2\n9\n",
+        b"5 2 9",
+        b"# group numbers\n5\n2 # the second\n\n9",
+        b"\xef\xbb\xbf5\r\n2\r\n9\r\n",
+        b"9\n2\n11",
+    ],
+)
+def test_group_file_is_numbered_without_gaps(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "groups").write_bytes(content)
+    assert feature_groups(str(tmp_path / "groups"), 3).tolist() == [1, 0, 2]
+
+
+def test_group_file_is_found_from_the_working_folder_and_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "groups").write_text("0 1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for path in ("groups", "~/groups"):
+        assert feature_groups(path, 2).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "the file is not a list of integers (UserWarning: loadtxt: input contained no data"),
+        (b"# nothing\n", "the file is not a list of integers (UserWarning"),
+        (
+            b"0 1",
+            "the file holds 2 integers, but the data have 3 features; give one integer per feature",
+        ),
+        (
+            b"0 1 2 3",
+            "the file holds 4 integers, but the data have 3 features; give one integer per feature",
+        ),
+        (b"0 -1 1", "the file holds -1, but groups count from 0; give one integer per feature"),
+        (b"0 1.5 1", "the file is not a list of integers (ValueError"),
+        (b"0 1.0 1", "the file is not a list of integers ("),
+        (b"0 nan 1", "the file is not a list of integers (ValueError"),
+        (b"0 99999999999999999999 1", "the file is not a list of integers ("),
+        (
+            b"0 x 1",
+            "the file is not a list of integers (ValueError: could not convert string 'x' to int64",
+        ),
+        (b"0\n1 2\n", "the file is not a list of integers (ValueError"),
+        (b"\x1f\x8b\x08\0\0\0", "the file is not a list of integers ("),
+        (b"\xff\xfe0\0", "the file is not a list of integers (UnicodeDecodeError"),
+        (b"0\0 1 2", "the file is not a list of integers ("),
+        (
+            b"0" * 70_000,
+            "the file has 70000 bytes, too many for 3 integers; give one integer per feature",
+        ),
+    ],
+)
+def test_group_file_that_is_no_list_of_groups_is_refused(
+    tmp_path: Path, content: bytes, fault: str
+) -> None:
+    (tmp_path / "groups").write_bytes(content)
+    assert refusal(str(tmp_path / "groups")).startswith(fault)
+
+
+@pytest.mark.parametrize("kind", ["absent", "folder", "pipe", "link"])
+def test_groups_that_are_neither_a_number_nor_a_file_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "link":
+            path.symlink_to(tmp_path / "nothing")
+    assert (
+        refusal(str(path))
+        == "neither a number nor a file; give a file with one integer per feature"
+    )

@@ -1,0 +1,226 @@
+"""Every option of every group in conf/ composes, and what needs no network runs to its end."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from shine_exp.deq.layer import DEQ
+from shine_exp.runs.identity import CONFIG_DIR, GROUPS
+from shine_exp.solvers.broyden import Broyden
+from shine_exp.training.images.mdeq import MDEQ
+
+ONLINE = ("20news", "real_sim", "cifar10")
+IMAGES = ("digits_images", "image_folder")
+LARGE = ("synthetic_20news", "synthetic_real_sim")
+LINEAR = ("logreg", "nls")
+LINEAR_METHODS = ("cg", "cg_limited", "lbfgs", "grid", "random", "bayes")  # refused for a network
+STUDIES = ("inversion_quality", "theorem")
+SEARCHES = ("bayes", "grid", "random")
+PAPER = ("fig1", "fig2_left", "figE1", "figNLS")
+GROUPED = ("fig_groups",)
+STUDY_EXPERIMENTS = ("fig2_right", "fig_theorem")
+NETWORK_EXPERIMENTS = ("fig3", "figE2")
+NETWORK_LOOPS = ("train", "network_inversion")
+
+
+def options(group: str) -> list[str]:
+    return sorted(
+        path.stem for path in (CONFIG_DIR / group).glob("*.yaml") if not path.stem.startswith("_")
+    )
+
+
+def solvers(finds: str) -> list[str]:
+    return [
+        name
+        for name in options("solver")
+        if instantiate(composed(f"solver={name}").solver).finds == finds
+    ]
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("config", list(overrides), return_hydra_config=True)
+
+
+@pytest.fixture
+def ends_well(shine_run, folders, status, trace):
+    """A linear model runs to its end in so many outer steps."""
+
+    def check(*overrides: str, n_steps: int = 2) -> None:
+        outcome = shine_run(*overrides, f"outer.n_steps={n_steps}")
+        assert (outcome.code, outcome.err) == (0, "")
+        (folder,) = folders()
+        assert status(folder) == "done"
+        rows = trace(folder)
+        assert int(rows.step.iloc[-1]) == n_steps
+        if "outer_loss" in rows:
+            assert rows.step.tolist() == [str(step) for step in range(n_steps + 1)]
+            assert np.isfinite(rows.outer_loss.astype(float)).all()
+
+    return check
+
+
+@pytest.fixture
+def trains(shine_run, folders, status, trace):
+    """A network trains for one epoch of a few steps, the first of them unrolled."""
+
+    def check(*overrides: str) -> None:
+        outcome = shine_run(
+            "problem=mdeq",
+            "outer.epochs=1",
+            "outer.batch_size=350",
+            "outer.pretrain_steps=1",
+            *overrides,
+        )
+        assert (outcome.code, outcome.err) == (0, "")
+        (folder,) = folders()
+        assert status(folder) == "done"
+        (row,) = trace(folder).astype(float, errors="ignore").to_dict("records")
+        assert np.isfinite(
+            [float(row[name]) for name in ("train_loss", "test_loss", "gradient_norm")]
+        ).all()
+
+    return check
+
+
+def test_every_folder_of_conf_is_tested_here() -> None:
+    folders = {str(path.relative_to(CONFIG_DIR)) for path in CONFIG_DIR.rglob("*") if path.is_dir()}
+    assert folders == {*GROUPS, "experiment", "method/special", "outer/oracle", "problem/model"}
+    assert sorted(PAPER + GROUPED + STUDY_EXPERIMENTS + NETWORK_EXPERIMENTS) == sorted(
+        options("experiment")
+    )
+
+
+def test_the_paper_s_methods_exist() -> None:
+    named = "shine opa cg cg_limited lbfgs neumann jf full refine fallback unroll grid random bayes"
+    assert set(named.split()) <= set(options("method"))
+
+
+@pytest.mark.parametrize("problem", LINEAR)
+@pytest.mark.parametrize("method", options("method"))
+def test_every_method_on_every_linear_model(ends_well, method: str, problem: str) -> None:
+    ends_well(f"problem={problem}", f"method={method}", n_steps=4 if method == "bayes" else 2)
+
+
+@pytest.mark.parametrize("method", sorted({*options("method")} - {*LINEAR_METHODS, "opa"}))
+def test_every_method_that_trains_a_network(trains, method: str) -> None:
+    trains(f"method={method}")
+
+
+def test_opa_trains_a_network_with_the_solver_that_takes_it(trains) -> None:
+    trains("method=opa", "solver=adjoint_broyden")
+
+
+@pytest.mark.parametrize("method", LINEAR_METHODS)
+def test_other_methods_are_refused_for_a_network(shine_run, folders, method: str) -> None:
+    outcome = shine_run("problem=mdeq", f"method={method}")
+    assert outcome.code == 2
+    assert outcome.err.startswith(
+        f"shine-run: problem=mdeq outer=train solver=broyden method={method}: "
+    )
+    assert (outcome.err.count("\n"), folders()) == (1, [])
+
+
+@pytest.mark.parametrize("solver", solvers("minimum"))
+def test_every_solver_of_a_linear_model(ends_well, solver: str) -> None:
+    ends_well(f"solver={solver}", "method=cg")
+
+
+@pytest.mark.parametrize("solver", solvers("root"))
+def test_every_solver_of_a_network(trains, solver: str) -> None:
+    trains(f"solver={solver}", "method=jf")
+
+
+@pytest.mark.parametrize("model", options("problem/model"))
+def test_every_model_s_sizes_fit_together(model: str) -> None:
+    """A network for 32 × 32 images of three channels, one image through it."""
+    config = composed("problem=mdeq", f"problem/model={model}")
+    network = MDEQ(
+        instantiate(config.problem.model).architecture,
+        3,
+        10,
+        lambda cell: DEQ(cell, Broyden(max_steps=1), None),
+    )
+    with torch.no_grad():
+        assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_the_micro_model_is_the_default_and_trains(trains) -> None:
+    assert composed("problem=mdeq").hydra.runtime.choices["problem/model"] == "micro"
+    trains()
+
+
+@pytest.mark.parametrize("special", options("method/special"))
+def test_what_is_special_is_for_a_problem_and_a_method(special: str) -> None:
+    problem, _, method = special.partition("_")
+    assert problem in options("problem")
+    assert method in options("method")
+    name = "method/special@method"
+    assert composed(f"problem={problem}", f"method={method}").hydra.runtime.choices[name] == special
+
+
+@pytest.mark.parametrize("outer", [name for name in options("outer") if name not in NETWORK_LOOPS])
+def test_every_outer_loop(ends_well, outer: str) -> None:
+    more = ["data=gaussian"] if outer in STUDIES else ["method=unroll"] if outer == "unroll" else []
+    ends_well(f"outer={outer}", *more)
+
+
+@pytest.mark.parametrize(
+    "data", [name for name in options("data") if name not in (*ONLINE, *LARGE, *IMAGES)]
+)
+def test_every_data_set_that_is_at_hand(ends_well, data: str, tmp_path: Path) -> None:
+    more = []
+    if data == "libsvm":
+        rng = np.random.default_rng(0)
+        rows = [f"{(-1) ** i} 1:{rng.normal():.3f} 3:{rng.normal():.3f}" for i in range(200)]
+        (tmp_path / "mine.txt").write_text("\n".join(rows) + "\n")
+        more = ["data.path=mine.txt"]
+    ends_well(f"data={data}", *more)
+
+
+@pytest.mark.parametrize("data", ONLINE + LARGE)
+def test_other_data_sets_compose(data: str) -> None:
+    config = composed(f"data={data}")
+    assert config.hydra.runtime.choices["data"] == data
+    assert config.data._target_.startswith("shine_exp.data.")
+
+
+@pytest.mark.parametrize("experiment", STUDY_EXPERIMENTS)
+def test_the_experiments_that_are_studies(ends_well, experiment: str) -> None:
+    ends_well(
+        f"experiment={experiment}", *(["data=gaussian"] if experiment == "fig_theorem" else [])
+    )
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_composes_and_sweeps_over_options_that_exist(experiment: str) -> None:
+    config = composed(f"experiment={experiment}")
+    params = config.hydra.sweeper.get("params") or {}
+    if experiment in PAPER:
+        assert {"problem", "data", "method", "seed"} == set(params)
+    if experiment in GROUPED:
+        assert "problem.groups" in params
+    for key, values in params.items():
+        if key == "seed":
+            assert values.startswith("range(")
+            continue
+        if key == "problem.groups":
+            assert all(composed(f"{key}={n}").problem.groups == int(n) for n in values.split(","))
+            continue
+        for option in values.split(","):
+            assert option in options(key)
+            assert (
+                composed(f"experiment={experiment}", f"{key}={option}").hydra.runtime.choices[key]
+                == option
+            )
+
+
+@pytest.mark.parametrize("outer", SEARCHES)
+def test_a_search_by_its_method_is_the_search_by_its_name(outer: str) -> None:
+    by_method, by_outer = composed(f"method={outer}"), composed(f"method={outer}", f"outer={outer}")
+    assert by_method.hydra.runtime.choices["outer"] == outer
+    assert by_method.outer == by_outer.outer

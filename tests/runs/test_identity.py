@@ -1,0 +1,107 @@
+import re
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from shine_exp.errors import UserError
+from shine_exp.runs.identity import CONFIG_DIR, Identity, identify
+
+
+def identity(*overrides: str) -> Identity:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        choices = dict(
+            compose("config", list(overrides), return_hydra_config=True).hydra.runtime.choices
+        )
+        return identify(compose("config", list(overrides)), choices)
+
+
+@pytest.mark.parametrize("method", ["shine", "opa", "cg", "grid", "bayes", "unroll"])
+def test_defaults_have_no_hash(method: str) -> None:
+    run = identity(f"method={method}", "seed=3")
+    assert run.differs == {}
+    assert str(run.folder) == f"logreg-breast_cancer/{method}/seed=3"
+
+
+def test_what_differs_is_named_and_hashed() -> None:
+    run = identity("outer.n_steps=2", "method.memory=5", "data=digits")
+    assert run.differs == {"outer.n_steps": 2, "method.memory": 5}
+    assert re.fullmatch(r"logreg-digits/shine/seed=0-[0-9a-f]{8}", str(run.folder))
+    assert run.config["solver"]["memory"] == 5
+    assert run.folder != identity("outer.n_steps=3", "method.memory=5", "data=digits").folder
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["threads=7", "device=cuda", "results=elsewhere", "checkpoint_every=1"],
+    ids=lambda text: text[:6],
+)
+def test_where_and_how_to_run_changes_nothing(override: str) -> None:
+    assert identity(f"runtime.{override}") == identity()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "20news data.data_home=elsewhere",
+        "real_sim data.cache=elsewhere",
+        "cifar10 data.cache=elsewhere",
+    ],
+)
+def test_where_the_data_lies_changes_nothing(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    option, folder = data.split()
+    monkeypatch.setenv("SHINE_EXP_CACHE", "somewhere")
+    assert identity(f"data={option}", folder) == identity(f"data={option}")
+    assert "where" not in str(identity(f"data={option}").config)
+
+
+def test_a_default_that_is_typed_out_changes_nothing() -> None:
+    assert identity("solver.memory=30", "outer.n_steps=30") == identity()
+
+
+def test_the_model_of_a_network_is_named() -> None:
+    assert identity("problem=mdeq", "seed=3").differs == {}
+    run = identity("problem=mdeq", "problem/model=tiny", "outer.epochs=2")
+    assert run.differs == {"problem/model": "tiny", "outer.epochs": 2}
+
+
+def test_a_solver_of_another_name_differs_by_its_name() -> None:
+    assert identity("solver=bfgs").differs == {"solver": "bfgs"}
+    assert identity("solver=bfgs").choices["solver"] == "bfgs"
+
+
+def test_what_differs_within_another_option_is_named_too() -> None:
+    assert identity("solver=bfgs", "solver.max_steps=7").differs == {
+        "solver": "bfgs",
+        "solver.max_steps": 7,
+    }
+    assert identity("outer=grid", "outer.tol=0.1").differs == {"outer": "grid", "outer.tol": 0.1}
+
+
+def test_an_experiment_differs_by_what_it_sets() -> None:
+    differs = identity("experiment=fig2_right").differs
+    assert next(iter(differs)) == "outer"
+    assert (
+        differs.items()
+        >= {"outer": "inversion_quality", "data.scaling": "variance", "data.fraction": 0.2}.items()
+    )
+
+
+def test_what_was_deleted_differs() -> None:
+    assert identity("~outer.slack").differs == {"outer.slack": None}
+
+
+def test_the_seed_is_in_the_name_only() -> None:
+    one, two = identity("seed=1", "outer.n_steps=2"), identity("seed=2", "outer.n_steps=2")
+    assert one.differs == two.differs
+    assert one.folder != two.folder
+
+
+@pytest.mark.parametrize("seed", ["-1", "0.5", "abc", "true", "4294967296"])
+def test_bad_seeds(seed: str) -> None:
+    with pytest.raises(UserError, match=f"(?i)seed={seed}"):
+        identity(f"seed={seed}")
+
+
+def test_a_missing_value() -> None:
+    with pytest.raises(UserError, match=r"data\.path"):
+        identity("data=libsvm")
