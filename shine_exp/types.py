@@ -1,14 +1,16 @@
-"""The vocabulary of the project: what a solver leaves behind and what an inverse method makes of
-it.
+"""The vocabulary: what a solver leaves behind, and what an inverse method makes of it.
 
-Tensors everywhere. The last axis is the variable (length d); leading axes are a batch of
-independent systems.
+    g(z*) = 0,    J = ∂g/∂z at z*,    H ≈ J⁻¹,    r = ∇F(z*),    u ≈ J⁻ᵀr
+
+A *solver* finds z* and leaves an inverse *estimate* H. An inverse *method* turns H, or products
+with Jᵀ, into u. Tensors everywhere. The last axis is the variable (length d); leading axes are a
+batch of independent systems.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,7 +27,7 @@ class Status(StrEnum):
     DIVERGED = "diverged"
 
 
-class LinearInverse(Protocol):
+class InverseEstimate(Protocol):
     """H ≈ J⁻¹, applied and never formed.
 
     A product may be its argument itself, so neither is changed in place.
@@ -41,40 +43,51 @@ class LinearInverse(Protocol):
 
 
 @dataclass(frozen=True)
+class LinearOperator:
+    """v ↦ A v, shapes (..., d) → (..., d), and what is known of the structure of A."""
+
+    matvec: Callable[[Tensor], Tensor]
+    symmetric: bool = False
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return self.matvec(v)
+
+
+@dataclass(frozen=True)
 class Solution:
     """What a solver hands on: an iterate z (..., d) with ‖g(z)‖ = residual (...), and H ≈ J⁻¹ if
     it has one.
 
     z is the last iterate of a minimiser and, of a root solver, the best one of each system.
     `converged` and `diverged` (...), bool, say which systems reached the tolerance and which met a
-    number that is not finite; `status` is the worst of all.
+    number that is not finite; `status` is the worst of all. `point` is z with what a minimiser
+    knows there (`solvers.objective.Point`).
     """
 
     z: Tensor
-    inverse: LinearInverse | None
+    estimate: InverseEstimate | None
     residual: Tensor
     n_steps: int
     n_evals: int
     status: Status
     converged: Tensor
     diverged: Tensor
+    point: Any = None
 
 
 @dataclass(frozen=True)
 class AdjointSystem:
-    """Find u with Jᵀu = r to ‖Jᵀu − r‖ ≤ tol ‖r‖, where J = ∂g/∂z at the solution of the inner
-    problem.
+    """Find u with A u = r, A = Jᵀ, to ‖A u − r‖ ≤ tol ‖r‖, J = ∂g/∂z at the inner solution.
 
-    `inverse` is the forward solver's estimate of J⁻¹ and `start` an earlier u, for the methods
-    that use them.
+    `estimate` is the forward solver's H ≈ J⁻¹ and `start` an earlier u, for the methods that use
+    them.
     """
 
-    vjp: Callable[[Tensor], Tensor]
+    operator: LinearOperator
     r: Tensor
     tol: float
-    inverse: LinearInverse | None = None
+    estimate: InverseEstimate | None = None
     start: Tensor | None = None
-    symmetric: bool = False
 
     @property
     def first_iterate(self) -> Tensor:
@@ -84,8 +97,7 @@ class AdjointSystem:
 
 @dataclass(frozen=True)
 class Adjoint:
-    """The answer u ≈ J⁻ᵀr (..., d) of an inverse method, and the number of products with J that it
-    cost.
+    """The answer u ≈ J⁻ᵀr (..., d) of an inverse method, and how many products with J it cost.
 
     `converged` (...), bool, says which systems reached the tolerance that was asked for; None
     where the method aims at none: SHINE, Jacobian-Free, a series cut after so many terms, a limit
@@ -114,19 +126,21 @@ class InverseMethod(Protocol):
 
 
 @dataclass(frozen=True)
-class Awareness:
-    """Outer-problem awareness (OPA): every `every`-th step the solver adds a secant pair along
-    H·direction(z).
+class Outer:
+    """What a solver with outer-problem awareness (OPA) is told: z ↦ ∇F(z), and how many outer
+    steps follow.
     """
 
-    direction: Callable[[Tensor], Tensor]
-    every: int
+    gradient: Callable[[Tensor], Tensor]
+    steps_left: int = 1
 
 
 class Solver(Protocol[G]):
     """A way to z* with g(z*) = 0, ‖g(z)‖ ≤ tol (absolute).
 
-    `inverse` is an estimate to start from, of the type that this solver leaves behind.
+    `estimate` is one to start from, of the type that this solver leaves behind; it may be changed.
+    A solver with a field `opa` adds extra pairs along H ∇F(z) every so many steps, where it is
+    told `outer` (Ramzi et al. 2022, section 3).
     """
 
     @property
@@ -135,13 +149,8 @@ class Solver(Protocol[G]):
         ...
 
     @property
-    def leaves_inverse(self) -> bool:
-        """Whether `Solution.inverse` is an estimate, which SHINE needs."""
-        ...
-
-    @property
-    def takes_awareness(self) -> bool:
-        """Whether OPA is possible."""
+    def leaves_estimate(self) -> bool:
+        """Whether `Solution.estimate` is one, which SHINE needs."""
         ...
 
     def __call__(
@@ -150,15 +159,6 @@ class Solver(Protocol[G]):
         z0: Tensor,
         tol: float,
         *,
-        awareness: Awareness | None = None,
-        inverse: LinearInverse | None = None,
+        outer: Outer | None = None,
+        estimate: InverseEstimate | None = None,
     ) -> Solution: ...
-
-
-@runtime_checkable
-class QuasiNewton(Protocol):
-    """A solver whose inverse estimate is a function of its secant pairs, the rows of s and y (n,
-    d), oldest first.
-    """
-
-    def estimate(self, s: Tensor, y: Tensor) -> LinearInverse | None: ...

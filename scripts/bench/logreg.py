@@ -54,10 +54,10 @@ def main() -> None:
     filled = LBFGS(arguments.memory, max_steps=arguments.memory)(objective, theta, 0.0)
 
     def steps(n: int) -> Callable[[], object]:
-        pairs = filled.inverse.pairs()
+        pairs = filled.estimate.pairs()
         inverse = [LBFGS(arguments.memory).estimate(*pairs) for _ in range(arguments.repeats)]
         return lambda: LBFGS(arguments.memory, max_steps=n)(
-            objective, filled.z, 0.0, inverse=inverse.pop()
+            objective, filled.z, 0.0, estimate=inverse.pop()
         )
 
     pair = median_ms(lambda: (rows @ w, columns.T @ z), arguments.repeats)

@@ -43,13 +43,13 @@ from shine_exp.inverse.refine import Refine
 from shine_exp.inverse.shine import Shine
 from shine_exp.runs.identity import CONFIG_DIR
 from shine_exp.runs.runner import load
-from shine_exp.solvers.adjoint_broyden_inverse import AdjointBroydenInverse
+from shine_exp.solvers.adjoint_broyden_estimate import AdjointBroydenEstimate
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.iterates import Iterates
-from shine_exp.solvers.linear_inverse import Identity, Transposed
+from shine_exp.solvers.estimates import Identity, Transposed
 from shine_exp.training.images.image_classification import ImageClassification
 from shine_exp.training.images.mdeq import MDEQ
-from shine_exp.types import AdjointSystem, LinearInverse
+from shine_exp.types import AdjointSystem, InverseEstimate
 
 D, SEEDS, TRAINED_SEEDS, GAIN, STEPS, EVERY, MEMORY = 60, 20, 3, 0.9, 30, 5, 10
 
@@ -77,7 +77,7 @@ class Cell:
         slope = 1 - torch.tanh(torch.einsum("bij,bj->bi", self.w, z) + self.b) ** 2
         return torch.eye(D, dtype=z.dtype) - slope[..., None] * self.w
 
-    def system(self, z: Tensor, estimate: LinearInverse | None) -> AdjointSystem:
+    def system(self, z: Tensor, estimate: InverseEstimate | None) -> AdjointSystem:
         transposed = self.jacobian(z).mT
         return AdjointSystem(
             lambda v: torch.einsum("bij,bj->bi", transposed, v), self.r, 0.0, estimate
@@ -85,18 +85,18 @@ class Cell:
 
 
 def residual(system: AdjointSystem, u: Tensor) -> float:
-    return float(((system.vjp(u) - system.r).norm(dim=-1) / system.r.norm(dim=-1)).max())
+    return float(((system.operator(u) - system.r).norm(dim=-1) / system.r.norm(dim=-1)).max())
 
 
 def refined(seed: int) -> dict[str, float]:
     cell = Cell(seed, GAIN)
     forward = Broyden(STEPS)(cell, cell.start, 1e-8)
-    assert forward.inverse is not None
+    assert forward.estimate is not None
     steps = BroydenSteps(5)
-    system = cell.system(forward.z, forward.inverse)
+    system = cell.system(forward.z, forward.estimate)
     first = Shine()(system).u
     wrong = replace(
-        system, inverse=Transposed(forward.inverse), start=first
+        system, estimate=Transposed(forward.estimate), start=first
     )  # BroydenSteps transposes once more
     return {
         "SHINE, not refined": residual(system, first),
@@ -109,7 +109,7 @@ def refined(seed: int) -> dict[str, float]:
 def opa(seed: int) -> dict[str, float]:
     cell = Cell(seed, GAIN)
     exact = torch.linalg.solve(cell.jacobian(_solved(cell, None)[0]).mT, cell.r[..., None])[..., 0]
-    directions: dict[str, Callable[[AdjointBroydenInverse], Tensor] | None] = {
+    directions: dict[str, Callable[[AdjointBroydenEstimate], Tensor] | None] = {
         "no OPA": None,
         "along Hᵀr": lambda h: h.rmatvec(cell.r),
         "along H r, the fault": lambda h: h.matvec(cell.r),
@@ -122,16 +122,16 @@ def opa(seed: int) -> dict[str, float]:
 
 
 def _solved(
-    cell: Cell, direction: Callable[[AdjointBroydenInverse], Tensor] | None
-) -> tuple[Tensor, AdjointBroydenInverse]:
+    cell: Cell, direction: Callable[[AdjointBroydenEstimate], Tensor] | None
+) -> tuple[Tensor, AdjointBroydenEstimate]:
     """Adjoint Broyden with an update along `direction` at every `EVERY`-th step."""
     iterates = Iterates(cell, cell.start, 1e-8, STEPS, record=True)
-    estimate = AdjointBroydenInverse(Identity(), iterates, 2 * STEPS)
+    estimate = AdjointBroydenEstimate(Identity(), iterates, 2 * STEPS)
     while iterates.running:
         iterates.step(-estimate.matvec(iterates.g))
-        estimate.learn(iterates.g, iterates)
+        estimate.update(iterates.g, iterates)
         if direction is not None and iterates.n_steps % EVERY == 0:
-            estimate.learn(direction(estimate), iterates)
+            estimate.update(direction(estimate), iterates)
         estimate.mark_best(iterates)
     return iterates.z, estimate.at_best()
 
@@ -176,7 +176,7 @@ def memory(seed: int) -> dict[str, float]:
         "steps, restarted": float(restarted.n_steps),
         "steps, the fault": float(n),
         "SHINE, restarted": residual(
-            system := cell.system(restarted.z, restarted.inverse), Shine()(system).u
+            system := cell.system(restarted.z, restarted.estimate), Shine()(system).u
         ),
         "SHINE, the fault": residual(cell.system(z[None], None), cell.r @ h),
     }
@@ -186,7 +186,7 @@ def count(seed: int) -> dict[str, float]:
     cell = Cell(seed, GAIN)
     forward = Broyden(STEPS)(cell, cell.start, 1e-8)
     short = Broyden(forward.n_steps - 1)(cell, cell.start, 1e-8)
-    systems = {"all pairs": forward.inverse, "one less, the fault": short.inverse}
+    systems = {"all pairs": forward.estimate, "one less, the fault": short.estimate}
     return {
         k: residual(system := cell.system(forward.z, h), Shine()(system).u)
         for k, h in systems.items()

@@ -124,7 +124,7 @@ class Search(HyperparameterLoop):
         tol = 10 * self.tol * scale
         while True:
             solution = self.solver(objective, theta, tol, inverse=inverse)
-            theta, inverse = solution.z, solution.inverse
+            theta, inverse = solution.z, solution.estimate
             n_steps, n_evals = n_steps + solution.n_steps, n_evals + solution.n_evals
             loss, _ = problem.outer(theta)
             solved = float(solution.residual) == 0

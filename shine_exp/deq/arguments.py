@@ -32,7 +32,7 @@ def check_parts(cell: Any, solver: Any, inverse: Any, opa: Any) -> None:
         raise UnsupportedSystem(
             f"{names[0]} needs a symmetric system, and a layer's is not: take {INVERSES}"
         )
-    if getattr(inverse, "uses_forward_inverse", False) and not solver.leaves_inverse:
+    if getattr(inverse, "uses_estimate", False) and not solver.leaves_estimate:
         raise UnsupportedSolver(
             f"{names[0]} uses the solver's inverse estimate and {names[1]} leaves none: take Broyden or AdjointBroyden"
         )

@@ -13,7 +13,7 @@ from shine_exp.deq.precision import full_precision
 from shine_exp.deq.report import Report, adjoint_residual
 from shine_exp.errors import UserError
 from shine_exp.inverse.answer import answer
-from shine_exp.types import Adjoint, AdjointSystem, InverseMethod, LinearInverse, Status
+from shine_exp.types import Adjoint, AdjointSystem, InverseMethod, InverseEstimate, Status
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Backward:
     inverse: InverseMethod
     tol: float
     at: Linearisation
-    estimate: LinearInverse | None
+    estimate: InverseEstimate | None
     report: Report
     missed: Callable[[Adjoint, Callable[[], Tensor]], None]
     hooks: list[RemovableHandle] = field(default_factory=list)  # that of the latest pass

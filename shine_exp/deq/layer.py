@@ -20,9 +20,9 @@ from shine_exp.errors import UserError
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.types import (
     Adjoint,
-    Awareness,
+    Outer,
     InverseMethod,
-    LinearInverse,
+    InverseEstimate,
     Solution,
     Solver,
     Status,
@@ -124,8 +124,8 @@ class DEQ(nn.Module):
         return state.clone() if isinstance(state, Tensor) else [t.clone() for t in state]
 
     def _solve(
-        self, f: Callable[[Tensor], Tensor], start: Tensor, awareness: Awareness | None
-    ) -> tuple[Tensor, LinearInverse | None]:
+        self, f: Callable[[Tensor], Tensor], start: Tensor, awareness: Outer | None
+    ) -> tuple[Tensor, InverseEstimate | None]:
         """z* (batch, d), and the solver's estimate, freed here where `inverse` has no use for it."""
         if start.numel() == 0:  # of an empty batch every z is a solution
             solution = _nothing_to_solve(start)
@@ -135,8 +135,8 @@ class DEQ(nn.Module):
                 tol = self.tol * math.sqrt(start.shape[-1])
                 solution = self.solver(lambda z: z - f(z), start, tol, awareness=awareness)
         self.last = Report.of(solution)
-        return solution.z, solution.inverse if getattr(
-            self.inverse, "uses_forward_inverse", False
+        return solution.z, solution.estimate if getattr(
+            self.inverse, "uses_estimate", False
         ) else None
 
     def _fill_cache(self) -> None:
@@ -151,14 +151,14 @@ class DEQ(nn.Module):
                     for name in cast(nn.ModuleDict, module.parametrizations):
                         getattr(module, name)
 
-    def _awareness(self, packing: Packing, loss: Loss | None) -> Awareness | None:
+    def _awareness(self, packing: Packing, loss: Loss | None) -> Outer | None:
         if self.opa is None:
             return None
         if loss is None:
             raise UserError(
                 "a DEQ layer with opa needs to be called with the loss as a function of z: loss=…"
             )
-        return Awareness(packing.gradient(loss), self.opa)
+        return Outer(packing.gradient(loss), self.opa)
 
     def _has_gradient(self, at: Linearisation) -> bool:
         """Whether anything but z takes a gradient: a frozen cell is spared its backward solve."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shine_exp.inverse.units import in_units_of_r
 from shine_exp.solvers.broyden import Broyden
-from shine_exp.solvers.linear_inverse import Transposed
+from shine_exp.solvers.estimates import Transposed
 from shine_exp.types import Adjoint, AdjointSystem
 
 
@@ -17,7 +17,7 @@ class BroydenSteps:
     """Solve Jᵀu − r = 0 to ‖Jᵀu − r‖ ≤ tol ‖r‖ for each system of the batch, J need not be
     symmetric.
 
-    From `system.start`, else from 0, with the inverse estimate Hᵀ where `system.inverse` is H ≈
+    From `system.start`, else from 0, with the inverse estimate Hᵀ where `system.estimate` is H ≈
     J⁻¹, else I: a forward estimate must be *transposed* for the adjoint system. At most
     `max_steps` steps, and the best iterate of each system (Bai et al. 2019, section 3.2; Ramzi et
     al. 2022, section 4.2, "refine"). By that rule the answer to a system without `start` on which
@@ -44,12 +44,12 @@ class BroydenSteps:
                 value, known = known, None
                 return value
             n_products += 1
-            return system.vjp(u) - system.r
+            return system.operator(u) - system.r
 
-        inverse = None if system.inverse is None else Transposed(system.inverse)
+        h_transposed = None if system.estimate is None else Transposed(system.estimate)
         length = system.r.norm(dim=-1)
         solution = Broyden(self.max_steps, self.memory)(
-            g, system.first_iterate, system.tol * length, inverse=inverse
+            g, system.first_iterate, system.tol * length, estimate=h_transposed
         )
         u, fell_back = solution.z, None
         if system.start is None:

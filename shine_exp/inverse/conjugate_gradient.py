@@ -34,7 +34,7 @@ class ConjugateGradient:
     needs_symmetry = True
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
-        if not system.symmetric:
+        if not system.operator.symmetric:
             raise UnsupportedSystem("CG needs a symmetric system (problem=logreg or nls)")
         limit = self.max_steps
         if self.limit_grows and system.tol > 0:
@@ -123,7 +123,7 @@ class _Run:
 
     def _product(self, v: Tensor) -> Tensor:
         self.n_products += 1
-        return self.system.vjp(v)
+        return self.system.operator(v)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class Fallback:
 
     ratio: PositiveFloat = 1.3
 
-    uses_forward_inverse = True
+    uses_estimate = True
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         return in_units_of_r(self._choose, system)

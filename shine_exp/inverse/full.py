@@ -26,6 +26,6 @@ class Full:
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         system = replace(system, tol=self.factor * system.tol)
-        if system.symmetric:
+        if system.operator.symmetric:
             return ConjugateGradient(self.max_steps, self.limit_grows)(system)
         return BroydenSteps(self.max_steps, self.memory)(system)

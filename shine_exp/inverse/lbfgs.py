@@ -27,7 +27,7 @@ class LBFGSInverse:
     needs_symmetry = True
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
-        if not system.symmetric:
+        if not system.operator.symmetric:
             raise UnsupportedSystem("L-BFGS needs a symmetric system (problem=logreg or nls)")
         if self.max_steps == 0:
             return Adjoint.unchecked(system.first_iterate)
@@ -62,7 +62,7 @@ class _Quadratic:
 
     def _gradient(self, u: Tensor) -> Tensor:
         self.n_products += 1
-        gradient = self.system.vjp(u) - self.system.r
+        gradient = self.system.operator(u) - self.system.r
         if gradient.norm() < self.best_gradient.norm():
             self.best_u, self.best_gradient = u, gradient
         return gradient

@@ -31,7 +31,7 @@ class Neumann:
         scale = self.scale if self.scale is not None else 1.0 / _divisor(self._norm(system))
         term = total = scale * system.r
         for _ in range(self.n_terms):
-            term = term - scale * system.vjp(term)
+            term = term - scale * system.operator(term)
             total = total + term
         n_products = self.n_terms + (self.n_power_steps if self.scale is None else 0)
         return Adjoint(
@@ -42,7 +42,7 @@ class Neumann:
         """Spectral radius of each Jᵀ in the batch (..., 1), from below."""
         v: Tensor = system.r
         for _ in range(self.n_power_steps):
-            v = system.vjp(v / _divisor(v.norm(dim=-1, keepdim=True)))
+            v = system.operator(v / _divisor(v.norm(dim=-1, keepdim=True)))
         norm: Tensor = v.norm(dim=-1, keepdim=True)
         return norm
 

@@ -18,8 +18,8 @@ class Refine:
     steps: InverseMethod
 
     @property
-    def uses_forward_inverse(self) -> bool:
-        return getattr(self.start, "uses_forward_inverse", False)
+    def uses_estimate(self) -> bool:
+        return getattr(self.start, "uses_estimate", False)
 
     @property
     def needs_symmetry(self) -> bool:
@@ -27,8 +27,8 @@ class Refine:
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         first = self.start(system)
-        inverse = system.inverse if self.uses_forward_inverse else None
-        refined = self.steps(replace(system, start=first.u, inverse=inverse))
+        estimate = system.estimate if self.uses_estimate else None
+        refined = self.steps(replace(system, start=first.u, estimate=estimate))
         return replace(
             refined, n_products=first.n_products + refined.n_products, fell_back=first.fell_back
         )

@@ -13,12 +13,12 @@ class Shine:
     Raises `UnsupportedSolver` where the solver left no estimate.
     """
 
-    uses_forward_inverse = True
+    uses_estimate = True
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
-        if system.inverse is None:
+        if system.estimate is None:
             raise UnsupportedSolver(
-                "SHINE needs the inverse estimate of a quasi-Newton solver, and this one leaves none: "
-                "take lbfgs, bfgs, scipy, broyden or adjoint_broyden"
+                "SHINE needs the inverse estimate of a quasi-Newton solver, and this one leaves "
+                "none: take lbfgs, bfgs, scipy, broyden or adjoint_broyden"
             )
-        return Adjoint(system.inverse.rmatvec(system.r), n_products=0, status=Status.CONVERGED)
+        return Adjoint(system.estimate.rmatvec(system.r), n_products=0, status=Status.CONVERGED)

@@ -22,7 +22,7 @@ AWARE = {"minimum": "lbfgs or bfgs", "root": "adjoint_broyden"}
 NEEDED = {  # of what is not ours, which annotations cannot check
     "problem": ("solution", "data_type", "sets"),
     "outer": ("problem_type", "needs_gradient", "begin", "advance", "measure"),
-    "solver": ("finds", "leaves_inverse", "takes_awareness", "__call__"),
+    "solver": ("finds", "leaves_estimate", "takes_awareness", "__call__"),
 }
 
 
@@ -89,7 +89,7 @@ def _check_solver(
         raise UserError(
             f"{names}: this method gives no gradient of the kind that this outer loop uses; leave outer to the method"
         )
-    if getattr(inverse, "uses_forward_inverse", False) and not solver.leaves_inverse:
+    if getattr(inverse, "uses_estimate", False) and not solver.leaves_estimate:
         raise UnsupportedSolver(
             f"{names}: this method uses the solver's inverse estimate and this solver leaves none: take solver="
             f"{LEAVING[problem.solution]}, or a method that needs no estimate, such as full or jf"

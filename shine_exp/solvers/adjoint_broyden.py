@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from shine_exp.solvers.adjoint_broyden_inverse import AdjointBroydenInverse
+from shine_exp.solvers.adjoint_broyden_estimate import AdjointBroydenEstimate
+from shine_exp.solvers.estimates import Identity
 from shine_exp.solvers.iterates import Iterates, RootFunction
-from shine_exp.solvers.linear_inverse import Identity
-from shine_exp.types import Awareness, LinearInverse, Solution
+from shine_exp.types import InverseEstimate, Outer, Solution
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class AdjointBroyden:
 
     After every step σᵀH⁻¹ = σᵀJ for the new residual σ = g(z) (Schlenkrich, Griewank & Walther
     2010, definition 3 C), by one vector-Jacobian product, so g must be differentiable in z. With
-    awareness every k-th step adds the update along σ = Hᵀ direction(z), the one that u = Hᵀ
-    direction needs (Ramzi et al. 2022, section 3, "OPA").
+    `opa` every so many steps add the update along σ = Hᵀ∇F(z), the one that u = Hᵀ∇F needs (Ramzi
+    et al. 2022, section 3), where the solver is told ∇F.
 
-    H starts at I, made for g = id − f, or at the given inverse, which is left as it is. `memory`
+    H starts at I, made for g = id − f, or at the given estimate, which is left as it is. `memory`
     updates at most, the extra ones included (None: all of them), then a restart. t = 1, halved up
     to `max_halvings` times per sample while ‖g‖ would not fall. One evaluation of g per step and
     per halving; each vector-Jacobian product counts as one more. Each sample gets its best
@@ -31,10 +31,10 @@ class AdjointBroyden:
     max_steps: NonNegativeInt = 50
     memory: PositiveInt | None = None
     max_halvings: NonNegativeInt = 0
+    opa: PositiveInt | None = None
 
     finds = "root"
-    leaves_inverse = True
-    takes_awareness = True
+    leaves_estimate = True
 
     def __call__(
         self,
@@ -42,23 +42,21 @@ class AdjointBroyden:
         z0: Tensor,
         tol: float | Tensor,
         *,
-        awareness: Awareness | None = None,
-        inverse: LinearInverse | None = None,
+        outer: Outer | None = None,
+        estimate: InverseEstimate | None = None,
     ) -> Solution:
-        initial = Identity() if inverse is None else inverse
+        initial = Identity() if estimate is None else estimate
         iterates = Iterates(g, z0, tol, self.max_steps, record=True)
-        estimate = AdjointBroydenInverse(initial, iterates, self._capacity(awareness))
+        h = AdjointBroydenEstimate(initial, iterates, self._capacity(outer))
         while iterates.running:
-            iterates.step(-estimate.matvec(iterates.g), self.max_halvings)
-            estimate.learn(iterates.g, iterates)
-            if awareness is not None and iterates.n_steps % awareness.every == 0:
-                estimate.learn(
-                    estimate.rmatvec(iterates.at_iterates(awareness.direction)), iterates
-                )
-            estimate.mark_best(iterates)
-        return iterates.solution(estimate.at_best())
+            iterates.step(-h.matvec(iterates.g), self.max_halvings)
+            h.update(iterates.g, iterates)
+            if self.opa is not None and outer is not None and iterates.n_steps % self.opa == 0:
+                h.update(h.rmatvec(iterates.at_iterates(outer.gradient)), iterates)
+            h.mark_best(iterates)
+        return iterates.solution(h.at_best())
 
-    def _capacity(self, awareness: Awareness | None) -> int:
-        extra = 0 if awareness is None else self.max_steps // awareness.every
+    def _capacity(self, outer: Outer | None) -> int:
+        extra = 0 if self.opa is None or outer is None else self.max_steps // self.opa
         updates = max(self.max_steps + extra, 1)
         return updates if self.memory is None else min(self.memory, updates)

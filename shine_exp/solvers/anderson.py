@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shine_exp.errors import UnsupportedSolver
 from shine_exp.solvers.iterates import Iterates, RootFunction
-from shine_exp.types import Awareness, LinearInverse, Solution
+from shine_exp.types import InverseEstimate, Outer, Solution
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Anderson:
     (Walker & Ni 2011, eq. 2.2, type II, whose residual f(z) − z is −g; the Tikhonov term is
     relative to each difference, so λ does not depend on the scale of g). One evaluation per step.
     Each sample gets its best iterate, and no inverse estimate. Raises `UnsupportedSolver` where
-    one is to be used or made.
+    one is to be used.
     """
 
     max_steps: NonNegativeInt = 50
@@ -30,8 +30,7 @@ class Anderson:
     regularization: PositiveFloat = 1e-6
 
     finds = "root"
-    leaves_inverse = False
-    takes_awareness = False
+    leaves_estimate = False
 
     def __call__(
         self,
@@ -39,12 +38,12 @@ class Anderson:
         z0: Tensor,
         tol: float | Tensor,
         *,
-        awareness: Awareness | None = None,
-        inverse: LinearInverse | None = None,
+        outer: Outer | None = None,
+        estimate: InverseEstimate | None = None,
     ) -> Solution:
-        if awareness is not None or inverse is not None:
+        if estimate is not None:
             raise UnsupportedSolver(
-                "Anderson acceleration has no inverse estimate: take broyden or adjoint_broyden"
+                "Anderson acceleration takes no inverse estimate: take broyden or adjoint_broyden"
             )
         iterates = Iterates(g, z0, tol, self.max_steps)
         history = _Differences(self, iterates.z)

@@ -1,7 +1,7 @@
 """The inverse Hessian of L-BFGS as a linear operator."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ class Projection:
 class InverseHessian:
     """H ≈ (∇²G)⁻¹ from the m latest secant pairs (s, y), H₀ = γI, in the compact form of BFGS:
 
-        H = γI + Sᵀ[R⁻ᵀ(D + γ Y Yᵀ)R⁻¹]S − γ Sᵀ R⁻ᵀ Y − γ Yᵀ R⁻¹ S,    R = triu(S Yᵀ),   D = diag(S Yᵀ)
+        H = γI + Sᵀ[R⁻ᵀ(D + γ Y Yᵀ)R⁻¹]S − γ Sᵀ R⁻ᵀ Y − γ Yᵀ R⁻¹ S,
+        R = triu(S Yᵀ),    D = diag(S Yᵀ)
 
     with the pairs as rows, oldest first (Byrd, Nocedal & Schnabel 1994, eq. 2.6). The same
     operator as the two-loop recursion, but in two passes over contiguous memory. Secant equation:
@@ -49,10 +50,79 @@ class InverseHessian:
         memory: int | None,
         initial: Literal["scaled", "identity"] = "scaled",
     ) -> "InverseHessian":
-        """The estimate of the pairs in the rows of s and y (n, d), oldest first."""
+        """The estimate of the pairs in the rows of s and y (n, d), oldest first.
+
+        Two matrix products in place of n appends: pairs without clear positive curvature are left
+        out, and of the others the last `memory` are kept.
+        """
         inverse = cls(memory, initial)
-        for row_s, row_y in zip(s, y, strict=True):
-            inverse.append(row_s, row_y)
+        curvature = (s * y).sum(-1)
+        lengths = torch.linalg.vector_norm(s, dim=-1) * torch.linalg.vector_norm(y, dim=-1)
+        usable = (curvature > CURVATURE * lengths).nonzero()[:, 0]
+        usable = usable if memory is None else usable[-memory:]
+        if len(usable):
+            rows = (s, y) if len(usable) == len(s) else (s[usable], y[usable])
+            inverse._take(*rows)
+        return inverse
+
+    def _take(self, s: Tensor, y: Tensor) -> None:
+        """Make these pairs, rows (n, d), all that is known; the tensors themselves are copied."""
+        self._count = self._oldest = 0
+        self._history = None
+        self._allot(self.memory or max(INITIAL_CAPACITY, 2 * len(s)), s[0])
+        assert self._history is not None
+        for rows, new in zip(self._history, (s, y), strict=True):
+            rows[: len(s)] = new
+        self._count = len(s)
+        self._remeasure()
+
+    def _remeasure(self) -> None:
+        """S Yᵀ, Y Yᵀ and γ of a history that begins with its oldest pair."""
+        assert self._history is not None
+        s, y = (rows[: self._count] for rows in self._history)
+        self._sy, self._yy = torch.triu(s @ y.T), y @ y.T
+        if self.scaled:
+            self.gamma = float(self._sy[-1, -1] / self._yy[-1, -1])
+
+    def copy(self) -> "InverseHessian":
+        """The same estimate, to be changed on its own."""
+        return InverseHessian.from_state_dict(self.state_dict())
+
+    def shifted(self, diagonal: Tensor) -> "InverseHessian":
+        """The estimate of the pairs (s, y + diagonal ∘ s), diagonal (d,) or (1,): what they are
+        once diag(diagonal) is added to the Hessian.
+        """
+        s, y = self.pairs()
+        initial: Literal["scaled", "identity"] = "scaled" if self.scaled else "identity"
+        if len(s) == 0:
+            return InverseHessian(self.memory, initial)
+        return InverseHessian.from_pairs(s, torch.addcmul(y, diagonal, s), self.memory, initial)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as numbers and tensors, to the bit: rows stay where they are in the ring."""
+        rows = {} if self._history is None else dict(zip("sy", self._history, strict=True))
+        return {
+            "memory": self.memory,
+            "scaled": self.scaled,
+            "gamma": self.gamma,
+            "oldest": self._oldest,
+            "sy": self._sy.clone(),
+            "yy": self._yy.clone(),
+            **{f"history_{name}": t[: self._count].clone() for name, t in rows.items()},
+        }
+
+    @classmethod
+    def from_state_dict(cls, saved: dict[str, Any]) -> "InverseHessian":
+        """The estimate that `state_dict` was taken of."""
+        inverse = cls(saved["memory"], "scaled" if saved["scaled"] else "identity")
+        if "history_s" in saved:
+            s, y = saved["history_s"], saved["history_y"]
+            inverse._allot(inverse.memory or max(INITIAL_CAPACITY, 2 * len(s)), s[0])
+            assert inverse._history is not None
+            inverse._history[0][: len(s)], inverse._history[1][: len(s)] = s, y
+            inverse._count = len(s)
+        inverse.gamma, inverse._oldest = saved["gamma"], saved["oldest"]
+        inverse._sy, inverse._yy = saved["sy"].clone(), saved["yy"].clone()
         return inverse
 
     def __len__(self) -> int:
@@ -62,8 +132,11 @@ class InverseHessian:
         """S and Y (n, d), oldest first."""
         if self._history is None:
             return torch.empty(0, 0), torch.empty(0, 0)
-        order = self._order()
-        return self._history[0][order], self._history[1][order]
+        s, y = (rows[: self._count] for rows in self._history)
+        if self._oldest == 0:
+            return s, y
+        oldest = self._oldest
+        return torch.cat([s[oldest:], s[:oldest]]), torch.cat([y[oldest:], y[:oldest]])
 
     def project(self, v: Tensor) -> Projection:
         """One pass over the history: (..., d) → two (..., n_pairs), oldest first."""

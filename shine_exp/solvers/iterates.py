@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shine_exp.types import LinearInverse, Solution, Status
+from shine_exp.types import InverseEstimate, Solution, Status
 
 # g: (..., d) → (..., d), independent over the leading axes; id − f for a fixed point of f. It
 # leaves z as it is.
@@ -102,7 +102,7 @@ class Iterates:
         """direction(z) (batch, d), for a function of z in the shape of z₀."""
         return direction(self.z.reshape(self._shape)).detach().reshape(self.z.shape)
 
-    def solution(self, inverse: LinearInverse | None) -> Solution:
+    def solution(self, estimate: InverseEstimate | None) -> Solution:
         """The best iterate of each sample, in the shape of z₀; CONVERGED where every sample is.
 
         The residual of a sample on which g was never finite is infinite.
@@ -118,7 +118,9 @@ class Iterates:
             t.reshape(batch) for t in (self._best_residual, converged, self._failed)
         )
         z = self._best_z.reshape(self._shape)
-        return Solution(z, inverse, residual, self.n_steps, self.n_evals, status, converged, failed)
+        return Solution(
+            z, estimate, residual, self.n_steps, self.n_evals, status, converged, failed
+        )
 
     def _visit_along(self, p: Tensor, t: Tensor) -> _Visit:
         z = torch.addcmul(self.z, t, p)

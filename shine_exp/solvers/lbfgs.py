@@ -4,8 +4,9 @@ awareness.
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
@@ -15,7 +16,7 @@ from shine_exp.errors import UnsupportedSolver
 from shine_exp.solvers.inverse_hessian import InverseHessian, Projection
 from shine_exp.solvers.line_search import StrongWolfe
 from shine_exp.solvers.objective import Objective, Point
-from shine_exp.types import Awareness, LinearInverse, Solution, Status
+from shine_exp.types import InverseEstimate, Outer, Solution, Status
 
 PATIENCE = (
     200  # steps: a solve that takes longer gets twice the memory, and again after as many more
@@ -27,32 +28,34 @@ STANDSTILL = 20
 
 @dataclass(frozen=True)
 class LBFGS:
-    """Minimise G from z₀ to ‖∇G(z)‖ ≤ tol: z ← z − t H∇G(z), with H from the last `memory` secant
-    pairs.
+    """Minimise G from z₀ to ‖∇G(z)‖ ≤ tol,
 
-    `memory=None` keeps all pairs: BFGS. `initial` sets H₀ = γI, "scaled" by γ = sᵀy / yᵀy or the
-    "identity". With awareness every k-th step adds the pair (e, ∇G(z + e) − ∇G(z)), e ∝
-    H·direction(z), ‖e‖ = ‖last s‖ (Ramzi et al. 2022, section 3, "OPA"). One gradient evaluation
-    per accepted step, one more per extra pair; trials of the line search are not counted, since a
-    linear model does not pay for them. Solves one system: z is (d,).
+        z ← z − t H∇G(z),    H ≈ (∇²G)⁻¹ from the last `memory` secant pairs (s, y),
+
+    t by a strong Wolfe line search (Liu & Nocedal 1989). `memory=None` keeps all pairs: BFGS.
+    `initial` sets H₀ = γI, "scaled" by γ = sᵀy / yᵀy or the "identity". With `opa` every so many
+    steps add the pair (e, ∇G(z + e) − ∇G(z)), e ∝ H∇F(z), ‖e‖ = ‖last s‖, where the solver is told
+    ∇F; "countdown" means as many as outer steps are left (Ramzi et al. 2022, section 3 and
+    appendix C). `n_evals` counts the gradients that the objective was asked for. Solves one
+    system: z is (d,).
 
     On badly scaled variables a short memory converges so slowly that a thousand steps do not get
     there. The memory therefore doubles after every `PATIENCE` steps of one solve, up to
     `MOST_PAIRS`, and the estimate keeps it. Ends as STALLED where floating point sees no further
     progress: no step lowers G, or `STANDSTILL` steps in a row did not.
 
-    The inverse given for a warm start is updated in place. Raises `UnsupportedSolver` where it is
+    The estimate given for a warm start is changed in place. Raises `UnsupportedSolver` where it is
     of another type.
     """
 
     memory: PositiveInt | None = 30
     initial: Literal["scaled", "identity"] = "scaled"
     max_steps: NonNegativeInt = 1000
+    opa: PositiveInt | Literal["countdown"] | None = None
     line_search: StrongWolfe = field(default_factory=StrongWolfe)
 
-    leaves_inverse = True
+    leaves_estimate = True
     finds = "minimum"
-    takes_awareness = True
 
     def __call__(
         self,
@@ -60,80 +63,88 @@ class LBFGS:
         z0: Tensor,
         tol: float,
         *,
-        awareness: Awareness | None = None,
-        inverse: LinearInverse | None = None,
+        outer: Outer | None = None,
+        estimate: InverseEstimate | None = None,
     ) -> Solution:
-        if inverse is None:
-            inverse = InverseHessian(self.memory, self.initial)
-        elif not isinstance(inverse, InverseHessian):
+        if estimate is None:
+            estimate = InverseHessian(self.memory, self.initial)
+        elif not isinstance(estimate, InverseHessian):
             raise UnsupportedSolver(
                 "L-BFGS starts from its own estimate only: pass an InverseHessian"
             )
-        return _Run(self, g(z0), inverse).to(tol, awareness)
+        before = g.n_evals
+        run = _Run(self, g(z0), estimate, outer)
+        status = run.to(tol)
+        residual = run.point.gradient.norm()
+        flags = (torch.tensor(status is other) for other in (Status.CONVERGED, Status.DIVERGED))
+        return Solution(
+            run.point.z,
+            run.h,
+            residual,
+            run.n_steps,
+            g.n_evals - before,
+            status,
+            *flags,
+            point=run.point,
+        )
 
-    def estimate(self, s: Tensor, y: Tensor) -> InverseHessian:
-        """The estimate that secant pairs, rows of (n, d) and oldest first, give: for a warm start.
-
-        More pairs than `memory` come from a solve in which it grew, and are kept.
-        """
-        memory = None if self.memory is None else max(self.memory, len(s))
-        return InverseHessian.from_pairs(s, y, memory, self.initial)
+    def load_estimate(self, saved: dict[str, Any]) -> InverseHessian:
+        """The estimate whose `state_dict` was saved."""
+        return InverseHessian.from_state_dict(saved)
 
 
 class _Run:
-    """One minimisation: the current point, the estimate, and the projection of the gradient on the
-    estimate's pairs.
+    """One minimisation: the current point, the estimate H, and the projection of the gradient on
+    the pairs of H.
     """
 
-    def __init__(self, settings: LBFGS, start: Point, inverse: InverseHessian) -> None:
-        self.settings = settings
-        self.point = start
-        self.inverse = inverse
-        self.projection = inverse.project(start.gradient)
-        self.n_evals = 1
+    def __init__(
+        self, settings: LBFGS, start: Point, h: InverseHessian, outer: Outer | None
+    ) -> None:
+        self.settings, self.point, self.h = settings, start, h
+        self.projection = h.project(start.gradient)
+        self.n_steps = 0
         self.last_step = torch.zeros_like(start.z)
         self.progress = _Progress()
+        self.outer_gradient, self.opa = None, settings.opa
+        if settings.opa is not None and outer is not None:
+            self.outer_gradient = outer.gradient
+            # Ramzi et al. 2022, appendix C: every T − t inner steps at outer step t of T.
+            self.opa = max(1, outer.steps_left) if settings.opa == "countdown" else settings.opa
 
-    def to(self, tol: float, awareness: Awareness | None) -> Solution:
-        status, n_steps = Status.MAX_STEPS, 0
+    def to(self, tol: float) -> Status:
+        """Step until ‖∇G‖ ≤ tol, or until no step is left, or none makes progress."""
         while True:
-            residual = self.point.gradient.norm()
-            if not math.isfinite(residual) or not math.isfinite(self.point.value):
-                status = Status.DIVERGED
-            elif residual <= tol:
-                status = Status.CONVERGED
-            elif n_steps < self.settings.max_steps:
-                if (
-                    not self.progress.stands_still(self.point.value, float(residual))
-                    and self._step()
-                ):
-                    n_steps += 1
-                    if awareness is not None and n_steps % awareness.every == 0:
-                        self._add_aware_pair(awareness)
-                    if n_steps % PATIENCE == 0:
-                        self.inverse.grow(MOST_PAIRS)
-                    continue
-                status = Status.STALLED
-            flags = (torch.tensor(status is other) for other in (Status.CONVERGED, Status.DIVERGED))
-            return Solution(
-                self.point.z, self.inverse, residual, n_steps, self.n_evals, status, *flags
-            )
+            value, residual = self.point.value, float(self.point.gradient.norm())
+            if not math.isfinite(residual + value):
+                return Status.DIVERGED
+            if residual <= tol:
+                return Status.CONVERGED
+            if self.n_steps >= self.settings.max_steps:
+                return Status.MAX_STEPS
+            if self.progress.stands_still(value, residual) or not self._step():
+                return Status.STALLED
+            self.n_steps += 1
+            if self.outer_gradient is not None and self.n_steps % self.opa == 0:
+                self._add_outer_pair(self.outer_gradient)
+            if self.n_steps % PATIENCE == 0:
+                self.h.grow(MOST_PAIRS)
 
     def _step(self) -> bool:
         """Move along −H∇G, or where that fails along −γ∇G with an empty memory; False, H
         unchanged, where both fail.
         """
         gradient = self.point.gradient
-        if len(self.inverse) == 0:
+        if len(self.h) == 0:
             return self._move(-gradient, 1.0 / float(gradient.norm()))
-        if self._move(-self.inverse.matvec(gradient, self.projection), 1.0):
+        if self._move(-self.h.matvec(gradient, self.projection), 1.0):
             return True
-        kept = self.inverse, self.projection
-        self.inverse = InverseHessian(self.inverse.memory, self.settings.initial)
-        self.projection = self.inverse.project(gradient)
+        kept = self.h, self.projection
+        self.h = InverseHessian(self.h.memory, self.settings.initial)
+        self.projection = self.h.project(gradient)
         if self._move(-kept[0].gamma * gradient, 1.0):
             return True
-        self.inverse, self.projection = kept
+        self.h, self.projection = kept
         return False
 
     def _move(self, d: Tensor, first_trial: float) -> bool:
@@ -145,29 +156,28 @@ class _Run:
         if t is None:
             return False
         start, self.point = self.point, ray.end(t)
-        self.n_evals += 1
         self.last_step = d.mul_(t)
-        self._learn(self.last_step, self.point.gradient - start.gradient)
+        self._add_pair(self.last_step, self.point.gradient - start.gradient)
         return True
 
-    def _learn(self, s: Tensor, y: Tensor) -> None:
-        """Append a pair between the last gradient and this one: the projection of y is a
-        difference, not a pass.
+    def _add_pair(self, s: Tensor, y: Tensor) -> None:
+        """The pair between the last gradient and this one: the projection of y is a difference of
+        theirs, not a pass over the history.
         """
-        now = self.inverse.project(self.point.gradient)
+        now = self.h.project(self.point.gradient)
         known = Projection(now.s - self.projection.s, now.y - self.projection.y)
         self.projection = now
         self._append(s, y, known)
 
-    def _add_aware_pair(self, awareness: Awareness) -> None:
-        e = self.inverse.matvec(awareness.direction(self.point.z))
+    def _add_outer_pair(self, outer_gradient: Callable[[Tensor], Tensor]) -> None:
+        """OPA: the pair of the step e ∝ H∇F, as long as the last step."""
+        e = self.h.matvec(outer_gradient(self.point.z))
         e = e * (self.last_step.norm() / e.norm())
         self._append(e, self.point.ray(e).end(1.0).gradient - self.point.gradient, None)
-        self.n_evals += 1
 
     def _append(self, s: Tensor, y: Tensor, known: Projection | None) -> None:
-        full = len(self.inverse) == self.inverse.memory
-        if not self.inverse.append(s, y, known):
+        full = len(self.h) == self.h.memory
+        if not self.h.append(s, y, known):
             return
         gradient, kept = self.point.gradient, slice(1 if full else 0, None)
         self.projection = Projection(

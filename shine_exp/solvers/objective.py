@@ -6,9 +6,7 @@ accepted step and never per trial.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -35,43 +33,70 @@ class Point(Protocol):
     @property
     def gradient(self) -> Tensor: ...
     def ray(self, d: Tensor) -> Ray: ...
+    def state_dict(self) -> dict[str, Any]:
+        """All that is known here, as numbers and tensors."""
+        ...
 
 
-Objective = Callable[[Tensor], Point]
+class Objective(Protocol):
+    """z ↦ G(z), which counts the gradients that it was asked for: `n_evals`."""
+
+    n_evals: int
+
+    def __call__(self, z: Tensor) -> Point: ...
+    def load(self, saved: dict[str, Any]) -> Point:
+        """The point whose `state_dict` was saved; nothing is evaluated again."""
+        ...
 
 
-@dataclass(frozen=True)
 class Smooth:
-    """The objective of any function z → (G(z), ∇G(z)); every trial on a ray costs one evaluation."""
+    """The objective of any function z ↦ (G(z), ∇G(z)); every trial on a ray costs an evaluation."""
 
-    value_and_gradient: Callable[[Tensor], tuple[Tensor, Tensor]]
+    def __init__(self, value_and_gradient: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+        self.value_and_gradient = value_and_gradient
+        self.n_evals = 0
 
     def __call__(self, z: Tensor) -> "SmoothPoint":
-        return SmoothPoint(z, self.value_and_gradient)
+        return SmoothPoint(self, z)
+
+    def load(self, saved: dict[str, Any]) -> "SmoothPoint":
+        return SmoothPoint(self, saved["z"], (saved["value"], saved["gradient"]))
 
 
-@dataclass(frozen=True)
 class SmoothPoint:
-    z: Tensor
-    function: Callable[[Tensor], tuple[Tensor, Tensor]]
+    """z, evaluated when it is first asked for its value or its gradient."""
 
-    @cached_property
-    def _evaluated(self) -> tuple[Tensor, Tensor]:
-        return self.function(self.z)
+    def __init__(
+        self, objective: Smooth, z: Tensor, evaluated: tuple[float, Tensor] | None = None
+    ) -> None:
+        self.objective, self.z = objective, z
+        self._evaluated = evaluated
+
+    def _evaluate(self) -> tuple[float, Tensor]:
+        if self._evaluated is None:
+            value, gradient = self.objective.value_and_gradient(self.z)
+            self.objective.n_evals += 1
+            self._evaluated = float(value), gradient
+        return self._evaluated
 
     @property
     def value(self) -> float:
-        return float(self._evaluated[0])
+        return self._evaluate()[0]
 
     @property
     def gradient(self) -> Tensor:
-        return self._evaluated[1]
+        return self._evaluate()[1]
 
     def ray(self, d: Tensor) -> "SmoothRay":
         return SmoothRay(self, d)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"z": self.z, "value": self.value, "gradient": self.gradient}
+
 
 class SmoothRay:
+    """z + t d; the point asked for last is kept, which is where a line search ends."""
+
     def __init__(self, start: SmoothPoint, d: Tensor) -> None:
         self.start, self.d = start, d
         self._last = (0.0, start)
@@ -82,5 +107,5 @@ class SmoothRay:
 
     def end(self, t: float) -> SmoothPoint:
         if t != self._last[0]:
-            self._last = (t, SmoothPoint(self.start.z + t * self.d, self.start.function))
+            self._last = (t, self.start.objective(self.start.z + t * self.d))
         return self._last[1]

@@ -1,7 +1,7 @@
 """SciPy's minimisers: independent baselines, and L-BFGS-B's inverse estimate also feeds SHINE."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from shine_exp.errors import UnsupportedSolver
 from shine_exp.solvers.inverse_hessian import InverseHessian
-from shine_exp.solvers.objective import Objective
-from shine_exp.types import Awareness, LinearInverse, Solution, Status
+from shine_exp.solvers.objective import Objective, Point
+from shine_exp.types import InverseEstimate, Outer, Solution, Status
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class ScipyMinimizer:
     """Minimise G by `scipy.optimize.minimize`, stopped where ‖∇G‖ ≤ tol. z is (d,), on the CPU.
 
     "L-BFGS-B" leaves SciPy's `hess_inv` (its pairs, H₀ = I); "CG", the non-linear conjugate
-    gradient, leaves nothing. Both start without memory. Raises `UnsupportedSolver` for
-    outer-problem awareness, and on another device.
+    gradient, leaves nothing. Both start without memory. Raises `UnsupportedSolver` on another
+    device.
     """
 
     method: Literal["L-BFGS-B", "CG"]
@@ -29,10 +29,9 @@ class ScipyMinimizer:
     max_steps: NonNegativeInt = 1000
 
     finds = "minimum"
-    takes_awareness = False
 
     @property
-    def leaves_inverse(self) -> bool:
+    def leaves_estimate(self) -> bool:
         return self.method == "L-BFGS-B"
 
     def __call__(
@@ -41,14 +40,10 @@ class ScipyMinimizer:
         z0: Tensor,
         tol: float,
         *,
-        awareness: Awareness | None = None,
-        inverse: LinearInverse | None = None,
+        outer: Outer | None = None,
+        estimate: InverseEstimate | None = None,
     ) -> Solution:
-        if awareness is not None:
-            raise UnsupportedSolver(
-                "OPA needs a solver that takes extra secant pairs: solver=lbfgs or bfgs"
-            )
-        function = _Function(g)
+        function, before = _Function(g), g.n_evals
         if z0.device.type != "cpu":
             raise UnsupportedSolver(
                 "SciPy's minimisers work on the CPU: take solver=lbfgs, or runtime.device=cpu"
@@ -68,32 +63,37 @@ class ScipyMinimizer:
             result = minimize(
                 function, start, jac=True, method=self.method, callback=stop, options=options
             )
-        z, residual = (
-            torch.from_numpy(result.x.copy()),
-            torch.tensor(np.linalg.norm(function(result.x)[1])),
-        )
+        point = function.at(result.x)
+        residual = point.gradient.norm()
         converged, diverged = residual <= tol, ~residual.isfinite()
-        status = (
-            Status.CONVERGED if converged else Status.DIVERGED if diverged else Status.MAX_STEPS
+        status = Status.MAX_STEPS
+        if converged or diverged:
+            status = Status.CONVERGED if converged else Status.DIVERGED
+        return Solution(
+            point.z,
+            self._estimate(result),
+            residual,
+            result.nit,
+            g.n_evals - before,
+            status,
+            converged,
+            diverged,
+            point,
         )
-        inverse, n_evals = self._estimate(result), function.n_evals
-        return Solution(z, inverse, residual, result.nit, n_evals, status, converged, diverged)
 
-    def estimate(self, s: Tensor, y: Tensor) -> InverseHessian | None:
-        """SciPy's `hess_inv` for pairs in the rows of s and y (n, d)."""
-        return (
-            InverseHessian.from_pairs(s, y, self.memory, "identity")
-            if self.leaves_inverse
-            else None
-        )
+    def load_estimate(self, saved: dict[str, Any]) -> InverseHessian:
+        """The estimate whose `state_dict` was saved."""
+        return InverseHessian.from_state_dict(saved)
 
     def _estimate(self, result: OptimizeResult) -> InverseHessian | None:
+        """SciPy's `hess_inv`."""
+        if self.method == "CG":
+            return None
         pairs = getattr(result, "hess_inv", None)
-        return (
-            None
-            if pairs is None
-            else self.estimate(torch.from_numpy(pairs.sk), torch.from_numpy(pairs.yk))
-        )
+        if pairs is None:  # no step was made
+            return InverseHessian(self.memory, "identity")
+        s, y = torch.from_numpy(pairs.sk), torch.from_numpy(pairs.yk)
+        return InverseHessian.from_pairs(s, y, self.memory, "identity")
 
 
 class _Function:
@@ -101,12 +101,13 @@ class _Function:
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self.n_evals = 0
-        self._last: tuple[np.ndarray, float, np.ndarray] | None = None
+        self._last: Point | None = None
+
+    def at(self, z: np.ndarray) -> Point:
+        if self._last is None or not np.array_equal(z, self._last.z.numpy()):
+            self._last = self.objective(torch.from_numpy(z.copy()))
+        return self._last
 
     def __call__(self, z: np.ndarray) -> tuple[float, np.ndarray]:
-        if self._last is None or not np.array_equal(z, self._last[0]):
-            point = self.objective(torch.from_numpy(z.copy()))
-            self._last = (z.copy(), point.value, point.gradient.numpy())
-            self.n_evals += 1
-        return self._last[1], self._last[2]
+        point = self.at(z)
+        return point.value, point.gradient.numpy()

@@ -23,7 +23,7 @@ from shine_exp.solvers.iterates import RootFunction
 from shine_exp.training.images.image_classification import ImageClassification
 from shine_exp.training.images.mdeq import MDEQ
 from shine_exp.training.train import TOTALS, Train, TrainState
-from shine_exp.types import AdjointSystem, Awareness, Solution, Solver
+from shine_exp.types import AdjointSystem, Outer, Solution, Solver
 
 EXACT = 1e-6
 Values = dict[str, float | int | str]
@@ -102,10 +102,10 @@ class NetworkInversion:
             problem.device
         )
         tol = problem.tol * math.sqrt(random.shape[-1])
-        solves: list[tuple[tuple[str, ...], Solver[RootFunction], Awareness | None]] = [
+        solves: list[tuple[tuple[str, ...], Solver[RootFunction], Outer | None]] = [
             (("jf", "shine"), Broyden(self.forward_steps), None),
             (("adjoint_broyden",), AdjointBroyden(self.forward_steps), None),
-            (("opa",), AdjointBroyden(self.forward_steps), Awareness(cell.loss_gradient, self.opa)),
+            (("opa",), AdjointBroyden(self.forward_steps), Outer(cell.loss_gradient, self.opa)),
         ]
         rows: list[Values] = []
         for names, solver, awareness in solves:
@@ -123,7 +123,7 @@ class NetworkInversion:
         random: Tensor,
     ) -> list[Values]:
         """Of the estimates that are taken from one solution."""
-        assert solution.inverse is not None
+        assert solution.estimate is not None
         at = Linearisation(cell.f, solution.z)
         directions = {"prescribed": cell.loss_gradient(solution.z), "random": random}
         exact = {direction: self._exact(at, d) for direction, d in directions.items()}
@@ -132,7 +132,7 @@ class NetworkInversion:
             state.unsolved_backward = state.unsolved_backward + u.isnan().any(dim=-1).sum()
         rows: list[Values] = []
         for name, (direction, d) in product(names, directions.items()):
-            a, b = d if name == "jf" else solution.inverse.rmatvec(d), exact[direction]
+            a, b = d if name == "jf" else solution.estimate.rmatvec(d), exact[direction]
             cosine, ratio = (
                 torch.cosine_similarity(a, b, dim=-1).tolist(),
                 (a.norm(dim=-1) / b.norm(dim=-1)).tolist(),
@@ -148,7 +148,7 @@ class NetworkInversion:
         """J⁻ᵀd (batch, d), NaN for a sample that was not solved to EXACT."""
         system = AdjointSystem(lambda v: v - at.vjp(v), d, EXACT)
         u = BroydenSteps(self.exact_steps)(system).u
-        error = (system.vjp(u) - d).norm(dim=-1, keepdim=True)
+        error = (system.operator(u) - d).norm(dim=-1, keepdim=True)
         return torch.where(error <= 1.01 * EXACT * d.norm(dim=-1, keepdim=True), u, math.nan)
 
 

@@ -92,17 +92,17 @@ class Spy:
     n_products: int = 0
 
     @property
-    def uses_forward_inverse(self) -> bool:
-        return getattr(self.inner, "uses_forward_inverse", False)
+    def uses_estimate(self) -> bool:
+        return getattr(self.inner, "uses_estimate", False)
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         unit = torch.eye(system.r.shape[-1], dtype=system.r.dtype)
-        self.J = torch.stack([system.vjp(e.expand_as(system.r)) for e in unit], dim=1)
-        self.before = None if system.inverse is None else system.inverse.matvec(system.r)
+        self.J = torch.stack([system.operator(e.expand_as(system.r)) for e in unit], dim=1)
+        self.before = None if system.estimate is None else system.estimate.matvec(system.r)
 
         def vjp(v: Tensor) -> Tensor:
             self.n_products += 1
-            return system.vjp(v)
+            return system.operator(v)
 
         self.system, self.adjoint = system, self.inner(replace(system, vjp=vjp))
         return self.adjoint

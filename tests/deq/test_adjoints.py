@@ -125,7 +125,7 @@ def test_adjoint_broyden_leaves_its_secant_equation_to_the_backward_pass(
     image = torch.einsum("bi,bij->bj", sigma, spy.J)
     scale = float(sigma.norm())
     torch.testing.assert_close(
-        spy.system.inverse.rmatvec(image), sigma, rtol=1e-7, atol=1e-8 * scale
+        spy.system.estimate.rmatvec(image), sigma, rtol=1e-7, atol=1e-8 * scale
     )
 
 
@@ -172,14 +172,14 @@ def test_refining_leaves_the_forward_estimate_as_it_was() -> None:
     assert not torch.equal(spy.before, spy.system.r), (
         "an estimate that has learnt nothing shows nothing"
     )
-    assert torch.equal(spy.system.inverse.matvec(spy.system.r), spy.before)
+    assert torch.equal(spy.system.estimate.matvec(spy.system.r), spy.before)
 
 
 def test_refined_jacobian_free_is_not_given_the_forward_estimate() -> None:
     """The layer does not keep the memory of an estimate that its method will not use."""
     spy, *_ = solved(Refine(JacobianFree(), BroydenSteps(3)), seed=4)
-    assert spy.system.inverse is None
-    assert solved(Refine(Shine(), BroydenSteps(3)), seed=4)[0].system.inverse is not None
+    assert spy.system.estimate is None
+    assert solved(Refine(Shine(), BroydenSteps(3)), seed=4)[0].system.estimate is not None
 
 
 def test_full_converges_to_the_dense_solution_of_a_nonsymmetric_system() -> None:

@@ -276,7 +276,7 @@ def test_a_layer_leaves_no_cycle_behind() -> None:
     gc.disable()
     try:
         layer(z0, x).sum().backward()
-        left = [weakref.ref(watched.solution.inverse), weakref.ref(watched.solution.z)]
+        left = [weakref.ref(watched.solution.estimate), weakref.ref(watched.solution.z)]
         watched.solution = None
         assert [reference() for reference in left] == [None, None]
     finally:

@@ -238,7 +238,7 @@ class Given:
 
     status: Status
     finds = "root"
-    leaves_inverse = takes_awareness = False
+    leaves_estimate = takes_awareness = False
 
     def __call__(self, g, z0: Tensor, tol: float, *, awareness=None, inverse=None) -> Solution:
         residual = g(z0).norm(dim=-1)

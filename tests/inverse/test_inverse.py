@@ -136,7 +136,7 @@ def test_broyden_starts_from_the_transposed_estimate() -> None:
         def rmatvec(self, v: torch.Tensor) -> torch.Tensor:
             return v @ torch.linalg.inv(a)
 
-    adjoint = BroydenSteps()(system(a, r, 1e-10, inverse=Inverse(), symmetric=False))
+    adjoint = BroydenSteps()(system(a, r, 1e-10, estimate=Inverse(), symmetric=False))
     assert (adjoint.status, adjoint.n_products) == (Status.CONVERGED, 1)
     torch.testing.assert_close(adjoint.u, torch.linalg.solve(a.T, r))
 
@@ -184,7 +184,7 @@ def test_shine_applies_the_transposed_estimate() -> None:
             return v.flip(-1)
 
     r = vector(6)
-    assert torch.equal(Shine()(system(matrix(6), r, inverse=Skew())).u, r.flip(-1))
+    assert torch.equal(Shine()(system(matrix(6), r, estimate=Skew())).u, r.flip(-1))
 
 
 @pytest.mark.parametrize("method", [Shine(), Fallback()])
@@ -223,7 +223,7 @@ def test_refining_shine_lowers_the_energy_error(seed: int, steps: int) -> None:
     def error(u: torch.Tensor) -> float:
         return float((u - exact) @ a @ (u - exact))
 
-    problem = system(a, r, inverse=estimate)
+    problem = system(a, r, estimate=estimate)
     refined = Refine(Shine(), ConjugateGradient(max_steps=steps + 1))(problem)
     assert error(refined.u) < error(Shine()(problem).u)
     assert refined.n_products <= steps + 1
@@ -235,11 +235,11 @@ def test_fallback_decides_per_system() -> None:
             return v * torch.tensor([[1.2], [1.4]])
 
     r = vector(11, 2)
-    adjoint = Fallback(ratio=1.3)(system(matrix(11), r, inverse=Scaled()))
+    adjoint = Fallback(ratio=1.3)(system(matrix(11), r, estimate=Scaled()))
     torch.testing.assert_close(adjoint.u[0], 1.2 * r[0], rtol=1e-6, atol=0)
     assert torch.equal(adjoint.u[1], r[1])
     assert adjoint.fell_back.tolist() == [False, True]
-    assert Shine()(system(matrix(11), r, inverse=Scaled())).fell_back is None
+    assert Shine()(system(matrix(11), r, estimate=Scaled())).fell_back is None
 
 
 def test_fallback_does_not_hand_on_what_is_no_number() -> None:
@@ -248,7 +248,7 @@ def test_fallback_does_not_hand_on_what_is_no_number() -> None:
             return v * math.nan
 
     r = vector(13, 2)
-    adjoint = Fallback()(system(matrix(13), r, inverse=Broken()))
+    adjoint = Fallback()(system(matrix(13), r, estimate=Broken()))
     assert torch.equal(adjoint.u, r)
     assert adjoint.fell_back.tolist() == [True, True]
 
@@ -260,7 +260,7 @@ def test_a_refined_fallback_says_what_fell_back() -> None:
 
     steps = ConjugateGradient(max_steps=3)
     adjoint = Refine(Fallback(ratio=1.3), steps)(
-        system(matrix(11), vector(11, 2), inverse=Scaled())
+        system(matrix(11), vector(11, 2), estimate=Scaled())
     )
     assert adjoint.fell_back.tolist() == [False, True]
 
@@ -286,7 +286,7 @@ def test_refined_jacobian_free_does_not_see_the_estimate() -> None:
             raise AssertionError("the forward estimate was used")
 
     steps = BroydenSteps(3)
-    problem = system(nonsymmetric(12), vector(12), symmetric=False, inverse=Untouchable())
+    problem = system(nonsymmetric(12), vector(12), symmetric=False, estimate=Untouchable())
     assert Refine(JacobianFree(), steps)(problem).n_products == 4
     with pytest.raises(AssertionError, match="was used"):
         Refine(Shine(), steps)(problem)
@@ -329,7 +329,7 @@ def test_converged_says_which_systems_reached_the_tolerance(
 )
 def test_methods_that_aim_at_no_tolerance_claim_none(method) -> None:
     estimate = InverseHessian(None)
-    assert method(system(matrix(1), vector(1), inverse=estimate)).converged is None
+    assert method(system(matrix(1), vector(1), estimate=estimate)).converged is None
 
 
 @pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse()])
@@ -426,7 +426,7 @@ def test_answers_are_linear_in_r_whatever_its_size(method, exponent: int) -> Non
     a, r = nonsymmetric(3).float(), vector(3, 2).float()
     estimate = InverseHessian(None)
     estimate.gamma = 2.0  # longer than `Fallback` finds plausible
-    whole = system(a, r, 1e-5, symmetric=False, inverse=estimate)
+    whole = system(a, r, 1e-5, symmetric=False, estimate=estimate)
     tiny = replace(whole, r=r * 10.0**exponent)
     expected, found = method(whole), method(tiny)
     torch.testing.assert_close(found.u / 10.0**exponent, expected.u, rtol=1e-3, atol=1e-3)

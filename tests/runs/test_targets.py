@@ -130,7 +130,7 @@ def test_problem_that_does_not_derive_from_what_the_loop_needs(refused) -> None:
 
 
 def test_solver_without_what_a_solver_says(refused) -> None:
-    assert "solver._target_=mine_of_test.Nothing: has no finds, leaves_inverse" in refused(
+    assert "solver._target_=mine_of_test.Nothing: has no finds, leaves_estimate" in refused(
         "solver=mine"
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from shine_exp.types import LinearInverse
+from shine_exp.types import InverseEstimate
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class Recorded:
         return [int(repeats.nonzero()[0]) for repeats in least.T]
 
 
-def dense(inverse: LinearInverse, like: Tensor) -> Tensor:
+def dense(inverse: InverseEstimate, like: Tensor) -> Tensor:
     """H (batch, d, d) column by column, from matvec."""
     unit = torch.eye(like.shape[-1], dtype=like.dtype)
     return torch.stack([inverse.matvec(e.expand_as(like)) for e in unit], dim=-1)
 
 
-def dense_transposed(inverse: LinearInverse, like: Tensor) -> Tensor:
+def dense_transposed(inverse: InverseEstimate, like: Tensor) -> Tensor:
     """Hᵀ (batch, d, d) column by column, from rmatvec."""
     unit = torch.eye(like.shape[-1], dtype=like.dtype)
     return torch.stack([inverse.rmatvec(e.expand_as(like)) for e in unit], dim=-1)

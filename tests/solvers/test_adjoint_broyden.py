@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
-from shine_exp.solvers.adjoint_broyden_inverse import AdjointBroydenInverse
+from shine_exp.solvers.adjoint_broyden_estimate import AdjointBroydenEstimate
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.iterates import Iterates
-from shine_exp.solvers.linear_inverse import Identity, Transposed
-from shine_exp.types import Awareness, Status
+from shine_exp.solvers.estimates import Identity, Transposed
+from shine_exp.types import Outer, Status
 
 GAINS = (0.2, 0.6, 0.95)
 seeds = st.integers(0, 10_000)
@@ -44,7 +44,7 @@ def recursion(
     return torch.linalg.inv(B)
 
 
-def assert_same(inverse: AdjointBroydenInverse, expected: Tensor, tol: float) -> None:
+def assert_same(inverse: AdjointBroydenEstimate, expected: Tensor, tol: float) -> None:
     like = expected[..., 0]
     torch.testing.assert_close(dense(inverse, like), expected, rtol=tol, atol=tol)
     torch.testing.assert_close(dense_transposed(inverse, like), expected.mT, rtol=tol, atol=tol)
@@ -55,11 +55,11 @@ def assert_same(inverse: AdjointBroydenInverse, expected: Tensor, tol: float) ->
 def test_the_estimate_is_that_of_the_dense_recursion(seed, every):
     g = Recorded(Cell.draw(GAINS, 10, seed))
     r = torch.randn(3, 10, generator=torch.Generator().manual_seed(seed)).double()
-    awareness = None if every is None else Awareness(lambda z: r, every)
+    awareness = None if every is None else Outer(lambda z: r, every)
     solution = AdjointBroyden()(g, g.g.start, 1e-4, awareness=awareness)
     stops = [int((residual <= 1e-4).nonzero()[0]) for residual in g.residuals().T]
     assert len(set(stops)) > 1, "the samples were to stop at different steps"
-    assert solution.inverse.count.tolist() == [
+    assert solution.estimate.count.tolist() == [
         stop + (stop // every if every else 0) for stop in stops
     ]
     z = torch.stack(g.points, 1)
@@ -67,7 +67,7 @@ def test_the_estimate_is_that_of_the_dense_recursion(seed, every):
         recursion(g.g.sample(i), z[i, : stops[i] + 1], 100, r[i] if every else None, every or 1)
         for i in range(3)
     ]
-    assert_same(solution.inverse, torch.stack(expected), tol=1e-10)
+    assert_same(solution.estimate, torch.stack(expected), tol=1e-10)
 
 
 @settings(max_examples=15)
@@ -79,7 +79,7 @@ def test_a_full_memory_restarts_the_running_samples_only(seed, memory):
     g = Recorded(Cell.draw((0.05, 0.9), 10, seed))
     r = torch.ones(2, 10, dtype=torch.float64)
     solution = AdjointBroyden(memory=memory)(
-        g, g.g.start, 1e-5, awareness=Awareness(lambda z: r, every=2)
+        g, g.g.start, 1e-5, awareness=Outer(lambda z: r, every=2)
     )
     assert solution.status is Status.CONVERGED
     stops = [int((residual <= 1e-5).nonzero()[0]) for residual in g.residuals().T]
@@ -88,8 +88,8 @@ def test_a_full_memory_restarts_the_running_samples_only(seed, memory):
     expected = [
         recursion(g.g.sample(i), z[i, : stops[i] + 1], memory, r[i], every=2) for i in range(2)
     ]
-    assert (solution.inverse.count <= memory).all()
-    assert_same(solution.inverse, torch.stack(expected), tol=1e-8)
+    assert (solution.estimate.count <= memory).all()
+    assert_same(solution.estimate, torch.stack(expected), tol=1e-8)
 
 
 @settings(max_examples=15)
@@ -98,10 +98,10 @@ def test_adjoint_secant_equation(seed, n_steps):
     """σᵀJ H = σᵀ for σ = g(z), J at the same z, after every update."""
     cell = Cell.draw((0.5, 0.9), 10, seed)
     iterates = Iterates(cell, cell.start, 0.0, max_steps=20, record=True)
-    estimate = AdjointBroydenInverse(Identity(), iterates, memory=20)
+    estimate = AdjointBroydenEstimate(Identity(), iterates, memory=20)
     for _ in range(n_steps):
         iterates.step(-estimate.matvec(iterates.g))
-        estimate.learn(iterates.g, iterates)
+        estimate.update(iterates.g, iterates)
     image, scale = (
         torch.einsum("bi,bij->bj", iterates.g, cell.jacobian(iterates.z)),
         float(iterates.g.norm()),
@@ -120,12 +120,12 @@ def test_awareness_sharpens_the_prescribed_direction():
     for name, solver, awareness in (
         ("broyden", Broyden(), None),
         ("adjoint", AdjointBroyden(), None),
-        ("aware", AdjointBroyden(), Awareness(lambda z: r, every=1)),
+        ("aware", AdjointBroyden(), Outer(lambda z: r, every=1)),
     ):
         solution = solver(cell, cell.start, 1e-6, awareness=awareness)
         assert solution.status is Status.CONVERGED
         exact = torch.linalg.solve(cell.jacobian(solution.z).mT, r)
-        u = solution.inverse.rmatvec(r)
+        u = solution.estimate.rmatvec(r)
         cosine[name] = torch.cosine_similarity(u, exact)
         error[name] = (u - exact).norm(dim=-1) / exact.norm(dim=-1)
     assert (cosine["aware"] >= 0.999).all()
@@ -140,7 +140,7 @@ def test_the_estimate_belongs_to_the_best_iterate():
     assert 0 < best[1] < 9, "the best iterate was to lie in the middle"
     z = torch.stack(g.points, 1)
     expected = [recursion(g.g.sample(i), z[i, : best[i] + 1], 50) for i in range(2)]
-    assert_same(solution.inverse, torch.stack(expected), tol=1e-7)
+    assert_same(solution.estimate, torch.stack(expected), tol=1e-7)
 
 
 def test_a_singular_update_is_left_out():
@@ -153,17 +153,17 @@ def test_a_singular_update_is_left_out():
         lambda z: (1 - flat) * z - flat * target,
         torch.zeros(1, 2).double(),
         0.0,
-        awareness=Awareness(lambda z: flat, 1),
+        awareness=Outer(lambda z: flat, 1),
     )
-    assert torch.equal(dense(solution.inverse, flat), torch.eye(2).double()[None])
+    assert torch.equal(dense(solution.estimate, flat), torch.eye(2).double()[None])
 
 
 def test_products_are_counted_as_evaluations():
     cell = Cell.draw((0.9,), 10, seed=4)
-    awareness = Awareness(lambda z: torch.ones_like(z), every=2)
+    awareness = Outer(lambda z: torch.ones_like(z), every=2)
     solution = AdjointBroyden(max_steps=6)(cell, cell.start, 0.0, awareness=awareness)
     assert (solution.n_steps, solution.n_evals) == (6, 7 + 6 + 3)
-    assert solution.inverse.count.tolist() == [6 + 3], "a memory of None is to hold them all"
+    assert solution.estimate.count.tolist() == [6 + 3], "a memory of None is to hold them all"
 
 
 def test_direction_sees_the_shape_of_the_start():
@@ -179,20 +179,20 @@ def test_direction_sees_the_shape_of_the_start():
         lambda z: cell(z.reshape(2, 10)).reshape(2, 1, 10),
         cell.start.reshape(2, 1, 10),
         1e-6,
-        awareness=Awareness(direction, every=3),
+        awareness=Outer(direction, every=3),
     )
     assert set(shapes) == {(2, 1, 10)}
-    assert not solution.inverse.matvec(cell.bias).requires_grad, "the graph of the head ends here"
+    assert not solution.estimate.matvec(cell.bias).requires_grad, "the graph of the head ends here"
 
 
 def test_a_warm_start_is_used_and_left_alone():
     cell = Cell.draw((0.9, 0.9), 10, seed=6)
     cold = AdjointBroyden()(cell, cell.start, 1e-8)
-    before = dense(cold.inverse, cell.start)
+    before = dense(cold.estimate, cell.start)
     moved = Cell(cell.weight, cell.bias + 1e-3)
-    warm = AdjointBroyden()(moved, cold.z, 1e-8, inverse=cold.inverse)
+    warm = AdjointBroyden()(moved, cold.z, 1e-8, estimate=cold.estimate)
     assert warm.n_steps < AdjointBroyden()(moved, cold.z, 1e-8).n_steps
-    assert torch.equal(dense(cold.inverse, cell.start), before)
+    assert torch.equal(dense(cold.estimate, cell.start), before)
     assert torch.equal(
-        dense(Transposed(cold.inverse), cell.start), dense_transposed(cold.inverse, cell.start)
+        dense(Transposed(cold.estimate), cell.start), dense_transposed(cold.estimate, cell.start)
     )

@@ -12,10 +12,10 @@ from torch import Tensor
 from shine_exp.errors import UnsupportedSolver
 from shine_exp.solvers import broyden_inverse
 from shine_exp.solvers.broyden import Broyden
-from shine_exp.solvers.broyden_inverse import BroydenInverse
+from shine_exp.solvers.broyden_estimate import BroydenEstimate
 from shine_exp.solvers.iterates import Iterates
-from shine_exp.solvers.linear_inverse import Identity, Transposed
-from shine_exp.types import Awareness, Status
+from shine_exp.solvers.estimates import Identity, Transposed
+from shine_exp.types import Outer, Status
 
 GAINS = (0.2, 0.6, 0.95)
 seeds = st.integers(0, 10_000)
@@ -35,7 +35,7 @@ def recursion(z: Tensor, g: Tensor, memory: int, initial: Tensor) -> list[Tensor
     return estimates
 
 
-def assert_same(inverse: BroydenInverse, expected: Tensor, tol: float = 1e-10) -> None:
+def assert_same(inverse: BroydenEstimate, expected: Tensor, tol: float = 1e-10) -> None:
     like = expected[..., 0]
     torch.testing.assert_close(dense(inverse, like), expected, rtol=tol, atol=tol)
     torch.testing.assert_close(dense_transposed(inverse, like), expected.mT, rtol=tol, atol=tol)
@@ -49,9 +49,9 @@ def test_the_estimate_is_that_of_the_dense_recursion(seed):
     z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
     stops = [int((residual <= 1e-4).nonzero()[0]) for residual in g.residuals().T]
     assert len(set(stops)) > 1, "the samples were to stop at different steps"
-    assert solution.inverse.count.tolist() == stops
+    assert solution.estimate.count.tolist() == stops
     expected = [recursion(z[i], values[i], 50, torch.eye(10).double())[stops[i]] for i in range(3)]
-    assert_same(solution.inverse, torch.stack(expected))
+    assert_same(solution.estimate, torch.stack(expected))
 
 
 @settings(max_examples=25)
@@ -60,12 +60,12 @@ def test_any_step_lengths(seed, lengths):
     """The product form holds for the step t p with any t, another one for each sample."""
     g = Recorded(Cell.draw((0.5, 0.9), 10, seed))
     iterates = Iterates(g, g.g.start, 0.0, max_steps=10)
-    estimate = BroydenInverse(Identity(), iterates, memory=10)
+    estimate = BroydenEstimate(Identity(), iterates, memory=10)
     p = estimate.start(iterates)
     for length in lengths:
         t = torch.tensor([[length], [1.0]], dtype=torch.float64)
         iterates.step(t * p)
-        p = estimate.learn(iterates, t)
+        p = estimate.update(iterates, t)
     z, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
     expected = [recursion(z[i], values[i], 10, torch.eye(10).double())[-1] for i in range(2)]
     assert_same(estimate, torch.stack(expected), tol=1e-8)
@@ -93,8 +93,8 @@ def test_a_full_memory_restarts_the_running_samples_only(seed, memory, gain):
         expected.append(recursion(z[i], values[i], memory, torch.eye(10).double())[last])
         counts.append(last % (memory + 1))
     assert solution.n_steps > memory
-    assert solution.inverse.count.tolist() == counts
-    assert_same(solution.inverse, torch.stack(expected), tol=1e-9)
+    assert solution.estimate.count.tolist() == counts
+    assert_same(solution.estimate, torch.stack(expected), tol=1e-9)
 
 
 def test_room_for_pairs_is_made_as_they_come(monkeypatch: pytest.MonkeyPatch):
@@ -104,7 +104,7 @@ def test_room_for_pairs_is_made_as_they_come(monkeypatch: pytest.MonkeyPatch):
     grown = Broyden(max_steps=40)(cell, cell.start, 1e-6)
     assert grown.n_steps == allotted.n_steps > 8
     torch.testing.assert_close(grown.z, allotted.z, rtol=1e-10, atol=1e-10)
-    assert_same(grown.inverse, dense(allotted.inverse, cell.start), tol=1e-8)
+    assert_same(grown.estimate, dense(allotted.estimate, cell.start), tol=1e-8)
 
 
 def test_the_estimate_belongs_to_the_best_iterate():
@@ -116,7 +116,7 @@ def test_the_estimate_belongs_to_the_best_iterate():
     expected = [
         recursion(z[i], values[i], 50, torch.eye(10).double())[: best[i] + 1][-1] for i in range(3)
     ]
-    assert_same(solution.inverse, torch.stack(expected), tol=1e-8)
+    assert_same(solution.estimate, torch.stack(expected), tol=1e-8)
 
 
 def test_where_the_start_is_the_best_iterate_its_estimate_is_the_initial_one():
@@ -124,8 +124,8 @@ def test_where_the_start_is_the_best_iterate_its_estimate_is_the_initial_one():
         lambda z: 4 * z - 1, torch.zeros(1, 1, dtype=torch.float64), 0.0
     )
     assert float(solution.z) == 0
-    assert solution.inverse.count.tolist() == [0]
-    assert float(solution.inverse.matvec(torch.ones(1, 1, dtype=torch.float64))) == 1
+    assert solution.estimate.count.tolist() == [0]
+    assert float(solution.estimate.matvec(torch.ones(1, 1, dtype=torch.float64))) == 1
 
 
 def test_an_estimate_outlives_a_failure():
@@ -143,10 +143,10 @@ def test_an_estimate_outlives_a_failure():
     assert failed.status is Status.DIVERGED
     assert failed.diverged.tolist() == [False, True]
     assert failed.converged.tolist() == [True, False]
-    assert short.inverse.count.tolist() == [3, 3]
+    assert short.estimate.count.tolist() == [3, 3]
     assert torch.equal(failed.z[1], short.z[1])
     torch.testing.assert_close(
-        dense(failed.inverse, cell.start)[1], dense(short.inverse, cell.start)[1]
+        dense(failed.estimate, cell.start)[1], dense(short.estimate, cell.start)[1]
     )
 
 
@@ -160,9 +160,9 @@ def test_a_singular_update_is_left_out():
     solution = Broyden(max_steps=8)(g, torch.zeros(2, 10).double(), 1e-6)
     assert torch.equal(g.points[-1][0], -8 * constant[0])
     alone = Broyden(max_steps=8)(cell, cell.start, 1e-6)
-    estimate = dense(solution.inverse, torch.zeros(2, 10).double())
+    estimate = dense(solution.estimate, torch.zeros(2, 10).double())
     assert torch.equal(estimate[0], torch.eye(10).double())
-    torch.testing.assert_close(estimate[1:], dense(alone.inverse, cell.start))
+    torch.testing.assert_close(estimate[1:], dense(alone.estimate, cell.start))
 
 
 @dataclass(frozen=True)
@@ -186,11 +186,11 @@ def test_an_overflowing_direction_stays_out_of_the_estimate(second):
         return torch.where((z[:, :1] == 0), first, torch.tensor([[0.0, -1e12]])) + 0 * z
 
     initial = Diagonal(torch.tensor([1.0, second / 1e12]))
-    solution = Broyden()(g, torch.zeros(1, 2), 1.0, inverse=initial)
+    solution = Broyden()(g, torch.zeros(1, 2), 1.0, estimate=initial)
     assert solution.residual.item() == pytest.approx(1e12)
     v = torch.tensor([[1.0, 1e-12]])
-    torch.testing.assert_close(solution.inverse.matvec(v), initial.matvec(v))
-    torch.testing.assert_close(solution.inverse.rmatvec(v), initial.rmatvec(v))
+    torch.testing.assert_close(solution.estimate.matvec(v), initial.matvec(v))
+    torch.testing.assert_close(solution.estimate.rmatvec(v), initial.rmatvec(v))
 
 
 @pytest.mark.parametrize("n_steps", [0, 3])
@@ -199,8 +199,8 @@ def test_a_product_is_new_memory(n_steps):
     I.
     """
     cell = Cell.draw(GAINS, 10, seed=4)
-    inner = Broyden(n_steps)(cell, cell.start, 0.0).inverse
-    for inverse in (inner, Broyden(n_steps)(cell, cell.start, 0.0, inverse=inner).inverse):
+    inner = Broyden(n_steps)(cell, cell.start, 0.0).estimate
+    for inverse in (inner, Broyden(n_steps)(cell, cell.start, 0.0, estimate=inner).estimate):
         v = cell.bias.clone()
         expected = -inverse.matvec(v)
         assert torch.equal(inverse.matvec(v).neg_(), expected)
@@ -210,8 +210,8 @@ def test_a_product_is_new_memory(n_steps):
 def test_a_solved_start_leaves_the_initial_estimate():
     solution = Broyden()(lambda z: z, torch.zeros(2, 4), 0.0)
     assert (solution.status, solution.n_steps) == (Status.CONVERGED, 0)
-    assert torch.equal(solution.inverse.matvec(torch.ones(2, 4)), torch.ones(2, 4))
-    assert torch.equal(solution.inverse.rmatvec(torch.ones(2, 4)), torch.ones(2, 4))
+    assert torch.equal(solution.estimate.matvec(torch.ones(2, 4)), torch.ones(2, 4))
+    assert torch.equal(solution.estimate.rmatvec(torch.ones(2, 4)), torch.ones(2, 4))
 
 
 @settings(max_examples=10)
@@ -222,18 +222,18 @@ def test_the_adjoint_system_starts_from_the_transposed_estimate(seed):
     """
     cell = Cell.draw(GAINS, 10, seed)
     forward = Broyden()(cell, cell.start, 1e-5)
-    before = dense(forward.inverse, cell.start)
+    before = dense(forward.estimate, cell.start)
     J, r = cell.jacobian(forward.z), cell.bias
 
     g = Recorded(lambda u: torch.einsum("bij,bi->bj", J, u) - r)
     adjoint = Broyden(max_steps=4)(
-        g, forward.inverse.rmatvec(r), 0.0, inverse=Transposed(forward.inverse)
+        g, forward.estimate.rmatvec(r), 0.0, estimate=Transposed(forward.estimate)
     )
     best = g.best()
     u, values = torch.stack(g.points, 1), torch.stack(g.values, 1)
     expected = [recursion(u[i], values[i], 50, before[i].T)[best[i]] for i in range(3)]
-    assert_same(adjoint.inverse, torch.stack(expected), tol=1e-7)
-    assert torch.equal(dense(forward.inverse, cell.start), before)
+    assert_same(adjoint.estimate, torch.stack(expected), tol=1e-7)
+    assert torch.equal(dense(forward.estimate, cell.start), before)
 
 
 def test_a_transposed_start_pays():
@@ -247,14 +247,14 @@ def test_a_transposed_start_pays():
             torch.randn(1, 20, generator=torch.Generator().manual_seed(seed)).double(),
         )
         starts = {
-            "transposed": Transposed(forward.inverse),
-            "untransposed": forward.inverse,
+            "transposed": Transposed(forward.estimate),
+            "untransposed": forward.estimate,
             "identity": None,
         }
         for name, inverse in starts.items():
             system = lambda u: torch.einsum("bij,bi->bj", J, u) - r  # noqa: B023, E731
             ends[name].append(
-                Broyden(4)(system, forward.inverse.rmatvec(r), 0.0, inverse=inverse).residual
+                Broyden(4)(system, forward.estimate.rmatvec(r), 0.0, estimate=inverse).residual
             )
     median = {name: torch.cat(residuals).median() for name, residuals in ends.items()}
     assert median["transposed"] < median["identity"]
@@ -271,9 +271,9 @@ def test_halving_keeps_a_step_inside_the_domain():
     assert halved.n_evals > halved.n_steps + 1
     torch.testing.assert_close(halved.z, torch.ones_like(z0))
     slope = 5 / halved.z  # H ≈ 1/5, from steps of unequal length
-    torch.testing.assert_close(halved.inverse.matvec(slope), torch.ones_like(z0), rtol=1e-4, atol=0)
+    torch.testing.assert_close(halved.estimate.matvec(slope), torch.ones_like(z0), rtol=1e-4, atol=0)
 
 
 def test_outer_problem_awareness_is_refused():
     with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
-        Broyden()(lambda z: z, torch.ones(1, 2), 1e-6, awareness=Awareness(lambda z: z, every=1))
+        Broyden()(lambda z: z, torch.ones(1, 2), 1e-6, awareness=Outer(lambda z: z, every=1))

@@ -11,7 +11,7 @@ from shine_exp.errors import UnsupportedSolver
 from shine_exp.solvers.inverse_hessian import InverseHessian
 from shine_exp.solvers.lbfgs import LBFGS
 from shine_exp.solvers.objective import Smooth
-from shine_exp.types import Awareness, Status
+from shine_exp.types import Outer, Status
 
 D = 8
 
@@ -100,13 +100,13 @@ def test_secant_equations_hold_for_ordinary_and_for_aware_pairs() -> None:
     """
     a = spd(6)
     direction = torch.ones(D, dtype=torch.float64)
-    for awareness in (None, Awareness(lambda z: direction, 1)):
+    for awareness in (None, Outer(lambda z: direction, 1)):
         solution = LBFGS(memory=4, max_steps=5)(
             Smooth(quartic(a)), 3 * direction, 0.0, awareness=awareness
         )
-        s, y = solution.inverse.pairs()
+        s, y = solution.estimate.pairs()
         assert len(s) == 4
-        torch.testing.assert_close(solution.inverse.matvec(y[-1]), s[-1], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(solution.estimate.matvec(y[-1]), s[-1], rtol=1e-10, atol=1e-12)
         if (
             awareness is not None
         ):  # the pairs alternate: step, aware, step, aware; all are true gradient differences
@@ -123,10 +123,10 @@ def test_awareness_aligns_h_with_the_direction_it_is_told_of() -> None:
     b, direction = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 40)))
     exact = torch.linalg.solve(a, direction)
     errors = []
-    for awareness in (None, Awareness(lambda z: direction, 2)):
+    for awareness in (None, Outer(lambda z: direction, 2)):
         function = Smooth(lambda z: (0.5 * z @ a @ z - b @ z, a @ z - b))
         solution = LBFGS(memory=None)(function, torch.zeros_like(b), 1e-8, awareness=awareness)
-        errors.append(float((solution.inverse.matvec(direction) - exact).norm() / exact.norm()))
+        errors.append(float((solution.estimate.matvec(direction) - exact).norm() / exact.norm()))
     assert errors[1] < 0.1 * errors[0]
 
 
@@ -136,7 +136,7 @@ def test_a_warm_start_with_the_estimate_saves_steps() -> None:
     z0 = torch.zeros(60, dtype=torch.float64)
     cold = LBFGS(memory=None)(function, z0, 1e-8)
     warm = LBFGS(memory=None)(
-        function, z0, 1e-8, inverse=LBFGS(memory=None).estimate(*cold.inverse.pairs())
+        function, z0, 1e-8, estimate=LBFGS(memory=None).estimate(*cold.estimate.pairs())
     )
     assert warm.status is Status.CONVERGED
     assert warm.n_steps < 0.5 * cold.n_steps
@@ -144,7 +144,7 @@ def test_a_warm_start_with_the_estimate_saves_steps() -> None:
 
 def test_a_foreign_estimate_is_refused() -> None:
     with pytest.raises(UnsupportedSolver, match="InverseHessian"):
-        LBFGS()(Smooth(quartic(spd(0))), torch.zeros(D, dtype=torch.float64), 1.0, inverse=object())
+        LBFGS()(Smooth(quartic(spd(0))), torch.zeros(D, dtype=torch.float64), 1.0, estimate=object())
 
 
 def test_non_finite_values_are_reported_as_divergence() -> None:
@@ -169,7 +169,7 @@ def test_memory_grows_until_a_badly_scaled_problem_is_solved() -> None:
         Smooth(quadratic), torch.zeros(30, dtype=torch.float64), 1e-6
     )
     assert solution.status is Status.CONVERGED
-    assert len(solution.inverse) > 5
+    assert len(solution.estimate) > 5
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 12), memory=st.integers(1, 6))

@@ -13,8 +13,8 @@ from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.anderson import Anderson
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.fixed_point import FixedPoint
-from shine_exp.solvers.linear_inverse import Identity, Transposed
-from shine_exp.types import Awareness, Status
+from shine_exp.solvers.estimates import Identity, Transposed
+from shine_exp.types import Outer, Status
 
 GAINS = (0.1, 0.5, 0.9)
 SOLVERS = [Broyden(200), Broyden(200, memory=4), AdjointBroyden(200), AdjointBroyden(200, memory=4)]
@@ -55,14 +55,14 @@ def test_a_batch_is_solved_as_its_samples_are(solver, seed):
         together.z, torch.cat([solution.z for solution in alone]), rtol=0, atol=1e-11
     )
     assert together.n_steps == max(solution.n_steps for solution in alone)
-    if together.inverse is not None:
+    if together.estimate is not None:
         r = torch.randn(3, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         for product in ("matvec", "rmatvec"):
             expected = torch.cat(
-                [getattr(s.inverse, product)(r[i : i + 1]) for i, s in enumerate(alone)]
+                [getattr(s.estimate, product)(r[i : i + 1]) for i, s in enumerate(alone)]
             )
             torch.testing.assert_close(
-                getattr(together.inverse, product)(r), expected, rtol=1e-6, atol=1e-8
+                getattr(together.estimate, product)(r), expected, rtol=1e-6, atol=1e-8
             )
 
 
@@ -116,12 +116,12 @@ def test_one_failure_does_not_disturb_the_others(solver, poison):
     torch.testing.assert_close(
         solution.residual, cell(solution.z).norm(dim=-1), rtol=1e-6, atol=1e-15
     )
-    if solution.inverse is not None:
+    if solution.estimate is not None:
         r = torch.ones_like(cell.start)
         for product in ("matvec", "rmatvec"):
             actual, expected = (
-                getattr(solution.inverse, product)(r),
-                getattr(sound.inverse, product)(r),
+                getattr(solution.estimate, product)(r),
+                getattr(sound.estimate, product)(r),
             )
             assert actual.isfinite().all()
             torch.testing.assert_close(actual[others], expected[others], rtol=1e-7, atol=1e-9)
@@ -142,10 +142,10 @@ def test_an_exact_solution_leaves_finite_numbers(solver):
     """f = 1: one undamped step ends in g = 0, where nothing has a direction."""
     solution = solver(lambda z: z - 1, torch.zeros(2, 3, dtype=torch.float64), 1e-12)
     assert solution.status is Status.CONVERGED
-    if solution.inverse is not None:
+    if solution.estimate is not None:
         v = torch.arange(6, dtype=torch.float64).reshape(2, 3)
-        torch.testing.assert_close(solution.inverse.matvec(v), v)
-        torch.testing.assert_close(solution.inverse.rmatvec(v), v)
+        torch.testing.assert_close(solution.estimate.matvec(v), v)
+        torch.testing.assert_close(solution.estimate.rmatvec(v), v)
 
 
 @every_solver
@@ -154,8 +154,8 @@ def test_single_precision(solver):
     solution = solver(cell, cell.start, 1e-5)
     assert solution.status is Status.CONVERGED
     assert solution.z.dtype == solution.residual.dtype == torch.float32
-    if solution.inverse is not None:
-        assert solution.inverse.rmatvec(cell.bias).dtype == torch.float32
+    if solution.estimate is not None:
+        assert solution.estimate.rmatvec(cell.bias).dtype == torch.float32
 
 
 @every_solver
@@ -170,15 +170,15 @@ def test_leading_axes_are_a_batch(solver):
     single = solver(lambda z: cell.sample(0)(z[None])[0], cell.start[0], 1e-8)
     assert single.residual.shape == ()
     torch.testing.assert_close(single.z, flat.z[0], rtol=0, atol=1e-12)
-    if flat.inverse is not None:
+    if flat.estimate is not None:
         v = cell.bias.reshape(2, 3, 5)
         assert torch.equal(
-            folded.inverse.matvec(v), flat.inverse.matvec(cell.bias).reshape(2, 3, 5)
+            folded.estimate.matvec(v), flat.estimate.matvec(cell.bias).reshape(2, 3, 5)
         )
         assert torch.equal(
-            folded.inverse.rmatvec(v), flat.inverse.rmatvec(cell.bias).reshape(2, 3, 5)
+            folded.estimate.rmatvec(v), flat.estimate.rmatvec(cell.bias).reshape(2, 3, 5)
         )
-        assert single.inverse.matvec(cell.bias[0]).shape == (5,)
+        assert single.estimate.matvec(cell.bias[0]).shape == (5,)
 
 
 @every_solver
@@ -199,7 +199,7 @@ def test_no_steps_return_the_start(solver):
     solution = type(solver)(max_steps=0)(cell, cell.bias, 1e-8)
     assert torch.equal(solution.z, cell.bias)
     assert (solution.status, solution.n_steps, solution.n_evals) == (Status.MAX_STEPS, 0, 1)
-    assert solution.inverse is None or torch.equal(solution.inverse.matvec(cell.bias), cell.bias)
+    assert solution.estimate is None or torch.equal(solution.estimate.matvec(cell.bias), cell.bias)
 
 
 @every_solver
@@ -209,7 +209,7 @@ def test_nothing_is_recorded_for_autograd(solver):
     solution = solver(Cell(weight, cell.bias), cell.start, 1e-6)
     assert not solution.z.requires_grad
     assert not solution.residual.requires_grad
-    assert solution.inverse is None or not solution.inverse.rmatvec(cell.bias).requires_grad
+    assert solution.estimate is None or not solution.estimate.rmatvec(cell.bias).requires_grad
 
 
 @every_solver
@@ -235,18 +235,18 @@ def test_a_function_that_returns_its_argument(solver):
     """
     cell = Cell.draw(GAINS, 12, seed=11)
     warm = (
-        Broyden(4)(cell, cell.start, 0.0).inverse if solver.leaves_inverse else None
+        Broyden(4)(cell, cell.start, 0.0).estimate if solver.leaves_estimate else None
     )  # to need more than one step
     shared, copied = (
-        solver(g, cell.bias, 1e-9, inverse=warm) for g in (lambda z: z, lambda z: z.clone())
+        solver(g, cell.bias, 1e-9, estimate=warm) for g in (lambda z: z, lambda z: z.clone())
     )
     assert shared.status is Status.CONVERGED
     assert warm is None or shared.n_steps > 3
     assert torch.equal(shared.z, copied.z)
     assert torch.equal(shared.residual, copied.residual)
     if warm is not None:
-        assert torch.equal(shared.inverse.matvec(cell.bias), copied.inverse.matvec(cell.bias))
-        assert torch.equal(shared.inverse.rmatvec(cell.bias), copied.inverse.rmatvec(cell.bias))
+        assert torch.equal(shared.estimate.matvec(cell.bias), copied.estimate.matvec(cell.bias))
+        assert torch.equal(shared.estimate.rmatvec(cell.bias), copied.estimate.rmatvec(cell.bias))
 
 
 @pytest.mark.parametrize("initial", [None, Identity(), Transposed(Identity())], ids=repr)
@@ -255,7 +255,7 @@ def test_a_function_that_returns_its_argument(solver):
 def test_a_product_leaves_its_argument_and_the_estimate_alone(solver, n_steps, initial):
     """Of a fresh and of an updated estimate, though H₀ = I answers with its argument itself."""
     cell = Cell.draw(GAINS, 12, seed=12)
-    inverse = solver(max_steps=n_steps)(cell, cell.start, 0.0, inverse=initial).inverse
+    inverse = solver(max_steps=n_steps)(cell, cell.start, 0.0, estimate=initial).estimate
     v = cell.bias.clone()
     first = [inverse.matvec(v), inverse.rmatvec(v)]
     assert torch.equal(v, cell.bias)
@@ -269,9 +269,9 @@ def test_a_product_leaves_its_argument_and_the_estimate_alone(solver, n_steps, i
 @every_solver
 def test_what_it_says_of_itself_holds(solver):
     cell = Cell.draw(GAINS, 4, seed=0)
-    assert {"leaves_inverse", "takes_awareness"}.isdisjoint(field.name for field in fields(solver))
-    assert solver.leaves_inverse is (solver(cell, cell.start, 1e-6).inverse is not None)
-    awareness = Awareness(torch.ones_like, every=5)
+    assert {"leaves_estimate", "takes_awareness"}.isdisjoint(field.name for field in fields(solver))
+    assert solver.leaves_estimate is (solver(cell, cell.start, 1e-6).estimate is not None)
+    awareness = Outer(torch.ones_like, every=5)
     if solver.takes_awareness:
         assert solver(cell, cell.start, 1e-6, awareness=awareness).status is Status.CONVERGED
     else:
@@ -283,10 +283,10 @@ def test_what_it_says_of_itself_holds(solver):
 def test_a_solver_without_an_estimate_refuses_to_use_one(solver):
     cell = Cell.draw(GAINS, 4, seed=0)
     with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
-        solver(cell, cell.start, 1e-6, inverse=Identity())
+        solver(cell, cell.start, 1e-6, estimate=Identity())
     with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
-        solver(cell, cell.start, 1e-6, awareness=Awareness(lambda z: z, every=5))
-    assert solver(cell, cell.start, 1e-6).inverse is None
+        solver(cell, cell.start, 1e-6, awareness=Outer(lambda z: z, every=5))
+    assert solver(cell, cell.start, 1e-6).estimate is None
 
 
 @pytest.mark.parametrize("solver", [Broyden(memory=0), AdjointBroyden(memory=0)], ids=repr)

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from shine_exp.errors import UnsupportedSolver
 from shine_exp.solvers.objective import Smooth
 from shine_exp.solvers.scipy import ScipyMinimizer
-from shine_exp.types import Awareness, Status
+from shine_exp.types import Outer, Status
 
 
 def function(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,18 +44,18 @@ def test_the_estimate_is_scipys_own() -> None:
     ).hess_inv
     v = np.random.default_rng(0).standard_normal(10)
     np.testing.assert_allclose(
-        solution.inverse.matvec(torch.from_numpy(v)), reference.matvec(v), rtol=1e-9
+        solution.estimate.matvec(torch.from_numpy(v)), reference.matvec(v), rtol=1e-9
     )
 
 
 def test_cg_leaves_nothing() -> None:
     solver = ScipyMinimizer("CG")
-    assert solver(Smooth(function), torch.ones(10, dtype=torch.float64), 1e-3).inverse is None
-    assert not solver.leaves_inverse
+    assert solver(Smooth(function), torch.ones(10, dtype=torch.float64), 1e-3).estimate is None
+    assert not solver.leaves_estimate
 
 
 def test_awareness_is_refused() -> None:
     with pytest.raises(UnsupportedSolver, match="lbfgs"):
         ScipyMinimizer("L-BFGS-B")(
-            Smooth(function), torch.ones(10), 1.0, awareness=Awareness(lambda z: z, 1)
+            Smooth(function), torch.ones(10), 1.0, awareness=Outer(lambda z: z, 1)
         )

@@ -13,9 +13,9 @@ from shine_exp.solvers.inverse_hessian import InverseHessian
 from shine_exp.solvers.objective import Objective
 from shine_exp.types import (
     AdjointSystem,
-    Awareness,
+    Outer,
     InverseMethod,
-    LinearInverse,
+    InverseEstimate,
     QuasiNewton,
     Solver,
 )
@@ -47,8 +47,8 @@ class Implicit:
             inverse=self._estimate(problem, state, alpha),
         )
         carry = {key: value for key, value in state.carry.items() if key == "adjoint"}
-        if isinstance(solution.inverse, InverseHessian):
-            carry["s"], carry["y"] = solution.inverse.pairs()
+        if isinstance(solution.estimate, InverseHessian):
+            carry["s"], carry["y"] = solution.estimate.pairs()
         value, _ = problem.outer(solution.z)
         residual = float(solution.residual)
         return Inner(
@@ -75,15 +75,15 @@ class Implicit:
         n_products = adjoint.n_products + (adjoint.n_products > 0)
         return Hypergradient(value, n_products, solved, {"adjoint": adjoint.u})
 
-    def _awareness(self, problem: LinearModel, left: int) -> Awareness | None:
+    def _awareness(self, problem: LinearModel, left: int) -> Outer | None:
         if self.opa is None:
             return None
         every = max(1, left) if self.opa == "countdown" else self.opa
-        return Awareness(lambda theta: problem.outer(theta)[1], every)
+        return Outer(lambda theta: problem.outer(theta)[1], every)
 
     def _estimate(
         self, problem: LinearModel, state: DescentState, alpha: Tensor
-    ) -> LinearInverse | None:
+    ) -> InverseEstimate | None:
         """The solver's estimate from the state's pairs, moved to alpha."""
         if "s" not in state.carry or not isinstance(self.solver, QuasiNewton):
             return None

@@ -19,7 +19,7 @@ from shine_exp.bilevel.studies.rows import with_row, with_solve
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
 from shine_exp.loop import Row
 from shine_exp.solvers.lbfgs import LBFGS
-from shine_exp.types import AdjointSystem, Awareness, Status
+from shine_exp.types import AdjointSystem, Outer, Status
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class InversionQuality(HyperparameterLoop):
         drawn = torch.randn(3, problem.n_features, dtype=torch.float64, generator=generator)
         start, prescribed, other = drawn.to(problem.device)
         state = replace(state, theta=problem.start(start))
-        aware = Awareness(lambda theta: prescribed, self.opa)
+        aware = Outer(lambda theta: prescribed, self.opa)
         for name, awareness in (("shine", None), ("opa", aware)):
             state = self._measured(
                 problem, state, name, awareness, {"prescribed": prescribed, "random": other}
@@ -81,16 +81,16 @@ class InversionQuality(HyperparameterLoop):
         problem: LinearModel,
         state: StudyState,
         name: str,
-        awareness: Awareness | None,
+        awareness: Outer | None,
         drawn: dict[str, Tensor],
     ) -> StudyState:
         """The state with a row for each direction, from one solve."""
         solution = self.solver(
             problem.inner(state.alpha), state.theta, self.tol, awareness=awareness
         )
-        assert solution.inverse is not None
+        assert solution.estimate is not None
         hessian = problem.hessian(state.alpha, solution.z)
-        steps = solution.inverse.pairs()[0]  # type: ignore[attr-defined]
+        steps = solution.estimate.pairs()[0]  # type: ignore[attr-defined]
         last = steps[-1] if len(steps) else torch.zeros_like(solution.z)  # has no direction: NaN
         directions = {
             "prescribed": drawn["prescribed"],
@@ -103,7 +103,7 @@ class InversionQuality(HyperparameterLoop):
             state = replace(
                 state, unsolved_backward=state.unsolved_backward + (not exact.isfinite().all())
             )
-            quality = compare(solution.inverse.matvec(d), exact)
+            quality = compare(solution.estimate.matvec(d), exact)
             state = with_row(state, solution, {"estimate": name, "direction": direction, **quality})
         return state
 

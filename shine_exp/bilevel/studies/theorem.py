@@ -18,7 +18,7 @@ from shine_exp.bilevel.studies.inversion_quality import exact_inverse
 from shine_exp.bilevel.studies.rows import with_row, with_solve
 from shine_exp.loop import Row
 from shine_exp.solvers.lbfgs import LBFGS
-from shine_exp.types import AdjointSystem, Awareness, InverseMethod, Solution, Status
+from shine_exp.types import AdjointSystem, Outer, InverseMethod, Solution, Status
 
 EXACT = 1e-11  # ‖∇₂G‖ at the θ* of the truth
 
@@ -77,7 +77,7 @@ class Theorem(HyperparameterLoop):
         state, plain = self._solve(problem, state, None)
         state = self._row(problem, state, "shine", plain, self._shine(problem, plain), 0)
         for every in self.opa:
-            aware = Awareness(lambda theta: problem.outer(theta)[1], every)
+            aware = Outer(lambda theta: problem.outer(theta)[1], every)
             state = self._shine_with(problem, state, f"opa every {every}", aware)
         state = self._shine_with(problem, state, "random directions", self._random(state))
         for name, method in self.others.items():
@@ -92,16 +92,16 @@ class Theorem(HyperparameterLoop):
         return list(state.rows)
 
     def _shine_with(
-        self, problem: LinearModel, state: StudyState, name: str, awareness: Awareness
+        self, problem: LinearModel, state: StudyState, name: str, awareness: Outer
     ) -> StudyState:
         """The state with the row of SHINE after a solve of its own."""
         state, solution = self._solve(problem, state, awareness)
         return self._row(problem, state, name, solution, self._shine(problem, solution), 0)
 
     @staticmethod
-    def _random(state: StudyState) -> Awareness:
+    def _random(state: StudyState) -> Outer:
         generator = torch.Generator().manual_seed(int(state.carry["seed"]))
-        return Awareness(
+        return Outer(
             lambda theta: torch.randn(theta.shape, dtype=theta.dtype, generator=generator).to(
                 theta
             ),
@@ -109,7 +109,7 @@ class Theorem(HyperparameterLoop):
         )
 
     def _solve(
-        self, problem: LinearModel, state: StudyState, awareness: Awareness | None
+        self, problem: LinearModel, state: StudyState, awareness: Outer | None
     ) -> tuple[StudyState, Solution]:
         solution = self.solver(
             problem.inner(state.alpha), state.theta, state.tol, awareness=awareness
@@ -118,14 +118,14 @@ class Theorem(HyperparameterLoop):
 
     @staticmethod
     def _shine(problem: LinearModel, solution: Solution) -> Tensor:
-        assert solution.inverse is not None
-        return solution.inverse.rmatvec(problem.outer(solution.z)[1])
+        assert solution.estimate is not None
+        return solution.estimate.rmatvec(problem.outer(solution.z)[1])
 
     @staticmethod
     def _system(problem: LinearModel, state: State, solution: Solution) -> AdjointSystem:
         r = problem.outer(solution.z)[1]
         hessian = problem.hessian(state.alpha, solution.z)
-        return AdjointSystem(hessian, r, min(state.tol, 0.1), solution.inverse, symmetric=True)
+        return AdjointSystem(hessian, r, min(state.tol, 0.1), solution.estimate, symmetric=True)
 
     @staticmethod
     def _row(

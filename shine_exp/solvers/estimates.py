@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from shine_exp.types import LinearInverse
+from shine_exp.types import InverseEstimate
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Identity:
 class Transposed:
     """Hᵀ in place of H: the forward solver's estimate as a start for the adjoint system Jᵀu = r."""
 
-    inverse: LinearInverse
+    inverse: InverseEstimate
 
     def matvec(self, v: Tensor) -> Tensor:
         return self.inverse.rmatvec(v)

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from shine_exp.solvers.factor_count import FactorCount
 from shine_exp.solvers.iterates import Iterates
-from shine_exp.types import LinearInverse
+from shine_exp.types import InverseEstimate
 
 
-class AdjointBroydenInverse:
+class AdjointBroydenEstimate:
     """H ≈ J⁻¹ of the update B ← B + σ(σᵀJ − σᵀB) / σᵀσ of the Jacobian estimate B = H⁻¹, J the
     true Jacobian.
 
@@ -22,7 +22,7 @@ class AdjointBroydenInverse:
     Where the memory is full, running samples restart from H₀ and take the update to that.
     """
 
-    def __init__(self, initial: LinearInverse, iterates: Iterates, memory: int) -> None:
+    def __init__(self, initial: InverseEstimate, iterates: Iterates, memory: int) -> None:
         z = iterates.z
         self.initial = initial
         self._factors = FactorCount(len(z), memory, z.device)
@@ -42,7 +42,7 @@ class AdjointBroydenInverse:
         """Hᵀ v, (..., d) → (..., d)."""
         return self.initial.rmatvec(v) + self._low_rank(v, self._left, self._right)
 
-    def learn(self, sigma: Tensor, iterates: Iterates) -> None:
+    def update(self, sigma: Tensor, iterates: Iterates) -> None:
         """Update the moved samples along σ (batch, d) with the Jacobian at the current iterates:
         one product.
         """
@@ -62,7 +62,7 @@ class AdjointBroydenInverse:
         """The improved samples are at their best iterate so far."""
         self._factors.mark_best(iterates.improved)
 
-    def at_best(self) -> "AdjointBroydenInverse":
+    def at_best(self) -> "AdjointBroydenEstimate":
         """The estimate as it was at the best iterate of each sample: later updates are dropped."""
         self._factors.roll_back()
         return self

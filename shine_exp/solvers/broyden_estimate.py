@@ -6,21 +6,22 @@ from torch.nn.functional import pad
 
 from shine_exp.solvers.factor_count import FactorCount
 from shine_exp.solvers.iterates import Iterates
-from shine_exp.types import LinearInverse
+from shine_exp.types import InverseEstimate
 
 INITIAL_CAPACITY = (
     32  # pairs allotted before the first doubling: a long memory costs nothing until it is used
 )
 
 
-class BroydenInverse:
+class BroydenEstimate:
     """H ≈ J⁻¹ from the directions p₀, p₁, … that the solver went along, z_{j+1} = z_j + t_j p_j
     with p_j = −H_j g_j.
 
     Broyden's update H + (s − H Δg) sᵀH / (sᵀH Δg) by s_j = t_j p_j multiplies H_j by one factor of
     directions:
 
-        w = −H_j g_{j+1},   κ = p_jᵀw / |p_j|²,   τ_j = 1 − t_j,   p_{j+1} = (w − τ_j κ p_j) / (1 − κ),
+        w = −H_j g_{j+1},   κ = p_jᵀw / |p_j|²,   τ_j = 1 − t_j,
+        p_{j+1} = (w − τ_j κ p_j) / (1 − κ),
         H_{j+1} = (I + (p_{j+1} − τ_j p_j) p_jᵀ / |p_j|²) H_j
 
     (H_j Δg = p_j − w and Sherman–Morrison; for unit steps Kelley 1995, section 7.3). With the rows
@@ -34,7 +35,7 @@ class BroydenInverse:
     is full, running samples restart from H₀.
     """
 
-    def __init__(self, initial: LinearInverse, iterates: Iterates, memory: int) -> None:
+    def __init__(self, initial: InverseEstimate, iterates: Iterates, memory: int) -> None:
         z = iterates.z
         self.initial = initial
         self._factors = FactorCount(len(z), memory, z.device)
@@ -88,7 +89,7 @@ class BroydenInverse:
         self._append_direction(0, p, iterates.active)
         return p
 
-    def learn(self, iterates: Iterates, t: Tensor) -> Tensor:
+    def update(self, iterates: Iterates, t: Tensor) -> Tensor:
         """Take in the step t p (t: (batch, 1)) that the moved samples made; the answer is their
         next direction.
         """
@@ -120,7 +121,7 @@ class BroydenInverse:
         self._factors.mark_best(iterates.improved)
         return p
 
-    def at_best(self) -> "BroydenInverse":
+    def at_best(self) -> "BroydenEstimate":
         """The estimate as it was at the best iterate of each sample: later pairs are dropped."""
         self._factors.roll_back()
         return self
