@@ -76,7 +76,6 @@ class LBFGS:
         run = _Run(self, g(z0), estimate, outer)
         status = run.to(tol)
         residual = run.point.gradient.norm()
-        flags = (torch.tensor(status is other) for other in (Status.CONVERGED, Status.DIVERGED))
         return Solution(
             run.point.z,
             run.h,
@@ -84,7 +83,8 @@ class LBFGS:
             run.n_steps,
             g.n_evals - before,
             status,
-            *flags,
+            converged=torch.tensor(status is Status.CONVERGED),
+            diverged=torch.tensor(status is Status.DIVERGED),
             point=run.point,
         )
 
@@ -106,11 +106,9 @@ class _Run:
         self.n_steps = 0
         self.last_step = torch.zeros_like(start.z)
         self.progress = _Progress()
-        self.outer_gradient, self.opa = None, settings.opa
-        if settings.opa is not None and outer is not None:
-            self.outer_gradient = outer.gradient
-            # Ramzi et al. 2022, appendix C: every T − t inner steps at outer step t of T.
-            self.opa = max(1, outer.steps_left) if settings.opa == "countdown" else settings.opa
+        self.outer = None if settings.opa is None else outer
+        steps_left = 1 if outer is None else max(1, outer.steps_left)
+        self.opa = settings.opa if isinstance(settings.opa, int) else steps_left
 
     def to(self, tol: float) -> Status:
         """Step until ‖∇G‖ ≤ tol, or until no step is left, or none makes progress."""
@@ -125,8 +123,8 @@ class _Run:
             if self.progress.stands_still(value, residual) or not self._step():
                 return Status.STALLED
             self.n_steps += 1
-            if self.outer_gradient is not None and self.n_steps % self.opa == 0:
-                self._add_outer_pair(self.outer_gradient)
+            if self.outer is not None and self.n_steps % self.opa == 0:
+                self._add_outer_pair(self.outer.gradient)
             if self.n_steps % PATIENCE == 0:
                 self.h.grow(MOST_PAIRS)
 
