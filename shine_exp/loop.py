@@ -7,7 +7,7 @@ Row = Mapping[str, float | int | str]  # of a trace: column → value
 
 
 class LoopState(Protocol):
-    """What the runner sees of a state."""
+    """Where a loop stands after `step` steps."""
 
     @property
     def step(self) -> int: ...
@@ -16,7 +16,11 @@ class LoopState(Protocol):
         """How many "inner" and how many "backward" solves have missed their tolerance so far."""
         ...
 
-    def as_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, in numbers, tensors, and tables of those: what `torch.load` takes without
+        pickle.
+        """
+        ...
 
 
 P = TypeVar("P", contravariant=True)
@@ -24,24 +28,26 @@ S = TypeVar("S", bound=LoopState)
 
 
 class OuterLoop(Protocol[P, S]):
-    """A loop on a problem. `columns` are those of its trace, beside step and time."""
+    """A loop on a problem."""
 
     problem_type: type
     needs_gradient: bool  # of the method
-    changes_in_place: (
-        bool  # `advance` changes the state that it is given, so that a step must not be cut short
-    )
-    keeps_state: bool  # the last checkpoint of a run that is done is worth keeping
+    changes_in_place: bool  # `step` changes the state that it is given: it must not be cut short
 
-    @property
-    def columns(self) -> tuple[str, ...]: ...
+    def columns(self, problem: P) -> tuple[str, ...]:
+        """Those of the trace, beside step and time."""
+        ...
+
     def length(self, problem: P) -> int:
         """How many steps there are."""
         ...
 
-    def begin(self, problem: P, seed: int) -> S: ...
-    def restore(self, problem: P, saved: dict[str, Any]) -> S: ...
-    def advance(self, problem: P, state: S) -> S: ...
+    def init(self, problem: P, seed: int) -> S: ...
+    def load_state_dict(self, problem: P, saved: dict[str, Any]) -> S:
+        """The state whose `state_dict` was saved."""
+        ...
+
+    def step(self, problem: P, state: S) -> S: ...
     def diverged(self, state: S) -> bool:
         """Whether the method has met a number that is not finite, which ends the run."""
         ...
@@ -52,4 +58,8 @@ class OuterLoop(Protocol[P, S]):
 
     def progress(self, state: S) -> dict[str, str]:
         """A few live numbers for the progress bar."""
+        ...
+
+    def solution(self, state: S) -> dict[str, Any]:
+        """What the run found, to be kept: tensors by name."""
         ...
