@@ -29,7 +29,7 @@ from shine_exp.figures.read import INVERSION, NETWORK_INVERSION, THEOREM, is_sea
 from shine_exp.figures.runs import place
 from shine_exp.figures.theorem import NAME as THEOREM_FIGURE
 from shine_exp.figures.theorem import draw_theorem
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 CURVES = "curves"
 

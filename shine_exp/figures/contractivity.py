@@ -7,7 +7,7 @@ import pandas as pd
 from shine_exp.figures.drawing import Drawing, Table, how_to_make
 from shine_exp.figures.network_table import accuracy, numbers, spread
 from shine_exp.figures.networks import by_network, is_training, outcomes
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 NAME = "table-contractivity"
 QUANTITIES = {

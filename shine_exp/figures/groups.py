@@ -10,7 +10,7 @@ from shine_exp.figures.drawing import Drawing, how_to_make
 from shine_exp.figures.provenance import unsolved
 from shine_exp.figures.runs import is_finished, place, place_title, seeds_of
 from shine_exp.figures.style import legend_for_all, log_x, new_figure, panel_title, styles
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from shine_exp.figures.networks import by_network, is_training, outcomes
 from shine_exp.figures.provenance import Unsolved, data_of, unsolved
 from shine_exp.figures.runs import Counts, count, seeds_of
 from shine_exp.figures.table import median_range
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 NAME = "table-networks"
 QUANTITIES = {

@@ -12,7 +12,7 @@ import pandas as pd
 from shine_exp.figures.read import TRAIN, pretrain_steps
 from shine_exp.figures.runs import is_finished, natural, place
 from shine_exp.figures.style import PROBLEMS, data_name
-from shine_exp.runs.trace import CONFIG, Run, damaged
+from shine_exp.runs.run import CONFIG, Run, damaged
 
 MODEL = "problem/model"
 OF_METHOD = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shine_exp.errors import UserError
 from shine_exp.figures.runs import Setting, place, setting
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 UNKNOWN = "not recorded"
 

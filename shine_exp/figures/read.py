@@ -12,7 +12,7 @@ import pandas as pd
 
 from shine_exp.errors import UserError
 from shine_exp.figures.runs import is_finished, place
-from shine_exp.runs.trace import CONFIG, INFO, TRACE, Run, damaged, load_run, run_folders
+from shine_exp.runs.run import CONFIG, INFO, TRACE, Run, damaged, load_run, run_folders
 
 INVERSION, THEOREM = "inversion_quality", "theorem"
 TRAIN, NETWORK_INVERSION = "train", "network_inversion"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shine_exp.figures.style import PROBLEMS, data_name
-from shine_exp.runs.trace import ENDED, Run
+from shine_exp.runs.run import ENDED, Run
 
 Setting = tuple[str, ...]
 

@@ -22,7 +22,7 @@ from shine_exp.figures.runs import (
     setting,
     solved,
 )
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 NAME = "table"
 SHARES = (0.01, 0.001)

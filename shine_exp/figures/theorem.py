@@ -20,7 +20,7 @@ from shine_exp.figures.style import (
     panel_title,
     styles,
 )
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

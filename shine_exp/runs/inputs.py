@@ -8,7 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from shine_exp.data.digest import Stamp, digest_of, names_input_file, stamp_of
 from shine_exp.errors import DataError, UserError
-from shine_exp.runs.trace import INFO, damaged
+from shine_exp.runs.run import INFO, damaged
 from shine_exp.runs.validation import nodes, parameters
 
 WAY_OUT = "move this run's folder away, or set runtime.results=FOLDER"

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from shine_exp.runs.trace import CONFIG, INFO, Row, TraceWriter, write_json
+from shine_exp.loop import Row
+from shine_exp.runs.history import write_json
+from shine_exp.runs.run import CONFIG, INFO
+from shine_exp.runs.trace import TraceWriter
 
 AddRun = Callable[..., Path]
 

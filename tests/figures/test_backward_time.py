@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from shine_exp.errors import UserError
 from shine_exp.figures.backward_time import COLUMNS, draw_backward_time, read_published
 from shine_exp.figures.drawing import Drawing
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "fig3.csv"
 

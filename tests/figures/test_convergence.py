@@ -7,7 +7,7 @@ import pytest
 
 from shine_exp.figures.convergence import COMPARISONS, draw_comparison, draw_curves
 from shine_exp.figures.drawing import Drawing
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 FIGURES = {comparison.name: comparison for comparison in COMPARISONS}
 Draw = Callable[..., Drawing]

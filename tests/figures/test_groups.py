@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from shine_exp.figures.groups import draw_groups
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 
 def points(line) -> list[tuple[float, float]]:

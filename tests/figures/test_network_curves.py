@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from shine_exp.figures.network_curves import draw_network_curves
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 PLACE = "mdeq-digits_images"
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from shine_exp.figures.network_inversion import draw_network_inversion
 from shine_exp.figures.read import is_search
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 STUDY = {"where": ("mdeq", "digits_images"), "outer": "network_inversion"}
 

@@ -5,7 +5,7 @@ import pytest
 from shine_exp.figures.contractivity import draw_contractivity
 from shine_exp.figures.drawing import Drawing, Table
 from shine_exp.figures.network_table import draw_network_table
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 
 def table_of(drawing: Drawing) -> Table:

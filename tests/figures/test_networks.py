@@ -8,7 +8,7 @@ import pytest
 from shine_exp.errors import UserError
 from shine_exp.figures.networks import by_network, outcomes
 from shine_exp.figures.read import is_search, read_traces
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 
 def test_what_is_not_of_the_method_makes_another_network(add_network, results: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from shine_exp.figures.inversion import draw_inversion
 from shine_exp.figures.style import data_name
 from shine_exp.figures.theorem import draw_theorem
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 
 def test_names_of_data() -> None:

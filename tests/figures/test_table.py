@@ -6,7 +6,7 @@ import pytest
 
 from shine_exp.figures.drawing import Table
 from shine_exp.figures.table import draw_table, make_entries
-from shine_exp.runs.trace import Run, load_runs
+from shine_exp.runs.run import Run, load_runs
 
 NEVER = [np.inf] * 3
 
