@@ -16,13 +16,16 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
 from shine_exp.errors import UserError, one_line
-from shine_exp.runs.identity import CONFIG_DIR, GROUPS, PLACES
+from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS
+from shine_exp.runs.identity import PLACES
 
 logging.getLogger("hydra.utils").addHandler(
     logging.NullHandler()
 )  # what it would print, a `UserError` says
 OUR_OWN = "shine_exp."
 PLAIN = (int, float, bool, str, NoneType)
+GIVEN = ("data", "seed", "device")  # what a problem gets of the run, and not of its own node
+MAY_BE_EMPTY = ("data", "method")
 
 
 def check_values(config: DictConfig) -> None:
@@ -30,12 +33,21 @@ def check_values(config: DictConfig) -> None:
     take.
     """
     primary = OmegaConf.load(CONFIG_DIR / "config.yaml")
-    _check_names(
-        config, [*GROUPS, *(str(key) for key in primary if key not in ("defaults", "hydra"))], ""
-    )
-    _check_names(config.method, list(map(str, primary.method)), "method.")
+    others = [str(key) for key in primary if key not in ("defaults", "hydra")]
+    _check_names(config, [*CONFIG_GROUPS, *others], "")
+    for group in CONFIG_GROUPS:
+        _check_group(group, config[group])
     for prefix, node in nodes(config):
         _check_node(config, node, prefix)
+
+
+def _check_group(group: str, node: DictConfig) -> None:
+    if "_target_" in node:
+        return
+    if group not in MAY_BE_EMPTY:
+        raise UserError(f"{group} has no _target_: name the class or function that makes it")
+    if node:
+        raise UserError(f"{group}.{next(iter(node))}: nothing reads it, since {group} has no _target_")
 
 
 def check_unidentified(config: DictConfig) -> None:
@@ -134,13 +146,18 @@ def _check_node(config: DictConfig, node: DictConfig, prefix: str) -> None:
     if "_target_" not in node:
         return
     known = parameters(prefix, node)
+    if prefix == "problem.":
+        known = {name: annotation for name, annotation in known.items() if name not in GIVEN}
     _check_names(node, known, prefix)
     for name in map(str, node):
-        if not OmegaConf.is_missing(node, name) and not name.startswith("_"):
-            value = node[name]
-            if not isinstance(value, DictConfig):
-                plain = OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
-                _check_value(_source(config, f"{prefix}{name}"), plain, known[name])
+        if OmegaConf.is_missing(node, name) or name.startswith("_"):
+            continue
+        value, key = node[name], f"{prefix}{name}"
+        if not isinstance(value, DictConfig):
+            plain = OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
+            _check_value(_source(config, key), plain, known[name])
+        elif not value and not OmegaConf.is_interpolation(node, name):
+            _check_value(key, {}, known[name])
 
 
 def _check_value(key: str, value: Any, annotation: Any) -> None:
