@@ -54,7 +54,7 @@ def configured(*overrides: str) -> DictConfig:
 def ours(method: str) -> Callable[[Splits, int], Curve]:
     def descend(splits: Splits, seed: int) -> Curve:
         loop = instantiate(configured(f"method={method}").outer)
-        problem = logistic.LogisticRegression(splits, 1, "cpu")
+        problem = logistic.LinearModel(LogisticLoss(), splits, 1)
         begin, curve = time.process_time(), []
         state = loop.begin(problem, seed)
         for _ in range(loop.n_steps):

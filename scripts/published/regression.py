@@ -29,7 +29,7 @@ from shine_exp.bilevel.descent import Descent, DescentState
 from shine_exp.bilevel.hypergradients.implicit import Implicit
 from shine_exp.bilevel.loop import start_point
 from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticRegression
+from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.bilevel.schedule import Schedule
 from shine_exp.data.sets.bundled import breast_cancer
 from shine_exp.data.sets.newsgroups import newsgroups
@@ -149,7 +149,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = newsgroups("none") if options.data == "20news" else breast_cancer("standard", 1.0)
-    problems = {seed: LogisticRegression(split(data, seed), 1, "cpu") for seed in options.seeds}
+    problems = {seed: LinearModel(LogisticLoss(), split(data, seed), 1) for seed in options.seeds}
     ends = [
         outer_loops(problem, seed)
         for seed, problem in tqdm(problems.items(), unit="seed", disable=None)

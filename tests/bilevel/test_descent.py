@@ -13,7 +13,7 @@ from shine_exp.bilevel.descent import Descent, DescentState, Hypergradient, Inne
 from shine_exp.bilevel.hypergradients.implicit import Implicit
 from shine_exp.bilevel.hypergradients.unrolled import Unrolled
 from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticRegression
+from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.bilevel.schedule import Schedule
 from shine_exp.data.sets.bundled import breast_cancer
 from shine_exp.data.splits import split
@@ -30,7 +30,7 @@ SCHEDULE = Schedule("exponential", 1e-3, 0.78)
 
 @pytest.fixture(scope="module")
 def problem() -> LinearModel:
-    return LogisticRegression(split(breast_cancer("standard", 1.0), 0), 1, "cpu")
+    return LinearModel(LogisticLoss(), split(breast_cancer("standard", 1.0), 0), 1)
 
 
 def optimum(problem: LinearModel) -> float:
@@ -80,7 +80,7 @@ def test_groups_do_no_worse_than_one_hyperparameter(seed: int) -> None:
     one, many = (
         last(
             Descent(Implicit(LBFGS(10), ConjugateGradient()), SCHEDULE),
-            LogisticRegression(splits, groups, "cpu"),
+            LinearModel(LogisticLoss(), splits, groups),
         )
         for groups in (1, 30)
     )
@@ -291,6 +291,6 @@ def test_the_outer_optimum_is_reached_on_badly_scaled_features(oracle: Implicit,
         return exact_outer_loss(splits, alpha)
 
     best = min(outer(-12.0), float(minimize_scalar(outer, bounds=(-12, 0), method="bounded").fun))
-    state = last(Descent(oracle, SCHEDULE), LogisticRegression(splits, 1, "cpu"), seed)
+    state = last(Descent(oracle, SCHEDULE), LinearModel(LogisticLoss(), splits, 1), seed)
     assert state.outer_value / len(splits.outer[1]) == pytest.approx(best, rel=0.01)
     assert state.unsolved == {"inner": 0, "backward": 0}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from exact_losses import exact_outer_loss
 
-from shine_exp.bilevel.problems.logistic import LogisticRegression
+from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.bilevel.search import Bayesian, Grid, Random, Search
 from shine_exp.data.sets.bundled import breast_cancer
 from shine_exp.data.splits import Splits, split
@@ -57,7 +58,7 @@ def test_bayesian_optimisation_beats_random_search_on_a_valley() -> None:
 
 
 def test_the_state_is_the_best_trial() -> None:
-    problem = LogisticRegression(split(breast_cancer("standard", 1.0), 0), 1, "cpu")
+    problem = LinearModel(LogisticLoss(), split(breast_cancer("standard", 1.0), 0), 1)
     search = Search(Random(), LBFGS(), 6, 1e-5)
     state = search.begin(problem, 0)
     for step in range(1, 7):
@@ -90,7 +91,7 @@ BADLY_SCALED = [
 def test_trials_on_badly_scaled_features_are_solved_well_enough_to_be_ranked(
     proposer, splits: Splits
 ) -> None:
-    problem = LogisticRegression(splits, 1, "cpu")
+    problem = LinearModel(LogisticLoss(), splits, 1)
     search = Search(proposer, LBFGS(), 10, 1e-5)
     state = search.begin(problem, 0)
     for _ in range(10):
@@ -105,7 +106,7 @@ def test_trials_on_badly_scaled_features_are_solved_well_enough_to_be_ranked(
 
 
 def test_trials_that_the_solver_gives_up_are_counted() -> None:
-    problem = LogisticRegression(split(breast_cancer("none", 1.0), 0), 1, "cpu")
+    problem = LinearModel(LogisticLoss(), split(breast_cancer("none", 1.0), 0), 1)
     search = Search(Grid(), LBFGS(max_steps=3), 4, 1e-5)
     state = search.begin(problem, 0)
     for _ in range(4):
