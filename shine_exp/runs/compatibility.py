@@ -114,8 +114,8 @@ class _Combination:
             )
         if not self.loop.needs_gradient:
             raise UserError(
-                f"solver.opa={self.config.solver.opa}: outer={self.choices['outer']} tells the solver "
-                "of no outer gradient, so that nothing would read it; leave it away"
+                f"solver.opa={self.config.solver.opa}: outer={self.choices['outer']} tells the "
+                "solver of no outer gradient, so that nothing would read it; leave it away"
             )
 
     def _finds_it(self, node: DictConfig) -> bool:
@@ -159,7 +159,8 @@ class _Combination:
 
             raise UnsupportedSolver(
                 f"{names}: this method uses the solver's inverse estimate and this solver leaves "
-                f"none: {self._take('solver', leaves_one)}; or {self._take('method', needs_no_estimate)}"
+                f"none: {self._take('solver', leaves_one)}; or "
+                f"{self._take('method', needs_no_estimate)}"
             )
         if getattr(method, "needs_symmetry", False) and self.problem.solution != "minimum":
 
@@ -226,4 +227,6 @@ def _is_read(group: str, config: DictConfig) -> bool:
     written = OmegaConf.to_container(config, resolve=False)
     assert isinstance(written, dict)
     leaves = flat({key: value for key, value in written.items() if key != group})
-    return any(str(value).startswith((f"${{{group}}}", f"${{{group}.")) for value in leaves.values())
+    return any(
+        str(value).startswith((f"${{{group}}}", f"${{{group}.")) for value in leaves.values()
+    )

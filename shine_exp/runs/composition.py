@@ -69,7 +69,8 @@ def compose(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
 
 def default(overrides: Sequence[str]) -> Composed:
     """What some options of groups give by themselves, found where the running command looks."""
-    return _with_hydra(lambda hydra: _default(hydra, tuple(overrides)))
+    with _at_work() as hydra:
+        return _default(hydra, tuple(overrides))
 
 
 @lru_cache(maxsize=256)  # a sweep has few choices and many runs, and composing takes long
@@ -82,18 +83,13 @@ def options(group: str, beside: dict[str, str], fits: Callable[[DictConfig], boo
 
     One that cannot be composed or asked does not fit.
     """
-
-    def found(hydra: Hydra) -> list[str]:
+    others = [f"{name}={option}" for name, option in beside.items() if name != group]
+    with _at_work() as hydra:
         names = hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
-        others = [f"{name}={option}" for name, option in beside.items() if name != group]
         return [name for name in names if _fits(others, group, name, fits)]
 
-    return _with_hydra(found)
 
-
-def _fits(
-    others: Sequence[str], group: str, name: str, fits: Callable[[DictConfig], bool]
-) -> bool:
+def _fits(others: Sequence[str], group: str, name: str, fits: Callable[[DictConfig], bool]) -> bool:
     try:
         node = default([*others, f"{group}={name}"]).config.get(group)
         return isinstance(node, DictConfig) and fits(node)
@@ -101,8 +97,25 @@ def _fits(
         return False
 
 
-def _with_hydra(ask: Callable[[Hydra], Any]) -> Any:
+@contextmanager
+def _at_work() -> Iterator[Hydra]:
+    """The Hydra of the running command, which knows the user's own folder; else a new one."""
     if (hydra := GlobalHydra.instance().hydra) is not None:
-        return ask(hydra)
+        yield hydra
+        return
     with hydra_for() as hydra:
-        return ask(hydra)
+        yield hydra
+
+
+def refuse_single_run_of_sweep(of_hydra: Any) -> None:
+    """Raises `UserError` for an experiment that lists its runs, given without -m and without
+    saying which of them.
+    """
+    given = {override.partition("=")[0] for override in of_hydra.overrides.task}
+    left = [key for key in of_hydra.sweeper.params or () if key not in (*given, "seed")]
+    if of_hydra.mode != RunMode.MULTIRUN and left:
+        experiment = f"experiment={of_hydra.runtime.choices['experiment']}"
+        raise UserError(
+            f"{experiment} is a sweep; run it by shine-run -m {experiment}, or choose "
+            f"{', '.join(left)}"
+        )

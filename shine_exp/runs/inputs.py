@@ -64,9 +64,8 @@ def refuse_other_data(folder: Path, info: dict[str, Any], now: dict[str, Any]) -
     known = _recorded(folder, info)
     for key, file in now["files"].items():
         if key in known.get("files", {}) and known["files"][key]["sha256"] != file["sha256"]:
-            raise UserError(
-                f"{folder}: was started with other data than {key}={file['path']} now holds; {WAY_OUT}"
-            )
+            now_holds = f"{key}={file['path']} now holds"
+            raise UserError(f"{folder}: was started with other data than {now_holds}; {WAY_OUT}")
     if known.get("digest") not in (None, now["digest"]):
         raise UserError(f"{folder}: was started with other data than are loaded now; {WAY_OUT}")
 

@@ -34,7 +34,8 @@ class Runtime:
         processors = os.cpu_count() or 1
         if self.threads > processors:
             raise UserError(
-                f"runtime.threads={self.threads}: this machine has {processors}; take no more than that"
+                f"runtime.threads={self.threads}: this machine has {processors}; "
+                "take no more than that"
             )
         if self.device == "cpu":
             return

@@ -61,7 +61,10 @@ class TraceWriter:
         self._file = durable.replace(folder / TRACE, bytes(self.content))
 
     def append(self, row: Row) -> None:
-        """Write one row; a column that it lacks stays empty, one that the trace lacks is an error."""
+        """Write one row; a column that it lacks stays empty.
+
+        Raises `ValueError` for one that the trace lacks.
+        """
         cells = {key: f"{v:.10g}" if isinstance(v, float) else v for key, v in row.items()}
         self._writer.writerow(cells)
         line = self._written()

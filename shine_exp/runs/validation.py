@@ -47,18 +47,22 @@ def _check_group(group: str, node: DictConfig) -> None:
     if group not in MAY_BE_EMPTY:
         raise UserError(f"{group} has no _target_: name the class or function that makes it")
     if node:
-        raise UserError(f"{group}.{next(iter(node))}: nothing reads it, since {group} has no _target_")
+        key = str(next(iter(node)))
+        raise UserError(f"{group}.{key}: nothing reads it, since {group} has no _target_")
 
 
 def check_unidentified(config: DictConfig) -> None:
-    """The same for what a run is not known by, which may be wrong though the run itself is there."""
+    """The same for what a run is not known by: it may be wrong though the run is there."""
     _check_node(config, config.runtime, "runtime.")
     if any(key in config.data for key in PLACES):
         _check_node(config, config.data, "data.")
 
 
 def nodes(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:
-    """A node and all within it, with their dotted keys; what is taken from elsewhere is met there."""
+    """A node and all within it, with their dotted keys.
+
+    What is taken from elsewhere is met there.
+    """
     yield prefix, node
     for name in map(str, node):
         if OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name):

@@ -268,13 +268,13 @@ def test_a_device_that_is_not_there(refuses) -> None:
 def interrupted(shine_run, folders, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of `shine-run outer.n_steps=2`, interrupted in its second step."""
 
-    def advance(self, problem, state, inner=Descent.advance):
+    def stepping(self, problem, state, inner=Descent.step):
         if state.step == 1:
             raise KeyboardInterrupt
         return inner(self, problem, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Descent, "advance", advance)
+        patch.setattr(Descent, "step", stepping)
         assert shine_run("outer.n_steps=2").code == 130
     (folder,) = folders()
     return folder
