@@ -67,18 +67,16 @@ def _misfit(
         return "its trace has other columns"
     if any(not 0 <= int(row[0]) <= state.step for row in rows):
         return f"its trace has steps beyond {state.step}"
-    if shapes := _shapes(state):
-        expected = _shapes(loop.init(problem, seed))
-        if wrong := [name for name in expected if shapes.get(name) != expected[name]]:
-            return f"its {', '.join(wrong)} has another shape than the data needs"
+    # Of α and θ; a network checks its own weights when it loads them.
+    expected = _shapes(loop.solution(loop.init(problem, seed)))
+    found = _shapes(loop.solution(state))
+    if wrong := [name for name in expected if found.get(name) != expected[name]]:
+        return f"its {', '.join(wrong)} has another shape than the problem needs"
     return None
 
 
-def _shapes(state: LoopState) -> dict[str, torch.Size]:
-    """Of the tensors that a state holds by name, α and θ; a network checks its own on loading."""
-    return {
-        name: value.shape for name, value in state.state_dict().items() if isinstance(value, Tensor)
-    }
+def _shapes(solution: dict[str, Any]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in solution.items() if isinstance(value, Tensor)}
 
 
 def _begins_with(path: Path, content: bytes) -> bool:

@@ -291,7 +291,7 @@ def test_run_json(shine_run, folders) -> None:
         "problem": "logreg",
         "data": "breast_cancer",
         "solver": "bfgs",
-        "outer": "hoag",
+        "outer": "descent",
         "method": "shine",
     }
     assert info["choices"] == choices
