@@ -1,4 +1,4 @@
-"""The equilibrium layer as a module: its output, its report, its cost, and its place in autograd."""
+"""The equilibrium layer as a module: its output, report, cost, and place in autograd."""
 
 import gc
 import math
@@ -94,7 +94,7 @@ def test_what_does_not_go_together_is_refused_when_the_layer_is_made(
 def test_opa_needs_the_loss() -> None:
     cell, z0, x = problem()
     layer = DEQ(cell, AdjointBroyden(5, opa=2), Shine())
-    with pytest.raises(UserError, match="opa=2 and needs the loss as a function of z: .*loss="):
+    with pytest.raises(UserError, match=r"opa=2 and needs the loss as a function of z: .*loss="):
         layer(z0, x)
     with torch.no_grad():
         layer(z0, x)
@@ -314,7 +314,7 @@ def test_unrolled_layer_refuses_what_is_no_number_of_steps(n_steps) -> None:
     cell, z0, x = problem()
     layer = DEQ(cell, Broyden(50), FULL)
     layer.n_unrolled = n_steps
-    with pytest.raises(UserError, match="n_unrolled=.*: take a number of steps, 1 or more"):
+    with pytest.raises(UserError, match=r"n_unrolled=.*: take a number of steps, 1 or more"):
         layer(z0, x)
 
 
