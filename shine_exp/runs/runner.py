@@ -20,6 +20,7 @@ from shine_exp.errors import UserError, one_line, raised_in
 from shine_exp.runs.identity import RunIdentity, identify
 from shine_exp.runs.inputs import record, refuse_other_data, refuse_other_files
 from shine_exp.runs.machine import is_out_of_memory
+from shine_exp.runs.problem import load
 from shine_exp.runs.run import CONFIG, ENDED, INFO, damaged, read_config, read_info
 from shine_exp.runs.runtime import Runtime
 from shine_exp.runs.trace import check_trace
@@ -83,7 +84,6 @@ def work(
     config: DictConfig, identity: RunIdentity, folder: Path, runtime: Runtime, verbose: bool
 ) -> None:
     """Make or resume the run. What is refused before its session starts leaves nothing behind."""
-    from shine_exp.runs.problem import load
     from shine_exp.runs.session import Session
     from shine_exp.runs.warm_up import warm_up
 

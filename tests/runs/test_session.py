@@ -115,13 +115,13 @@ def test_interrupt_that_a_library_swallows_is_noticed(
 ) -> None:
     """As SciPy's compiled Sobol sampler does with whatever a handler raises in its callback."""
 
-    def propose(self, tried, losses, n, bound, seed, inner=Bayesian.__call__):
-        if len(tried) == 3:
+    def propose(self, trials, inner=Bayesian.__call__):
+        if len(trials.points) == 3:
             try:
                 signal.raise_signal(signal.SIGINT)
             except BaseException:
-                return np.zeros(tried.shape[1])
-        return inner(self, tried, losses, n, bound, seed)
+                return np.zeros(trials.points.shape[1])
+        return inner(self, trials)
 
     with monkeypatch.context() as patch:
         patch.setattr(Bayesian, "__call__", propose)
