@@ -50,6 +50,10 @@ def test_regression_code(script, seed: int) -> None:
 def test_a_network_evaluated_at_another_point_than_it_was_trained_on(script) -> None:
     faults = script("published/networks")
     found = faults.evaluation(0, "outer.epochs=1", "outer.pretrain_steps=20")
-    assert found["loss at z*"] == pytest.approx(found["loss at f(z*)"], rel=0.1)
-    assert found["loss at z*, 2 steps"] != pytest.approx(found["loss at f(z*), 2 steps"], rel=0.1)
+    solved, unsolved = (
+        abs(found[f"loss at z*{steps}"] - found[f"loss at f(z*){steps}"])
+        for steps in ("", ", 2 steps")
+    )
+    assert solved < 0.01
+    assert unsolved > 3 * solved
     assert 0 <= found["accuracy at z*"] <= 100

@@ -42,7 +42,9 @@ def test_the_theorem_on_a_well_conditioned_problem() -> None:
     study = Theorem(LBFGS(None), opa=[5, 1], others={"cg": ConjugateGradient()}, n_steps=6)
     tables = []
     for seed in range(20):
-        problem = LinearModel(LogisticLoss(), split(gaussian(500, 30, seed=0, scaling="none"), seed), 1)
+        problem = LinearModel(
+            LogisticLoss(), split(gaussian(500, 30, seed=0, scaling="none"), seed), 1
+        )
         tables.append(rows(study, problem, seed))
     errors = pd.concat(tables).groupby(["estimate", "tol"])["relative_error"].median()
     assert errors["opa every 5", 1e-6] < 1e-2
