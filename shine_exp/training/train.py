@@ -142,7 +142,7 @@ class Train(Generic[AnyTask]):
         layer = equilibrium_layer(network)
         optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, self.length(task), eta_min=self.final_learning_rate
+            optimizer, self.epochs * task.steps_per_epoch, eta_min=self.final_learning_rate
         )
         return TrainState(0, seed, network, layer, optimizer, schedule)
 
