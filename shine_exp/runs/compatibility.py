@@ -16,24 +16,26 @@ from shine_exp.loop import OuterLoop
 from shine_exp.runs.composition import default, options
 from shine_exp.runs.identity import flat
 from shine_exp.runs.problem import data_kind, kind_of
-from shine_exp.runs.validation import located, parameters
+from shine_exp.runs.validation import check_groups, located, parameters
 from shine_exp.types import Solver
 
 
-def check(config: DictConfig, choices: dict[str, str]) -> None:
-    """Raises `UserError` for a combination that makes no sense, and for an option that nothing
-    reads.
+def check_classes(config: DictConfig, choices: dict[str, str]) -> None:
+    """Raises `UserError` where the classes of problem, data, outer loop and solver do not go
+    together.
+
+    Asked before the values: what an option sets for others, as method=opa does, is unknown to a
+    class that it was not made for.
     """
-    _Combination(config, choices).check()
+    check_groups(config)
+    _Combination(config, choices).check_classes()
 
 
-def check_opa(config: DictConfig, choices: dict[str, str]) -> None:
-    """Raises `UserError` where nothing would read solver.opa.
-
-    Asked before the values are checked, since method=opa sets it whatever the solver is.
+def check_objects(config: DictConfig, choices: dict[str, str]) -> None:
+    """Raises `UserError` where solver, outer loop and method do not go together, or nothing reads
+    the method.
     """
-    if config.solver.get("opa") is not None:
-        _Combination(config, choices).check_opa()
+    _Combination(config, choices).check_objects()
 
 
 class _Combination:
@@ -46,11 +48,15 @@ class _Combination:
         named = ("problem", "outer", "solver", "method")
         self.names = " ".join(f"{group}={choices[group]}" for group in named)
 
-    def check(self) -> None:
+    def check_classes(self) -> None:
         self._check_problem()
         self._check_data()
         _require("outer", self.loop, OuterLoop, self.config)
         self._check_loop()
+        if self.config.solver.get("opa") is not None:
+            self._check_opa()
+
+    def check_objects(self) -> None:
         solver = instantiate(self.config.solver)
         _require("solver", solver, Solver, self.config)
         self._check_solver(solver)
@@ -102,7 +108,7 @@ class _Combination:
                 f"for this one {self._take('outer', takes_it)}"
             )
 
-    def check_opa(self) -> None:
+    def _check_opa(self) -> None:
         if not _has_opa(self.config.solver):
 
             def takes_it(node: DictConfig) -> bool:

@@ -37,11 +37,12 @@ def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Pa
     """
     if (done := passed_over(config, choices, verbose)) is not None:
         return done
-    from shine_exp.runs.compatibility import check, check_opa  # PyTorch, with what targets name
+    # PyTorch is imported from here on, with what the targets name.
+    from shine_exp.runs.compatibility import check_classes, check_objects
 
-    check_opa(config, choices)
+    check_classes(config, choices)
     check_values(config)
-    check(config, choices)
+    check_objects(config, choices)
     identity, runtime = identify(config, choices), instantiate(config.runtime)
     folder = Path(runtime.results) / identity.folder
     try:

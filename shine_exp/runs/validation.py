@@ -35,20 +35,21 @@ def check_values(config: DictConfig) -> None:
     primary = OmegaConf.load(CONFIG_DIR / "config.yaml")
     others = [str(key) for key in primary if key not in ("defaults", "hydra")]
     _check_names(config, [*CONFIG_GROUPS, *others], "")
-    for group in CONFIG_GROUPS:
-        _check_group(group, config[group])
     for prefix, node in nodes(config):
         _check_node(config, node, prefix)
 
 
-def _check_group(group: str, node: DictConfig) -> None:
-    if "_target_" in node:
-        return
-    if group not in MAY_BE_EMPTY:
-        raise UserError(f"{group} has no _target_: name the class or function that makes it")
-    if node:
-        key = str(next(iter(node)))
-        raise UserError(f"{group}.{key}: nothing reads it, since {group} has no _target_")
+def check_groups(config: DictConfig) -> None:
+    """Raises `UserError` for a group that nothing is made of, and for its keys."""
+    for group in CONFIG_GROUPS:
+        node = config[group]
+        if "_target_" in node:
+            continue
+        if group not in MAY_BE_EMPTY:
+            raise UserError(f"{group} has no _target_: name the class or function that makes it")
+        if node:
+            key = str(next(iter(node)))
+            raise UserError(f"{group}.{key}: nothing reads it, since {group} has no _target_")
 
 
 def check_unidentified(config: DictConfig) -> None:
