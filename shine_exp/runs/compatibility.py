@@ -185,7 +185,7 @@ class _Combination:
 
     def _take(self, group: str, does: Any) -> str:
         found = options(group, {"problem": self.choices["problem"]}, does)
-        return f"take {group}={', '.join(found)}" if found else f"no {group} here is made for it"
+        return f"take {group}={', '.join(found)}" if found else f"no option of {group} would do"
 
 
 def fits(problem: type, needed: type) -> bool:

@@ -16,6 +16,7 @@ from shine_exp.training.images.mdeq import MDEQ
 ONLINE = ("20news", "real_sim", "cifar10")
 IMAGES = ("digits_images", "image_folder")
 LARGE = ("synthetic_20news", "synthetic_real_sim")
+NONE = ("none",)
 LINEAR = ("logreg", "nls")
 LINEAR_METHODS = ("cg", "cg_limited", "lbfgs", "grid", "random", "bayes")  # refused for a network
 STUDIES = ("inversion_quality", "theorem")
@@ -72,7 +73,7 @@ def trains(shine_run, folders, status, trace):
         outcome = shine_run(
             "problem=mdeq",
             "outer.epochs=1",
-            "outer.batch_size=350",
+            "problem.batch_size=350",
             "outer.pretrain_steps=1",
             *overrides,
         )
@@ -176,7 +177,7 @@ def test_every_outer_loop(ends_well, outer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [name for name in options("data") if name not in (*ONLINE, *LARGE, *IMAGES)]
+    "data", [name for name in options("data") if name not in (*ONLINE, *LARGE, *IMAGES, *NONE)]
 )
 def test_every_data_set_that_is_at_hand(ends_well, data: str, tmp_path: Path) -> None:
     more = []
