@@ -55,11 +55,9 @@ def main() -> None:
     filled = LBFGS(arguments.memory, max_steps=arguments.memory)(objective, theta, 0.0)
 
     def steps(n: int) -> Callable[[], object]:
-        pairs = filled.estimate.pairs()
-        inverse = [LBFGS(arguments.memory).estimate(*pairs) for _ in range(arguments.repeats)]
-        return lambda: LBFGS(arguments.memory, max_steps=n)(
-            objective, filled.z, 0.0, estimate=inverse.pop()
-        )
+        estimates = [filled.estimate.copy() for _ in range(arguments.repeats)]
+        solver = LBFGS(arguments.memory, max_steps=n)
+        return lambda: solver(objective, filled.z, 0.0, estimate=estimates.pop())
 
     pair = median_ms(lambda: (rows @ w, columns.T @ z), arguments.repeats)
     few, many = median_ms(steps(5), arguments.repeats), median_ms(steps(25), arguments.repeats)

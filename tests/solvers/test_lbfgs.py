@@ -188,10 +188,13 @@ def test_growing_keeps_the_operator_and_makes_room(seed: int, n: int, memory: in
     assert len(inverse) == min(2 * memory, 8)
 
 
-def test_a_warm_start_keeps_the_memory_that_a_solve_grew_to() -> None:
-    s, y = pairs(0, 9)
-    estimate = LBFGS(memory=4).estimate(s, y)
-    assert len(estimate) == 9
+def test_lbfgs_warm_start_keeps_the_memory_that_a_solve_grew_to() -> None:
+    estimate = InverseHessian.from_pairs(*pairs(0, 9), memory=9)
+    function = Smooth(quartic(spd(0)))
+    solution = LBFGS(memory=4)(
+        function, torch.ones(D, dtype=torch.float64), 1e-8, estimate=estimate
+    )
+    assert solution.estimate.memory >= 9
 
 
 @pytest.mark.parametrize("d", [1, 3])

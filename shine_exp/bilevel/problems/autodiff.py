@@ -22,8 +22,8 @@ Loss = Callable[[Any, Any], Tensor]  # of α and θ as they were given, a scalar
 
 
 class AutodiffProblem(BilevelProblem):
-    """min over α of F(α, θ*(α)), θ*(α) = argmin over θ of G(α, θ), from `inner` = G, `outer` = F and
-    the start (α₀, θ₀).
+    """min over α of F(α, θ*(α)), θ*(α) = argmin over θ of G(α, θ), from `inner` = G, `outer` = F
+    and the start (α₀, θ₀).
 
     α and θ are tensors of any shape, or dicts of tensors, float32 or float64, on any device; G and
     F are called with the like. Both must be deterministic: what is random is drawn once, outside.
@@ -76,7 +76,7 @@ class AutodiffProblem(BilevelProblem):
             with torch.enable_grad():
                 leaf = theta.detach().requires_grad_()
                 value = self.inner_loss(alpha, leaf)
-                (gradient,) = torch.autograd.grad(value, leaf)
+                (gradient,) = self._derivative(value, leaf)
             return value.detach(), gradient
 
         return Smooth(value_and_gradient)
@@ -85,7 +85,7 @@ class AutodiffProblem(BilevelProblem):
         with torch.enable_grad():
             theta = theta if theta.requires_grad else theta.detach().requires_grad_()
             value = self.inner_loss(alpha, theta)
-            (gradient,) = torch.autograd.grad(value, theta, create_graph=True)
+            (gradient,) = self._derivative(value, theta, create_graph=True)
         return gradient
 
     def outer(self, alpha: Tensor, theta: Tensor) -> "AutodiffOuterValue":
@@ -114,6 +114,15 @@ class AutodiffProblem(BilevelProblem):
             return super().evaluate(alpha, theta)
         with torch.no_grad():
             return self._evaluate(*self._tensors(alpha, theta))
+
+    @staticmethod
+    def _derivative(value: Tensor, theta: Tensor, create_graph: bool = False) -> tuple[Tensor, ...]:
+        """∇_θ value. Raises `UserError` where autograd sees no way from one to the other."""
+        if value.requires_grad:
+            found = torch.autograd.grad(value, theta, create_graph=create_graph, allow_unused=True)
+            if found[0] is not None:
+                return found
+        raise UserError("the inner loss does not depend on θ, or detaches it")
 
     def _tensors(self, alpha: Tensor, theta: Tensor) -> tuple[Tensors, Tensors]:
         one = self.alpha_structure.names is None
