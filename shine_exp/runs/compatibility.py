@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from typing_extensions import get_protocol_members, is_protocol
+from typing_extensions import get_protocol_members
 
 from shine_exp.errors import UnsupportedSolver, UnsupportedSystem, UserError
 from shine_exp.loop import OuterLoop
@@ -97,10 +97,10 @@ class _Combination:
 
     def _check_loop(self) -> None:
         needed, outer = self.loop.problem_type, self.choices["outer"]
-        if not fits(self.problem, needed):
+        if not issubclass(self.problem, needed):
 
             def takes_it(node: DictConfig) -> bool:
-                return fits(self.problem, get_object(node._target_).problem_type)
+                return issubclass(self.problem, get_object(node._target_).problem_type)
 
             base = f"{needed.__module__}.{needed.__qualname__}"
             raise UserError(
@@ -186,18 +186,6 @@ class _Combination:
     def _take(self, group: str, does: Any) -> str:
         found = options(group, {"problem": self.choices["problem"]}, does)
         return f"take {group}={', '.join(found)}" if found else f"no option of {group} would do"
-
-
-def fits(problem: type, needed: type) -> bool:
-    """Whether a loop that needs problems of one type takes those of a class.
-
-    Of a protocol the methods are asked for; an attribute may be set when the problem is made.
-    """
-    if not is_protocol(needed):
-        return issubclass(problem, needed)
-    members = get_protocol_members(needed)
-    methods = [name for name in members if callable(getattr(needed, name, None))]
-    return all(hasattr(problem, name) for name in methods)
 
 
 def _require(group: str, made: Any, protocol: type, config: DictConfig) -> None:

@@ -128,7 +128,7 @@ def refuses(shine_run):
         ("--method shine", "--method: options are written without dashes, method=VALUE"),
         (
             "experiment=fig1",
-            "experiment=fig1 is a sweep; run it by shine-run -m experiment=fig1, or choose problem,",
+            "is a sweep; run it by shine-run -m experiment=fig1, or choose problem, data, method",
         ),
         ("seed=-1", "seed=-1"),
         ("seed=0.5", "seed=0.5"),
