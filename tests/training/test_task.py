@@ -154,7 +154,7 @@ def test_training_trace_has_the_spectral_radius_of_the_evaluated_cell() -> None:
         assert row["spectral_radius"] == pytest.approx(0.5, rel=1e-5)
     _, (row,) = trained(replace(frozen, n_power_steps=0), Small())
     assert "spectral_radius" not in row
-    _, (row,) = trained(replace(frozen, n_unrolled=2), Small())
+    _, (row,) = trained(replace(frozen, n_unrolled=2, inverse=None), Small())
     assert not {"spectral_radius", "test_unsolved", "products"} & set(row)
 
 
@@ -228,6 +228,13 @@ def test_task_with_a_fault_is_refused(task: Callable[[], Task], says: str) -> No
 def test_task_with_a_column_of_the_loop_s_own_is_refused() -> None:
     with pytest.raises(UserError, match="train_loss is a column of the training loop itself"):
         TRAIN.columns(_changed(columns=("train_loss", "accuracy"))())
+
+
+def test_training_needs_an_inverse_method_or_unrolled_steps_and_not_both() -> None:
+    with pytest.raises(UserError, match=r"outer\.inverse=null: the gradient .* needs an inverse"):
+        replace(TRAIN, inverse=None)
+    with pytest.raises(UserError, match=r"outer\.n_unrolled=5: no equilibrium would be solved"):
+        replace(TRAIN, n_unrolled=5)
 
 
 def test_task_that_lacks_a_part_cannot_be_made() -> None:
