@@ -3,8 +3,8 @@
     python scripts/bench/startup.py                 medians of five, in turn
     python scripts/bench/startup.py --runs 200      and a finished sweep, beside composing as many
 
-The yardsticks are measured in the same turns: `import torch`, and a Hydra program that does nothing. Wall-clock seconds
-of whole processes.
+The yardsticks are measured in the same turns: `import torch`, and a Hydra program that does
+nothing. Wall-clock seconds of whole processes.
 """
 
 import argparse
