@@ -21,8 +21,7 @@ from shine_exp.types import Solver
 
 
 def check_classes(config: DictConfig, choices: dict[str, str]) -> None:
-    """Raises `UserError` where the classes of problem, data, outer loop and solver do not go
-    together.
+    """Raises `UserError` where the classes of problem, data, loop and solver do not fit.
 
     Asked before the values: what an option sets for others, as method=opa does, is unknown to a
     class that it was not made for.
@@ -32,9 +31,7 @@ def check_classes(config: DictConfig, choices: dict[str, str]) -> None:
 
 
 def check_objects(config: DictConfig, choices: dict[str, str]) -> None:
-    """Raises `UserError` where solver, outer loop and method do not go together, or nothing reads
-    the method.
-    """
+    """Raises `UserError` where solver, loop and method do not fit, or nothing reads the method."""
     _Combination(config, choices).check_objects()
 
 
