@@ -38,10 +38,8 @@ class InverseHessian:
         self.gamma = 1.0
         self._count = 0
         self._oldest = 0
-        self._history: tuple[Tensor, Tensor] | None = (
-            None  # S, Y, each (capacity, d), a ring once it is full
-        )
-        self._sy = self._yy = torch.empty(0, 0)  # S Yᵀ (upper triangle) and Y Yᵀ, oldest first
+        self._history: tuple[Tensor, Tensor] | None = None  # S, Y, each (capacity, d), a ring
+        self._sy = self._yy = torch.empty(0, 0)  # triu(S Yᵀ) and Y Yᵀ, oldest first
 
     @classmethod
     def from_pairs(
@@ -53,86 +51,11 @@ class InverseHessian:
     ) -> "InverseHessian":
         """The estimate of the pairs in the rows of s and y (n, d), oldest first.
 
-        Two matrix products in place of n appends: pairs without clear positive curvature are left
-        out, and of the others the last `memory` are kept.
+        Two matrix products in place of n appends. Of the pairs with clear positive curvature the
+        last `memory` are kept.
         """
         inverse = cls(memory, initial)
-        curvature = (s * y).sum(-1)
-        lengths = torch.linalg.vector_norm(s, dim=-1) * torch.linalg.vector_norm(y, dim=-1)
-        usable = (curvature > CURVATURE * lengths).nonzero()[:, 0]
-        usable = usable if memory is None else usable[-memory:]
-        if len(usable):
-            rows = (s, y) if len(usable) == len(s) else (s[usable], y[usable])
-            inverse._take(*rows)
-        return inverse
-
-    def _take(self, s: Tensor, y: Tensor) -> None:
-        """Make these pairs, rows (n, d), all that is known; the tensors themselves are copied."""
-        self._count = self._oldest = 0
-        self._history = None
-        self._allot(self.memory or max(INITIAL_CAPACITY, 2 * len(s)), s[0])
-        assert self._history is not None
-        for rows, new in zip(self._history, (s, y), strict=True):
-            rows[: len(s)] = new
-        self._count = len(s)
-        self._remeasure()
-
-    def _remeasure(self) -> None:
-        """S Yᵀ, Y Yᵀ and γ of a history that begins with its oldest pair."""
-        assert self._history is not None
-        s, y = (rows[: self._count] for rows in self._history)
-        self._sy, self._yy = torch.triu(s @ y.T), y @ y.T
-        if self.scaled:
-            self.gamma = float(self._sy[-1, -1] / self._yy[-1, -1])
-
-    def copy(self) -> "InverseHessian":
-        """The same estimate, to be changed on its own."""
-        return InverseHessian.from_state_dict(self.state_dict())
-
-    def shifted(self, diagonal: Tensor) -> "InverseHessian":
-        """The estimate of the pairs (s, y + diagonal ∘ s), diagonal (d,) or (1,): what they are
-        once diag(diagonal) is added to the Hessian.
-        """
-        s, y = self.pairs()
-        initial: Literal["scaled", "identity"] = "scaled" if self.scaled else "identity"
-        if len(s) == 0:
-            return InverseHessian(self.memory, initial)
-        return InverseHessian.from_pairs(s, torch.addcmul(y, diagonal, s), self.memory, initial)
-
-    def remeasured(self, product: Callable[[Tensor], Tensor]) -> "InverseHessian":
-        """The estimate of the pairs (s, product(s)), with v ↦ ∇²G v as it is now."""
-        s, _ = self.pairs()
-        initial: Literal["scaled", "identity"] = "scaled" if self.scaled else "identity"
-        if len(s) == 0:
-            return InverseHessian(self.memory, initial)
-        y = torch.stack([product(step) for step in s])
-        return InverseHessian.from_pairs(s, y, self.memory, initial)
-
-    def state_dict(self) -> dict[str, Any]:
-        """All of it, as numbers and tensors, to the bit: rows stay where they are in the ring."""
-        rows = {} if self._history is None else dict(zip("sy", self._history, strict=True))
-        return {
-            "memory": self.memory,
-            "scaled": self.scaled,
-            "gamma": self.gamma,
-            "oldest": self._oldest,
-            "sy": self._sy.clone(),
-            "yy": self._yy.clone(),
-            **{f"history_{name}": t[: self._count].clone() for name, t in rows.items()},
-        }
-
-    @classmethod
-    def from_state_dict(cls, saved: dict[str, Any]) -> "InverseHessian":
-        """The estimate that `state_dict` was taken of."""
-        inverse = cls(saved["memory"], "scaled" if saved["scaled"] else "identity")
-        if "history_s" in saved:
-            s, y = saved["history_s"], saved["history_y"]
-            inverse._allot(inverse.memory or max(INITIAL_CAPACITY, 2 * len(s)), s[0])
-            assert inverse._history is not None
-            inverse._history[0][: len(s)], inverse._history[1][: len(s)] = s, y
-            inverse._count = len(s)
-        inverse.gamma, inverse._oldest = saved["gamma"], saved["oldest"]
-        inverse._sy, inverse._yy = saved["sy"].clone(), saved["yy"].clone()
+        inverse._take(s, y)
         return inverse
 
     def __len__(self) -> int:
@@ -142,11 +65,8 @@ class InverseHessian:
         """S and Y (n, d), oldest first."""
         if self._history is None:
             return torch.empty(0, 0), torch.empty(0, 0)
-        s, y = (rows[: self._count] for rows in self._history)
-        if self._oldest == 0:
-            return s, y
-        oldest = self._oldest
-        return torch.cat([s[oldest:], s[:oldest]]), torch.cat([y[oldest:], y[:oldest]])
+        s, y = (_unrolled(rows[: self._count], self._oldest) for rows in self._history)
+        return s, y
 
     def project(self, v: Tensor) -> Projection:
         """One pass over the history: (..., d) → two (..., n_pairs), oldest first."""
@@ -154,25 +74,21 @@ class InverseHessian:
             empty = v.new_empty(*v.shape[:-1], 0)
             return Projection(empty, empty)
         order = self._order()
-        s, y = (rows[: self._count] for rows in self._history)
-        return Projection((v @ s.T)[..., order], (v @ y.T)[..., order])
+        s, y = ((v @ rows[: self._count].T)[..., order] for rows in self._history)
+        return Projection(s, y)
 
     def matvec(self, v: Tensor, projection: Projection | None = None) -> Tensor:
-        """H v, (..., d) → (..., d).
-
-        A projection of v that is already known saves half of the work.
-        """
+        """H v, (..., d) → (..., d). A projection of v that is known saves half of the work."""
         if self._history is None:
             return self.gamma * v
         known = projection or self.project(v)
-        upper = torch.triu(self._sy)
-        a = _solve(upper, known.s, upper=True)
-        c = _solve(
-            upper.T, a * self._sy.diagonal() - self.gamma * (known.y - a @ self._yy), upper=False
-        )
-        position = self._position()
+        a = _solve(self._sy, known.s, upper=True)
+        b = a * self._sy.diagonal() - self.gamma * (known.y - a @ self._yy)
+        c = _solve(self._sy.T, b, upper=False)
+        # H v = γ v + Sᵀc − γ Yᵀa
+        age = self._age()
         s, y = (rows[: self._count] for rows in self._history)
-        return (self.gamma * v).add_(c[..., position] @ s).sub_((self.gamma * a)[..., position] @ y)
+        return (self.gamma * v).add_(c[..., age] @ s).sub_((self.gamma * a)[..., age] @ y)
 
     def rmatvec(self, v: Tensor) -> Tensor:
         """Hᵀ v = H v."""
@@ -181,18 +97,17 @@ class InverseHessian:
     def append(self, s: Tensor, y: Tensor, projection: Projection | None = None) -> bool:
         """Take the pair (s, y), each (d,), in place of the oldest where the memory is full.
 
-        `projection` is that of y, where it is already known. A pair without clear positive
-        curvature would make H indefinite: it is left out, and the answer is False.
+        `projection` is that of y, where it is known. A pair without clear positive curvature would
+        make H indefinite: it is left out, and the answer is False.
         """
         sy, yy = s @ y, y @ y
         if not sy > CURVATURE * torch.sqrt((s @ s) * yy):
             return False
         known = projection or self.project(y)
-        drop = 1 if self._count == self.memory else 0
-        self._sy = _bordered(
-            self._sy[drop:, drop:], torch.zeros_like(known.s[drop:]), known.s[drop:], sy
-        )
-        self._yy = _bordered(self._yy[drop:, drop:], known.y[drop:], known.y[drop:], yy)
+        kept = slice(1 if self._count == self.memory else 0, None)
+        below = torch.zeros_like(known.s[kept])
+        self._sy = _bordered(self._sy[kept, kept], below, known.s[kept], sy)
+        self._yy = _bordered(self._yy[kept, kept], known.y[kept], known.y[kept], yy)
         self._store(s, y)
         if self.scaled:
             self.gamma = float(sy / yy)
@@ -203,12 +118,98 @@ class InverseHessian:
         if self.memory is not None and self.memory < at_most:
             self.memory = min(2 * self.memory, at_most)
             if self._history is not None:
-                self._allot(self.memory, self._history[0][0])
+                self._allot(self.memory)
+
+    def copy(self) -> "InverseHessian":
+        """The same estimate, to be changed on its own."""
+        new = self._like()
+        if self._history is not None:
+            new._history = self._history
+            new._count, new._oldest = self._count, self._oldest
+            new._allot(len(self._history[0]))
+        new.gamma = self.gamma
+        new._sy, new._yy = self._sy, self._yy  # never changed in place
+        return new
+
+    def shifted(self, diagonal: Tensor) -> "InverseHessian":
+        """The estimate of the pairs (s, y + diagonal ∘ s), diagonal (d,) or (1,): what they are
+        once diag(diagonal) is added to the Hessian.
+        """
+        new = self.copy()
+        if new._history is not None:
+            s, y = (rows[: self._count] for rows in new._history)
+            y.addcmul_(diagonal, s)
+            new._measure()
+        return new
+
+    def remeasured(self, product: Callable[[Tensor], Tensor]) -> "InverseHessian":
+        """The estimate of the pairs (s, product(s)), with v ↦ ∇²G v as it is now."""
+        s, _ = self.pairs()
+        new = self._like()
+        new._take(s, torch.stack([product(step) for step in s]) if len(s) else s)
+        return new
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as numbers and tensors, to the bit: rows stay where they are in the ring."""
+        rows = self._history or ()
+        return {
+            "memory": self.memory,
+            "scaled": self.scaled,
+            "gamma": self.gamma,
+            "oldest": self._oldest,
+            "products": [self._sy, self._yy],
+            "history": [t[: self._count].clone() for t in rows],
+        }
+
+    @classmethod
+    def from_state_dict(cls, saved: dict[str, Any]) -> "InverseHessian":
+        """The estimate that `state_dict` was taken of."""
+        inverse = cls(saved["memory"], "scaled" if saved["scaled"] else "identity")
+        inverse.gamma = saved["gamma"]
+        inverse._sy, inverse._yy = saved["products"]
+        if saved["history"]:
+            s, y = saved["history"]
+            inverse._history, inverse._count, inverse._oldest = (s, y), len(s), saved["oldest"]
+            inverse._allot(inverse.memory or max(INITIAL_CAPACITY, 2 * len(s)))
+        return inverse
+
+    def _like(self) -> "InverseHessian":
+        """An empty one with the same memory and the same kind of H₀."""
+        return InverseHessian(self.memory, "scaled" if self.scaled else "identity")
+
+    def _take(self, s: Tensor, y: Tensor) -> None:
+        """Copies of these pairs, rows (n, d), are all that is known from here on."""
+        if self.memory is not None:
+            s, y = s[-self.memory :], y[-self.memory :]
+        self._history, self._count, self._oldest = None, len(s), 0
+        if len(s):
+            self._history = s, y
+            self._allot(self.memory or max(INITIAL_CAPACITY, 2 * len(s)))
+            self._measure()
+
+    def _measure(self) -> None:
+        """S Yᵀ, Y Yᵀ and γ anew, after pairs without clear positive curvature have left."""
+        assert self._history is not None
+        s, y = (rows[: self._count] for rows in self._history)
+        order = self._order()
+        square = order[:, None], order
+        sy, yy = (s @ y.T)[square], (y @ y.T)[square]
+        lengths = torch.linalg.vector_norm(s, dim=-1)[order] * yy.diagonal().sqrt()
+        usable = sy.diagonal() > CURVATURE * lengths
+        if not usable.all():
+            s, y = self.pairs()
+            self._take(s[usable], y[usable])
+            return
+        self._sy, self._yy = torch.triu(sy), yy
+        if self.scaled:
+            self.gamma = float(sy[-1, -1] / yy[-1, -1])
 
     def _store(self, s: Tensor, y: Tensor) -> None:
-        if self._history is None or (self.memory is None and self._count == len(self._history[0])):
-            self._allot(self.memory or max(INITIAL_CAPACITY, 2 * self._count), s)
-        assert self._history is not None
+        if self._history is None:
+            capacity = self.memory or INITIAL_CAPACITY
+            self._history = s.new_empty(capacity, len(s)), y.new_empty(capacity, len(y))
+        elif self.memory is None and self._count == len(self._history[0]):
+            self._allot(2 * self._count)
         if self._count == self.memory:
             slot, self._oldest = self._oldest, (self._oldest + 1) % self._count
         else:
@@ -216,21 +217,31 @@ class InverseHessian:
         self._history[0][slot] = s
         self._history[1][slot] = y
 
-    def _allot(self, capacity: int, like: Tensor) -> None:
-        """Rows for so many pairs, those that are there first, oldest first."""
-        new = (like.new_empty(capacity, len(like)), like.new_empty(capacity, len(like)))
-        for rows, kept in zip(new, self.pairs(), strict=True):
-            if self._count:
-                rows[: self._count] = kept
-        self._history, self._oldest = new, 0
+    def _allot(self, capacity: int) -> None:
+        """Copies of the histories with so many rows.
+
+        A ring that has room left begins with its oldest pair: a full one stays as it is.
+        """
+        assert self._history is not None
+        oldest = self._oldest if capacity == self._count else 0
+        known = [_unrolled(t[: self._count], self._oldest - oldest) for t in self._history]
+        new = known[0].new_empty(2, capacity, known[0].shape[1])
+        for rows, there in zip(new, known, strict=True):
+            rows[: self._count] = there
+        self._history, self._oldest = (new[0], new[1]), oldest
 
     def _order(self) -> Tensor:
         """Row of the ring for each pair, oldest first."""
         return (torch.arange(self._count) + self._oldest) % max(self._count, 1)
 
-    def _position(self) -> Tensor:
-        """Age of the pair in each row of the ring: the inverse permutation of `_order`."""
+    def _age(self) -> Tensor:
+        """Place of the pair in each row of the ring, oldest first: the inverse of `_order`."""
         return (torch.arange(self._count) - self._oldest) % max(self._count, 1)
+
+
+def _unrolled(rows: Tensor, first: int) -> Tensor:
+    """The rows of a ring from one on."""
+    return rows if first == 0 else torch.cat([rows[first:], rows[:first]])
 
 
 def _solve(triangle: Tensor, rows: Tensor, upper: bool) -> Tensor:

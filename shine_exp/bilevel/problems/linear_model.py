@@ -134,6 +134,8 @@ class LinearModel(BilevelProblem):
         """Each y becomes y + (e^new − e^old) s: exact, since the penalty is the only part of the
         Hessian that depends on α.
         """
+        if torch.equal(old, new):
+            return Moved(estimate.copy())
         return Moved(estimate.shifted(self.penalty(new) - self.penalty(old)))
 
     def smoothness(self, alpha: Tensor, point: Point) -> Bound:
