@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from traces import search_row
 
 from shine_exp.runs.trace import CONFIG, INFO, Row, TraceWriter, write_json
 
@@ -41,7 +42,7 @@ def add_run(results: Path) -> AddRun:
         folder = results / "-".join(where) / method / f"seed={seed}{suffix}"
         folder.mkdir(parents=True)
         full = [
-            row if isinstance(row, Mapping) else _search_row(step, *row)
+            row if isinstance(row, Mapping) else search_row(step, *row)
             for step, row in enumerate(rows)
         ]
         writer = TraceWriter(folder, list(full[0]))
@@ -107,19 +108,18 @@ def add_network(add_run: AddRun) -> AddRun:
 
 
 EPOCH = {
-    "step": 0, "time": 0.0, "epoch": 0, "test_loss": 0.5, "accuracy": 0.9, "spectral_radius": 0.6, "train_loss": 0.4,
-    "forward_residual": 1e-3, "backward_residual": 1e-2, "converged": 0.75, "products": 6.0, "fell_back": "",
-    "forward_ms": 20.0, "backward_ms": 10.0,
-}  # fmt: skip
-
-
-def _search_row(step: int, time: float, products: int, outer: float, test: float) -> Row:
-    evals = products // 2
-    costs = {
-        "step": step,
-        "time": float(time),
-        "inner_steps": 0,
-        "evals": evals,
-        "products": products - evals,
-    }
-    return {**costs, "alpha": 0.0, "outer_loss": float(outer), "test_loss": float(test)}
+    "step": 0,
+    "time": 0.0,
+    "epoch": 0,
+    "test_loss": 0.5,
+    "accuracy": 0.9,
+    "spectral_radius": 0.6,
+    "train_loss": 0.4,
+    "forward_residual": 1e-3,
+    "backward_residual": 1e-2,
+    "converged": 0.75,
+    "products": 6.0,
+    "fell_back": "",
+    "forward_ms": 20.0,
+    "backward_ms": 10.0,
+}

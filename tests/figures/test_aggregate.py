@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shine_exp.figures.aggregate import FloatArray, Trace, aggregate, quantiles
+from shine_exp.figures.aggregate import FloatArray, StepFunction, aggregate, quantiles
 
 MIDDLE = (0.25, 0.75)
 
 
-def trace(x: list[float], y: list[float]) -> Trace:
+def trace(x: list[float], y: list[float]) -> StepFunction:
     return np.array(x, dtype=float), np.array(y, dtype=float)
 
 
@@ -63,7 +63,7 @@ def test_a_run_that_cost_nothing_has_no_place_on_a_logarithmic_axis() -> None:
 
 
 @st.composite
-def traces(draw: st.DrawFn, least: int = 1, most: int = 5) -> list[Trace]:
+def traces(draw: st.DrawFn, least: int = 1, most: int = 5) -> list[StepFunction]:
     numbers = st.floats(-1e6, 1e6, allow_nan=False)
     many = []
     for _ in range(draw(st.integers(least, most))):
@@ -77,7 +77,9 @@ def traces(draw: st.DrawFn, least: int = 1, most: int = 5) -> list[Trace]:
 
 
 @given(traces(most=8), st.booleans())
-def test_aggregate_equals_quantiles_of_all_step_functions(many: list[Trace], log: bool) -> None:
+def test_aggregate_equals_quantiles_of_all_step_functions(
+    many: list[StepFunction], log: bool
+) -> None:
     curve = aggregate(many, (0.1, 0.9), log=log)
     values = np.array([step_values(x, y, curve.x) for x, y in many])
     if len(curve.x):
@@ -122,7 +124,7 @@ def test_quantiles_are_those_of_numpy(values: list[float], share: float) -> None
 
 @given(traces(), st.booleans())
 def test_the_median_lies_in_the_band_and_the_band_among_the_seeds(
-    many: list[Trace], log: bool
+    many: list[StepFunction], log: bool
 ) -> None:
     curve = aggregate(many, (0.1, 0.9), log=log)
     values = np.array([step_values(x, y, curve.x) for x, y in many])
@@ -134,7 +136,7 @@ def test_the_median_lies_in_the_band_and_the_band_among_the_seeds(
 
 
 @given(traces(most=1))
-def test_a_single_seed_is_its_own_step_function(one: list[Trace]) -> None:
+def test_a_single_seed_is_its_own_step_function(one: list[StepFunction]) -> None:
     ((x, y),) = one
     curve = aggregate(one, (0.1, 0.9), log=False)
     np.testing.assert_array_equal(curve.x, np.unique(x))
@@ -142,7 +144,7 @@ def test_a_single_seed_is_its_own_step_function(one: list[Trace]) -> None:
 
 
 @given(traces(least=2), st.randoms())
-def test_the_order_of_seeds_is_of_no_account(many: list[Trace], random: Random) -> None:
+def test_the_order_of_seeds_is_of_no_account(many: list[StepFunction], random: Random) -> None:
     shuffled = list(many)
     random.shuffle(shuffled)
     a, b = aggregate(many, (0.1, 0.9), log=False), aggregate(shuffled, (0.1, 0.9), log=False)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from shine_exp.errors import UserError
+from shine_exp.figures.kinds import is_search
 from shine_exp.figures.networks import by_network, outcomes
-from shine_exp.figures.read import is_search, read_traces
+from shine_exp.figures.read import read_traces
 from shine_exp.runs.trace import load_runs
 
 

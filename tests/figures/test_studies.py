@@ -2,11 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from traces import draw, figure_of, quality_row, theorem_row
 
-from shine_exp.figures.inversion import draw_inversion
-from shine_exp.figures.style import data_name
-from shine_exp.figures.theorem import draw_theorem
-from shine_exp.runs.trace import load_runs
+from shine_exp.figures.names import data_name
+from shine_exp.figures.plot import Plot
+from shine_exp.figures.plots.fig2_right import Fig2Right
+from shine_exp.figures.plots.fig_theorem import FigTheorem
 
 
 def test_names_of_data() -> None:
@@ -15,43 +16,24 @@ def test_names_of_data() -> None:
     assert data_name("synthetic_text") == "synthetic_text"
 
 
-def inversion_row(
-    estimate: str, direction: str, cosine: float, ratio: float
-) -> dict[str, float | str]:
-    names = {"step": 0, "time": 0.0, "estimate": estimate, "direction": direction}
-    return {**names, "cosine": cosine, "norm_ratio": ratio}
-
-
-def theorem_row(estimate: str, tol: float, error: float, cosine: float) -> dict[str, float | str]:
-    return {
-        "step": 0,
-        "time": 0.0,
-        "tol": tol,
-        "estimate": estimate,
-        "relative_error": error,
-        "cosine": cosine,
-    }
-
-
 def test_inversion_quality_has_a_panel_for_each_estimate_and_marks_the_medians(
     add_run, results: Path
 ) -> None:
     for seed, cosine in enumerate([0.9, 0.99, 0.8]):
         rows = [
-            inversion_row("shine", "prescribed", cosine, 2.0),
-            inversion_row("shine", "random", 0.1, 0.5),
+            quality_row("shine", "prescribed", cosine, 2.0),
+            quality_row("shine", "random", 0.1, 0.5),
         ]
-        rows += [inversion_row("opa", "prescribed", 0.9999, 1.0)]
+        rows += [quality_row("opa", "prescribed", 0.9999, 1.0)]
         add_run("shine", seed, rows, outer="inversion_quality", where=("logreg", "breast_cancer"))
     add_run(
         "shine",
         9,
-        [inversion_row("shine", "krylov", 0, 1)],
+        [quality_row("shine", "krylov", 0, 1)],
         outer="inversion_quality",
         status="running",
     )
-    figure = draw_inversion(load_runs(results)).figure
-    assert figure is not None
+    figure = figure_of(draw(Fig2Right(), results))
     shine, opa = figure.axes
     assert shine.get_title().startswith("SHINE\n")
     assert opa.get_title().startswith("SHINE-OPA\n")
@@ -71,8 +53,7 @@ def test_theorem_has_the_median_over_seeds_at_each_tolerance(add_run, results: P
         ]
         rows += [theorem_row("jf", 1.0, 0.9, 0.75)] * (seed > 0)
         add_run("shine", seed, rows, outer="theorem", status="done")
-    figure = draw_theorem(load_runs(results)).figure
-    assert figure is not None
+    figure = figure_of(draw(FigTheorem(), results))
     errors, angles = figure.axes
     opa, jf = errors.get_lines()
     assert (opa.get_label(), jf.get_label()) == (
@@ -97,13 +78,12 @@ def test_theorem_has_the_median_over_seeds_at_each_tolerance(add_run, results: P
     assert left > right
 
 
-@pytest.mark.parametrize(
-    ("draw", "name"), [(draw_inversion, "fig2-right"), (draw_theorem, "fig-theorem")]
-)
-def test_a_study_without_runs(add_run, results: Path, draw, name: str) -> None:
+@pytest.mark.parametrize("study", [Fig2Right(), FigTheorem()], ids=lambda study: study.name)
+def test_study_without_runs_says_how_to_make_them(add_run, results: Path, study: Plot) -> None:
     add_run("shine", 0, [(1, 1, 1, 1)])
-    drawing = draw(load_runs(results))
+    drawing = draw(study, results)
     assert drawing.figure is None
     (note,) = drawing.notes
-    assert note.startswith(f"{name}: no finished runs with outer=")
-    assert note.endswith(f"make them with: shine-run -m experiment={name.replace('-', '_')}")
+    assert note.startswith(f"{study.name}: no finished runs with outer=")
+    how = f"make them with: shine-run -m experiment={study.name.replace('-', '_')}"
+    assert note.endswith(how)

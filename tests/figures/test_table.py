@@ -3,22 +3,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from traces import draw, solved_row, table_of
 
 from shine_exp.figures.drawing import Table
-from shine_exp.figures.table import draw_table, make_entries
-from shine_exp.runs.trace import Run, load_runs
+from shine_exp.figures.plots.table import CostTable, ways_to_best
+from shine_exp.runs.trace import load_runs
 
 NEVER = [np.inf] * 3
 
 
-def drawn(runs: list[Run]) -> Table:
-    table = draw_table(runs).table
-    assert table is not None
-    return table
+def table(results: Path) -> Table:
+    return table_of(draw(CostTable(), results))
 
 
 @pytest.fixture
-def runs(add_run, results: Path) -> list[Run]:
+def runs(add_run, results: Path) -> Path:
     """Best ends: 1.0 for seed 0 (by cg), 2.0 for seed 1 (by shine), none for seed 2; 0.9 was
     passed, not kept.
     """
@@ -39,12 +38,13 @@ def runs(add_run, results: Path) -> list[Run]:
     add_run("cg", 1, [(5, 100, 4, 7), (10, 200, 2.5, 5.5)])
     add_run("cg", 3, [(5, 100, 4, 7)], status="running")
     add_run("jf", 0, [(1, 1, 8, 9)], where=("nls", "20news"))
-    return load_runs(results)
+    return results
 
 
-def test_arrival_to_stay_within_each_share_by_hand(runs: list[Run]) -> None:
+def test_arrival_to_stay_within_each_share_by_hand(runs: Path) -> None:
     arrivals = {
-        (e.where, e.label, e.share): e.arrivals.to_numpy().tolist() for e in make_entries(runs)
+        (e.where, e.label, e.share): e.arrivals.to_numpy().tolist()
+        for e in ways_to_best(load_runs(runs))
     }
     assert arrivals == {
         ("logreg-20news", "cg", 0.01): [[10, 200, 5.5], NEVER],
@@ -56,8 +56,8 @@ def test_arrival_to_stay_within_each_share_by_hand(runs: list[Run]) -> None:
     }
 
 
-def test_text_has_median_range_and_counts(runs: list[Run]) -> None:
-    cells = [line.split("  ") for line in drawn(runs).aligned().splitlines()]
+def test_text_has_median_range_and_counts(runs: Path) -> None:
+    cells = [line.split("  ") for line in table(runs).aligned().splitlines()]
     rows = [[cell.strip() for cell in line if cell.strip()] for line in cells]
     header = "problem-data", "method", "within", "reached", "time (s)", "products", "held-out loss"
     assert rows[0] == [*header, "diverged", "unfinished", "missing", "unsolved", "data"]
@@ -70,8 +70,8 @@ def test_text_has_median_range_and_counts(runs: list[Run]) -> None:
     assert rows[3] == ["logreg-20news", "shine", "1 %", "2 of 3", *shine]
 
 
-def test_markdown_says_the_same(runs: list[Run]) -> None:
-    lines = drawn(runs).markdown().splitlines()
+def test_markdown_says_the_same(runs: Path) -> None:
+    lines = table(runs).markdown().splitlines()
     assert lines[1] == "|" + " --- |" * 12
     assert lines[4].startswith(
         "| logreg-20news | shine | 1 % | 2 of 3 | 4 [3, inf] | 50 [30, inf] |"
@@ -84,7 +84,7 @@ def test_seeds_are_missing_only_of_the_same_setting(add_run, results: Path) -> N
         add_run("cg", seed, [(1, 1, 1.0, 1.0)])
     add_run("cg", 0, [(1, 1, 1.0, 1.0)], differs={"problem.groups": 2}, suffix="-g")
     add_run("cg", 0, [(1, 1, 1.0, 1.0)], differs={"solver.memory": 2}, suffix="-m")
-    counts = {entry.label: entry.counts for entry in make_entries(load_runs(results))}
+    counts = {entry.label: entry.counts for entry in ways_to_best(load_runs(results))}
     assert (counts["cg (problem.groups=2)"].started, counts["cg (problem.groups=2)"].missing) == (
         1,
         0,
@@ -98,15 +98,15 @@ def test_seeds_are_missing_only_of_the_same_setting(add_run, results: Path) -> N
 def test_nobody_arrived(add_run, results: Path) -> None:
     add_run("cg", 0, [(1, 1, 1.0, 1.0)])
     add_run("jf", 0, [(1, 1, 1.5, 1.0)])
-    table = drawn(load_runs(results))
-    assert "jf      1 %     0 of 1   inf       inf       inf  " in table.aligned()
-    table.save(results, "table")
+    drawn = table(results)
+    assert "jf      1 %     0 of 1   inf       inf       inf  " in drawn.aligned()
+    drawn.save(results, "table")
     row = list(csv.DictReader((results / "table.csv").read_text().splitlines()))[2]
     assert (row["method"], row["reached"], row["time_median"]) == ("jf", "0", "inf")
 
 
-def test_csv_has_a_number_in_each_cell(runs: list[Run], results: Path) -> None:
-    drawn(runs).save(results, "table")
+def test_csv_has_a_number_in_each_cell(runs: Path, results: Path) -> None:
+    table(runs).save(results, "table")
     rows = list(csv.DictReader((results / "table.csv").read_text().splitlines()))
     assert len(rows) == 6
     row = rows[2]
@@ -134,51 +134,29 @@ def test_seeds_never_run_are_missing_and_not_in_the_denominator(add_run, results
     add_run("bayes", 0, [(1, 1, 1.0, 1.0)])
     for seed in range(10):
         add_run("cg", seed, [(1, 1, 1.0, 1.0)])
-    cells = dict(
-        zip(drawn(load_runs(results)).lines[0], drawn(load_runs(results)).lines[1], strict=True)
-    )
+    cells = dict(zip(table(results).lines[0], table(results).lines[1], strict=True))
     assert (cells["method"], cells["reached"], cells["missing"]) == ("bayes", "1 of 1", "9")
 
 
 def test_finished_seeds_alone_make_the_median(add_run, results: Path) -> None:
     add_run("cg", 0, [(1, 1, 1.0, 1.0)], status="running")
-    assert drawn(load_runs(results)).lines[1][3:7] == ("0 of 1", "–", "–", "–")
-
-
-def row(step: int, loss: float, residual: float, unsolved: tuple[int, int]) -> dict[str, float]:
-    costs = {
-        "step": step,
-        "time": 1.0 + step,
-        "evals": 1 + step,
-        "products": 1,
-        "tol": 0.1,
-        "inner_residual": residual,
-    }
-    inner, backward = unsolved
-    return costs | {
-        "outer_loss": loss,
-        "test_loss": loss,
-        "unsolved_inner": inner,
-        "unsolved_backward": backward,
-    }
+    assert table(results).lines[1][3:7] == ("0 of 1", "–", "–", "–")
 
 
 def test_a_point_that_was_not_solved_is_neither_the_best_nor_an_arrival(
     add_run, results: Path
 ) -> None:
-    add_run("cg", 0, [row(0, 1.0, 0.1, (0, 0)), row(1, 1.0, 0.05, (0, 0))])
-    add_run(
-        "shine", 0, [row(0, 1.0, 0.1, (0, 0)), row(1, 0.5, 0.2, (1, 2))]
-    )  # lower, and not solved
-    add_run(
-        "jf", 0, [row(0, 1.0, float("nan"), (1, 0)), row(1, 1.0, 0.1, (1, 0))]
-    )  # solved at the last step only
+    add_run("cg", 0, [solved_row(0, 1.0, 0.1, 0, 0), solved_row(1, 1.0, 0.05, 0, 0)])
+    lower_but_not_solved = solved_row(1, 0.5, 0.2, 1, 2)
+    add_run("shine", 0, [solved_row(0, 1.0, 0.1, 0, 0), lower_but_not_solved])
+    solved_at_the_last_step_only = solved_row(1, 1.0, 0.1, 1, 0)
+    add_run("jf", 0, [solved_row(0, 1.0, float("nan"), 1, 0), solved_at_the_last_step_only])
     arrivals = {
         entry.label: entry.arrivals.to_numpy().tolist()
-        for entry in make_entries(load_runs(results))
+        for entry in ways_to_best(load_runs(results))
     }
     assert arrivals == {"cg": [[1, 2, 1]], "jf": [[2, 3, 1]], "shine": [NEVER]}
-    cells = {line[1]: line[-2] for line in drawn(load_runs(results)).lines}
+    cells = {line[1]: line[-2] for line in table(results).lines}
     assert (cells["cg"], cells["jf"], cells["shine"]) == (
         "0",
         "1 inner in 1 of 1 runs",
@@ -188,18 +166,18 @@ def test_a_point_that_was_not_solved_is_neither_the_best_nor_an_arrival(
 
 def test_unsolved_solves_and_data_of_mixed_runs(add_run, results: Path) -> None:
     add_run("cg", 0, [(1, 1, 1.0, 1.0)])
-    add_run("cg", 1, [row(0, 1.0, 0.2, (3, 0))], info={"data": {"digest": "0123456789abcdef"}})
+    add_run("cg", 1, [solved_row(0, 1.0, 0.2, 3, 0)], info={"data": {"digest": "0123456789abcdef"}})
     add_run(
         "cg",
         2,
         [(1, 1, 1.0, 1.0)],
         info={"unsolved": {"inner": 4, "backward": 1}, "data": {"digest": "f" * 64}},
     )
-    table = drawn(load_runs(results))
-    assert table.lines[1][-2:] == (
+    drawn = table(results)
+    assert drawn.lines[1][-2:] == (
         "7 inner + 1 backward in 2 of 2 runs; 1 not recorded",
         "01234567, ffffffff, not recorded",
     )
-    numbers = table.data.iloc[0]
+    numbers = drawn.data.iloc[0]
     columns = ["unsolved_runs", "unsolved_inner", "unsolved_backward", "unsolved_not_recorded"]
     assert numbers[columns].tolist() == [2, 7, 1, 1]

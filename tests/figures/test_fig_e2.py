@@ -2,34 +2,31 @@ import math
 from pathlib import Path
 
 import numpy as np
+from traces import draw, figure_of, quality_row
 
-from shine_exp.figures.network_inversion import draw_network_inversion
-from shine_exp.figures.read import is_search
+from shine_exp.figures.kinds import is_search
+from shine_exp.figures.plots.fig_e2 import FigE2
 from shine_exp.runs.trace import load_runs
 
 STUDY = {"where": ("mdeq", "digits_images"), "outer": "network_inversion"}
 
 
-def sample(estimate: str, direction: str, cosine: float, ratio: float) -> dict[str, float | str]:
-    names = {"step": 9, "time": 1.0, "sample": 0, "estimate": estimate, "direction": direction}
-    return {**names, "cosine": cosine, "norm_ratio": ratio, "forward_residual": 1e-5}
-
-
 def test_a_panel_for_each_direction_with_the_medians_of_all_seeds(add_run, results: Path) -> None:
     for seed, cosine in enumerate([0.9, 0.99, 0.8]):
-        rows = [sample("jf", "prescribed", 0.5, 0.7), sample("opa", "prescribed", cosine, 2.0)]
-        rows += [
-            sample("shine", "random", -0.2, 0.5),
-            sample("shine", "random", math.nan, math.nan),
+        rows = [
+            quality_row("jf", "prescribed", 0.5, 0.7),
+            quality_row("opa", "prescribed", cosine, 2.0),
         ]
-        rows += [sample("adjoint_broyden", "random", 0.1, 1)]
+        rows += [
+            quality_row("shine", "random", -0.2, 0.5),
+            quality_row("shine", "random", math.nan, math.nan),
+        ]
+        rows += [quality_row("adjoint_broyden", "random", 0.1, 1)]
         differs = {"outer": "network_inversion", "outer.train.epochs": 4}
         add_run("full", seed, rows, differs=differs, **STUDY)
-    add_run("full", 7, [sample("jf", "random", 0, 1)], status="running", **STUDY)
-    runs = load_runs(results)
-    assert not any(map(is_search, runs))
-    figure = draw_network_inversion(runs).figure
-    assert figure is not None
+    add_run("full", 7, [quality_row("jf", "random", 0, 1)], status="running", **STUDY)
+    assert not any(map(is_search, load_runs(results)))
+    figure = figure_of(draw(FigE2(), results))
     prescribed, random = figure.axes
     title = "MDEQ, digits, outer.train.epochs=4"
     assert prescribed.get_title() == f"prescribed d, ∇L(z*); trained by Full inverse\n{title}"
@@ -54,18 +51,17 @@ def test_each_trained_network_has_its_row(add_run, results: Path) -> None:
         add_run(
             method,
             0,
-            [sample("jf", "random", 0.5, 1.0), sample("jf", "prescribed", 0.5, 1.0)],
+            [quality_row("jf", "random", 0.5, 1.0), quality_row("jf", "prescribed", 0.5, 1.0)],
             **STUDY,
         )
-    figure = draw_network_inversion(load_runs(results)).figure
-    assert figure is not None
+    figure = figure_of(draw(FigE2(), results))
     trained = [ax.get_title().splitlines()[0].split("; ")[1] for ax in figure.axes]
     assert trained == ["trained by Full inverse"] * 2 + ["trained by Jacobian-Free"] * 2
 
 
 def test_nothing_there(add_run, results: Path) -> None:
-    add_run("full", 0, [sample("jf", "random", 0.5, 1.0)], status="interrupted", **STUDY)
-    drawing = draw_network_inversion(load_runs(results))
+    add_run("full", 0, [quality_row("jf", "random", 0.5, 1.0)], status="interrupted", **STUDY)
+    drawing = draw(FigE2(), results)
     assert drawing.figure is None
     (note,) = drawing.notes
     how = "make them with: shine-run -m experiment=figE2"

@@ -1,15 +1,16 @@
 from pathlib import Path
 
-from shine_exp.figures.read import is_search
-from shine_exp.figures.runs import (
-    best_end_per_seed,
-    best_per_seed,
+from traces import theorem_row
+
+from shine_exp.figures.best import best_end, best_passed
+from shine_exp.figures.grouping import (
     by_label,
     by_setting,
     count,
     setting,
     unfinished_lines,
 )
+from shine_exp.figures.kinds import is_search
 from shine_exp.runs.trace import load_runs
 
 ROWS = [(1, 10, 0.5, 0.6), (2, 20, 0.3, 0.4)]
@@ -33,12 +34,12 @@ def test_the_best_is_that_of_a_seed_over_all_methods_and_statuses(add_run, resul
     add_run("shine", 0, [(1, 1, 0.01, 0.01)], where=("logreg", "real_sim"))
     add_run("shine", 0, [(1, 1, 0.02, 0.02)], differs={"data.subset": 100}, suffix="-s")
     runs = load_runs(results)
-    outer, held_out = best_per_seed(runs, "outer_loss"), best_per_seed(runs, "test_loss")
+    outer, held_out = best_passed(runs, "outer_loss"), best_passed(runs, "test_loss")
     here = ("logreg-20news",)
     assert (outer[here, 0], outer[here, 1]) == (0.2, 0.9)
     assert (held_out[here, 0], held_out[here, 1]) == (0.4, 0.8)
     assert outer[("logreg-20news", "data.subset=100"), 0] == 0.02
-    ends = best_end_per_seed(runs, "test_loss")
+    ends = best_end(runs, "test_loss")
     assert (ends[here, 0], ends[here, 1]) == (0.45, 0.8)
 
 
@@ -62,14 +63,7 @@ def test_counts(add_run, results: Path) -> None:
 def test_a_study_is_grouped_by_all_but_the_seed_and_titled_by_what_varies(
     add_run, results: Path
 ) -> None:
-    row = {
-        "step": 0,
-        "time": 0.0,
-        "tol": 1.0,
-        "estimate": "jf",
-        "relative_error": 1.0,
-        "cosine": 0.0,
-    }
+    row = theorem_row("jf", 1.0, 1.0, 0.0)
     where = ("logreg", "breast_cancer")
     for seed, memory in [(0, 5), (0, 60), (1, 60)]:
         differs = {"solver.memory": memory, "solver.tol": 1e-6}

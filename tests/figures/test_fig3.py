@@ -3,27 +3,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from traces import draw, figure_of
 
 from shine_exp.errors import UserError
-from shine_exp.figures.backward_time import COLUMNS, draw_backward_time, read_published
-from shine_exp.figures.drawing import Drawing
-from shine_exp.runs.trace import load_runs
+from shine_exp.figures.plots.fig3 import COLUMNS, Fig3, read_published
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "fig3.csv"
 
 
 def epochs(accuracy: float, ms: float) -> list[dict[str, float]]:
     return [{"backward_ms": 999.0}] * 2 + [{"backward_ms": ms, "accuracy": accuracy}]
-
-
-def draw(results: Path, published: Path | None = None) -> Drawing:
-    return draw_backward_time(load_runs(results), published or results / "paper" / "fig3.csv")
-
-
-def figure_of(drawing: Drawing) -> Figure:
-    assert drawing.figure is not None
-    return drawing.figure
 
 
 def points(ax: Any) -> dict[str, list[list[float]]]:
@@ -48,7 +37,7 @@ def test_points_by_series_and_steps_with_mean_and_deviation(add_network, results
     add_network("refine_jf", 0, epochs(0.85, 30), steps=1)
     add_network("full_limited", 0, epochs(0.91, 35), steps=7)
     add_network("full", 0, epochs(0.93, 80))
-    drawing = draw(results)
+    drawing = draw(Fig3(), results)
     (ax,) = figure_of(drawing).axes
     assert points(ax) == {
         "Original": [[35, 91], [80, 93]],
@@ -71,7 +60,7 @@ def test_points_by_series_and_steps_with_mean_and_deviation(add_network, results
 def test_regions_are_left_out_where_they_overlap(add_network, results: Path) -> None:
     add_network("shine", 0, epochs(0.9, 50))
     add_network("refine_jf", 0, epochs(0.9, 30))
-    (ax,) = figure_of(draw(results)).axes
+    (ax,) = figure_of(draw(Fig3(), results)).axes
     assert not {text.get_text() for text in ax.texts} & {"vanilla", "refined"}
 
 
@@ -83,7 +72,7 @@ def test_a_panel_for_each_network_and_what_is_lacking(add_network, results: Path
     # Not of the figure: another method, and a variant in more than the number of steps.
     add_network("fallback", 0, epochs(0.7, 10))
     add_network("refine", 1, epochs(0.7, 10), differs={"method.inverse.steps.factor": 2})
-    drawing = draw(results)
+    drawing = draw(Fig3(), results)
     titles = [ax.get_title() for ax in figure_of(drawing).axes]
     assert titles == [
         "MDEQ, CIFAR-10 (1 seed)",
@@ -105,13 +94,13 @@ def test_diverged_are_counted_and_unfinished_are_not_drawn(add_network, results:
     add_network("shine", 1, epochs(0.1, 10), status="diverged")
     add_network("refine", 1, epochs(0.1, 10), status="diverged")
     add_network("jf", 0, epochs(0.1, 10), status="running")
-    (ax,) = figure_of(draw(results)).axes
+    (ax,) = figure_of(draw(Fig3(), results)).axes
     assert points(ax) == {"SHINE (2 diverged)": [[10, 90]]}
 
 
 def test_a_run_within_pre_training_has_a_note(add_network, results: Path) -> None:
     add_network("jf", 0, [{}, {}])
-    drawing = draw(results)
+    drawing = draw(Fig3(), results)
     assert drawing.figure is None
     assert (
         "fig3: jf on MDEQ, digits has no epoch after pre-training; take more outer.epochs"
@@ -121,7 +110,7 @@ def test_a_run_within_pre_training_has_a_note(add_network, results: Path) -> Non
 
 def test_machines_are_named_and_must_not_be_mixed(add_network, results: Path) -> None:
     add_network("jf", 0, epochs(0.9, 10), info={"device": "cpu", "threads": 2})
-    drawing = draw(results)
+    drawing = draw(Fig3(), results)
     assert (
         figure_of(drawing).axes[0].get_xlabel()
         == "backward pass of a batch (ms, median; cpu, 2 threads)"
@@ -130,14 +119,14 @@ def test_machines_are_named_and_must_not_be_mixed(add_network, results: Path) ->
     add_network("jf", 1, epochs(0.9, 10), info={"device": "cuda", "threads": 2})
     assert (
         "fig3: MDEQ, digits has times of different machines, which do not compare"
-        in draw(results).notes
+        in draw(Fig3(), results).notes
     )
 
 
 def test_nothing_there(add_network, add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 1, 1)])
     add_network("shine", 0, epochs(0.9, 1), status="interrupted")
-    drawing = draw(results, PUBLISHED)
+    drawing = draw(Fig3(), results, published=PUBLISHED)
     assert drawing.figure is None
     assert drawing.notes == (
         "fig3: no finished runs with outer=train; make them with: shine-run -m experiment=fig3",
@@ -146,7 +135,7 @@ def test_nothing_there(add_network, add_run, results: Path) -> None:
 
 def test_the_published_numbers_are_beside_ours(add_network, results: Path) -> None:
     add_network("jf", 0, epochs(0.9, 10))
-    ours, published = figure_of(draw(results, PUBLISHED)).axes
+    ours, published = figure_of(draw(Fig3(), results, published=PUBLISHED)).axes
     assert points(ours) == {"Jacobian-Free": [[10, 90]]}
     assert published.get_title() == "published: MDEQ large, CIFAR-10"
     drawn = points(published)

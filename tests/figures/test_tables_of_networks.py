@@ -1,17 +1,10 @@
 from pathlib import Path
 
 import pytest
+from traces import draw, table_of
 
-from shine_exp.figures.contractivity import draw_contractivity
-from shine_exp.figures.drawing import Drawing, Table
-from shine_exp.figures.network_table import draw_network_table
-from shine_exp.runs.trace import load_runs
-
-
-def table_of(drawing: Drawing) -> Table:
-    assert (drawing.figure, drawing.notes) == (None, ())
-    assert drawing.table is not None
-    return drawing.table
+from shine_exp.figures.plots.table_contractivity import ContractivityTable
+from shine_exp.figures.plots.table_networks import NetworksTable
 
 
 @pytest.fixture
@@ -38,7 +31,7 @@ def runs(add_network, results: Path) -> Path:
 
 
 def test_table_of_networks(runs: Path) -> None:
-    table = table_of(draw_network_table(load_runs(runs)))
+    table = table_of(draw(NetworksTable(), runs))
     header, jf, shine, unroll = (
         dict(zip(table.lines[0], line, strict=True)) for line in table.lines
     )
@@ -90,13 +83,13 @@ def test_unsolved_solves_and_data_of_networks(add_network, results: Path) -> Non
     )
     add_network("shine", 1, [{}], status="running", info={"unsolved": {"inner": 1, "backward": 0}})
     add_network("jf", 0, [{}])
-    jf, shine = table_of(draw_network_table(load_runs(results))).lines[1:]
+    jf, shine = table_of(draw(NetworksTable(), results)).lines[1:]
     assert jf[-2:] == ("not recorded", "not recorded")
     assert shine[-2:] == ("641 inner + 3 backward in 2 of 2 runs", "abababab, not recorded")
 
 
 def test_contractivity_is_of_runs_that_are_done_and_measured_it(runs: Path) -> None:
-    table = table_of(draw_contractivity(load_runs(runs)))
+    table = table_of(draw(ContractivityTable(), runs))
     assert table.lines[1:] == (
         ("MDEQ, digits", "jf", "1", "0.6", "80.00", "0.001", "0.01"),
         (
@@ -118,8 +111,7 @@ def test_contractivity_is_of_runs_that_are_done_and_measured_it(runs: Path) -> N
 
 def test_unfinished_networks_are_only_counted(add_network, results: Path) -> None:
     add_network("jf", 0, [{}], status="interrupted")
-    runs = load_runs(results)
-    (line,) = table_of(draw_network_table(runs)).lines[1:]
+    (line,) = table_of(draw(NetworksTable(), results)).lines[1:]
     assert line == (
         "MDEQ, digits",
         "jf",
@@ -130,7 +122,7 @@ def test_unfinished_networks_are_only_counted(add_network, results: Path) -> Non
         "0",
         *["not recorded"] * 2,
     )
-    drawing = draw_contractivity(runs)
+    drawing = draw(ContractivityTable(), results)
     assert drawing.table is None
     how = "make them with: shine-run -m experiment=fig3"
     assert drawing.notes == (
@@ -140,7 +132,7 @@ def test_unfinished_networks_are_only_counted(add_network, results: Path) -> Non
 
 def test_nothing_there(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 1, 1)])
-    drawing = draw_network_table(load_runs(results))
+    drawing = draw(NetworksTable(), results)
     assert drawing.table is None
     how = "make them with: shine-run -m experiment=fig3"
     assert drawing.notes == (f"table-networks: no runs with outer=train; {how}",)

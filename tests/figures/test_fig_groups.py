@@ -1,7 +1,8 @@
 from pathlib import Path
 
-from shine_exp.figures.groups import draw_groups
-from shine_exp.runs.trace import load_runs
+from traces import draw, figure_of
+
+from shine_exp.figures.plots.fig_groups import FigGroups
 
 
 def points(line) -> list[tuple[float, float]]:
@@ -30,9 +31,7 @@ def test_the_last_losses_by_number_of_groups(add_run, results: Path) -> None:
         suffix="-m",
     )
     add_run("shine", 0, [(1, 1, 0.0, 0.0)], differs={"problem.groups": "mine.txt"}, suffix="-f")
-    drawing = draw_groups(load_runs(results))
-    assert drawing.figure is not None
-    outer, held_out = drawing.figure.axes
+    outer, held_out = figure_of(draw(FigGroups(), results)).axes
     (bars,) = outer.containers
     assert points(bars.lines[0]) == [(1, 0.6), (10, 0.2)]
     low, high = (points(cap) for cap in bars.lines[1])
@@ -47,8 +46,7 @@ def test_nothing_to_draw(add_run, results: Path) -> None:
     add_run(
         "shine", 1, [(1, 1, 0.5, 0.5)], status="running", differs={"problem.groups": 2}, suffix="-g"
     )
-    drawing = draw_groups(load_runs(results))
+    drawing = draw(FigGroups(), results)
     assert drawing.figure is None
-    assert drawing.notes == (
-        "fig-groups: no finished runs with several groups; make them with: shine-run -m experiment=fig_groups",
-    )
+    how = "make them with: shine-run -m experiment=fig_groups"
+    assert drawing.notes == (f"fig-groups: no finished runs with several groups; {how}",)
