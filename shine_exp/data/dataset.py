@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from shine_exp.data.digest import digest_of_arrays
+from shine_exp.data.io.digest import digest_of_arrays
 from shine_exp.errors import DataError
 
 Matrix: TypeAlias = Any  # np.ndarray or scipy.sparse.csr_matrix, which has no type stubs

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shine_exp.data.digest import digest_of_arrays
+from shine_exp.data.io.digest import digest_of_arrays
 from shine_exp.errors import DataError
 
 CHUNK = 1024  # images that are counted at a time: a memory map is never in memory as a whole

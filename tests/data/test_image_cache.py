@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from shine_exp.data import image_cache as module
 from shine_exp.data import images as images_module
-from shine_exp.data.digest import stamp_of
+from shine_exp.data.image_cache import Decoding, Record, cached
 from shine_exp.data.images import Images, LabelledImages
-from shine_exp.data.io import image_cache as module
-from shine_exp.data.io.image_cache import Decoding, Record, cached
+from shine_exp.data.io.digest import stamp_of
 from shine_exp.errors import DataError
 
 SIZES = {"train": 5, "test": 3}

@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from traces import draw, figure_of
+from traces import EPOCH, draw, figure_of
 
 from shine_exp.errors import UserError
 from shine_exp.figures.plots.fig3 import COLUMNS, Fig3, read_published
@@ -57,6 +57,24 @@ def test_points_by_series_and_steps_with_mean_and_deviation(add_network, results
     assert drawing.notes == ()
 
 
+@pytest.mark.parametrize(
+    ("method", "inverse", "key"),
+    [
+        ("refine", {"steps": {"max_steps": 2}}, "method.inverse.steps.max_steps"),
+        ("full_limited", {"max_steps": 2}, "method.inverse.max_steps"),
+    ],
+)
+def test_run_of_an_earlier_configuration_has_its_number_of_steps(
+    add_run, results: Path, method: str, inverse: dict[str, Any], key: str
+) -> None:
+    config = {"outer": {"pretrain_steps": 15}, "method": {"inverse": inverse}}
+    rows = [EPOCH | {"step": 10 * n, "time": n} | row for n, row in enumerate(epochs(0.9, 12), 1)]
+    where = ("mdeq", "digits_images")
+    add_run(method, 0, rows, where=where, outer="train", config=config, differs={key: 2})
+    (ax,) = figure_of(draw(Fig3(), results)).axes
+    assert "2" in {text.get_text() for text in ax.texts}
+
+
 def test_regions_are_left_out_where_they_overlap(add_network, results: Path) -> None:
     add_network("shine", 0, epochs(0.9, 50))
     add_network("refine_jf", 0, epochs(0.9, 30))
@@ -71,7 +89,7 @@ def test_a_panel_for_each_network_and_what_is_lacking(add_network, results: Path
     add_network("shine", 0, epochs(0.7, 10), where=("mdeq", "cifar10"), differs={"outer.epochs": 9})
     # Not of the figure: another method, and a variant in more than the number of steps.
     add_network("fallback", 0, epochs(0.7, 10))
-    add_network("refine", 1, epochs(0.7, 10), differs={"method.inverse.steps.factor": 2})
+    add_network("refine", 1, epochs(0.7, 10), differs={"method.steps.factor": 2})
     drawing = draw(Fig3(), results)
     titles = [ax.get_title() for ax in figure_of(drawing).axes]
     assert titles == [

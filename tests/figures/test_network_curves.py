@@ -63,11 +63,7 @@ def test_each_model_and_budget_has_its_row_and_a_method_its_look(
     assert titles == ["MDEQ, digits"] * 2 + ["MDEQ, digits, outer.epochs=1"] * 2
     _, changed = figure.axes[0].get_lines()
     (alone,) = figure.axes[2].get_lines()
-    assert (
-        changed.get_label()
-        == alone.get_label()
-        == "SHINE refine (method.inverse.steps.max_steps=7)"
-    )
+    assert changed.get_label() == alone.get_label() == "SHINE refine (method.steps.max_steps=7)"
     assert changed.get_color() == alone.get_color()
 
 

@@ -25,7 +25,7 @@ def test_what_is_not_of_the_method_makes_another_network(add_network, results: P
     assert not any(map(is_search, runs))
     digits, images = by_network(runs)
     assert digits.title == "MDEQ, digits, outer.epochs=4"
-    refined = [f"refine (method.inverse.steps.max_steps={n})" for n in (9, 10)]
+    refined = [f"refine (method.steps.max_steps={n})" for n in (9, 10)]
     assert list(digits.runs) == ["opa (solver=adjoint_broyden)", "refine", *refined]
     assert images.title == "MDEQ large, image folder, data.path=images.npz"
 

@@ -10,6 +10,23 @@ from shine_exp.figures.drawing import Drawing, Table
 from shine_exp.figures.plot import Options, Plot
 from shine_exp.runs.trace import Row, load_runs
 
+EPOCH: Row = {  # of a network in training
+    "step": 0,
+    "time": 0.0,
+    "epoch": 0,
+    "test_loss": 0.5,
+    "accuracy": 0.9,
+    "spectral_radius": 0.6,
+    "train_loss": 0.4,
+    "forward_residual": 1e-3,
+    "backward_residual": 1e-2,
+    "converged": 0.75,
+    "products": 6.0,
+    "fell_back": "",
+    "forward_ms": 20.0,
+    "backward_ms": 10.0,
+}
+
 
 def search_row(step: int, time: float, products: int, outer: float, test: float) -> Row:
     """A row of a search over α; half of the products are gradient evaluations."""

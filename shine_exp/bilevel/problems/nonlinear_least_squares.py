@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.data.digest import InputFile
+from shine_exp.data.io.files import InputFile
 from shine_exp.data.splits import Splits
 
 

@@ -10,7 +10,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from shine_exp import durable
-from shine_exp.data.digest import digest_of
+from shine_exp.data.io.digest import digest_of
 from shine_exp.errors import DataError, one_line
 
 TIMEOUT = 30  # seconds without a byte

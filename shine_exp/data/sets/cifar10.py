@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from shine_exp.data.image_cache import Decoding, Record, cached
 from shine_exp.data.images import Images
 from shine_exp.data.io.archive import tar_files
 from shine_exp.data.io.download import fetch
 from shine_exp.data.io.files import absolute
-from shine_exp.data.io.image_cache import Decoding, Record, cached
 from shine_exp.errors import DataError, one_line
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"

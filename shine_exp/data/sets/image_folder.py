@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from shine_exp.data.digest import InputFile, digest_of
+from shine_exp.data.image_cache import Decoding, Record, cached
 from shine_exp.data.images import Images
 from shine_exp.data.io.archive import tar_files, tar_names
-from shine_exp.data.io.files import absolute
-from shine_exp.data.io.image_cache import Decoding, Record, cached
+from shine_exp.data.io.digest import digest_of
+from shine_exp.data.io.files import InputFile, absolute
 from shine_exp.data.io.image_decoding import decoded
 from shine_exp.data.io.image_names import (
     LAYOUT,

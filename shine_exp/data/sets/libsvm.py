@@ -8,9 +8,8 @@ import numpy as np
 from annotated_types import Interval
 
 from shine_exp.data.dataset import Dataset, Matrix, Scaling, two_classes
-from shine_exp.data.digest import InputFile
 from shine_exp.data.io.compressed import BUFFER, UNREADABLE, Kind, Unpacked
-from shine_exp.data.io.files import absolute
+from shine_exp.data.io.files import InputFile, absolute
 from shine_exp.errors import DataError, one_line
 
 SNIFFED_BYTES = 1 << 16

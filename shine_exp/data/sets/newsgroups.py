@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock
 
 from shine_exp.data.dataset import Dataset, Matrix, Scaling
-from shine_exp.data.digest import digest_of
+from shine_exp.data.io.digest import digest_of
 from shine_exp.data.io.download import download_failed, fetch
 from shine_exp.errors import DataError, one_line
 

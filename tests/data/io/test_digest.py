@@ -17,10 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 import shine_exp.data as data_room
 from shine_exp.bilevel.problems.logistic import LogisticRegression
 from shine_exp.bilevel.problems.nonlinear_least_squares import NonlinearLeastSquares
-from shine_exp.data import digest as module
+from shine_exp.data.io import digest as module
 from shine_exp.data.dataset import Dataset
-from shine_exp.data.digest import InputFile, digest_of, digest_of_arrays, names_input_file, stamp_of
 from shine_exp.data.images import Images, LabelledImages, balanced_subset
+from shine_exp.data.io.digest import digest_of, digest_of_arrays, stamp_of
+from shine_exp.data.io.files import InputFile, names_input_file
 from shine_exp.data.sets.image_folder import image_folder
 from shine_exp.data.sets.libsvm import libsvm
 from shine_exp.errors import DataError
@@ -250,7 +251,7 @@ def test_digest_of_subset_is_that_of_its_images() -> None:
 
 
 def test_digest_is_found_without_heavy_imports() -> None:
-    code = "import sys, shine_exp.data.digest; print(*{'torch', 'sklearn', 'scipy', 'pandas', 'PIL'} & set(sys.modules))"
+    code = "import sys, shine_exp.data.io.digest; print(*{'torch', 'sklearn', 'scipy', 'pandas', 'PIL'} & set(sys.modules))"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout

@@ -10,9 +10,8 @@ import json
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeAlias, get_args
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,19 +23,6 @@ from shine_exp.errors import DataError, one_line
 # A smaller file is read again: that is cheap, and while it is read the clock of the file system
 # need not tick, so that its times could miss a change.
 SMALL = 1 << 24  # bytes
-
-
-@dataclass(frozen=True)
-class Read:
-    """Marks the annotation of a parameter that names a file or folder."""
-
-
-InputFile: TypeAlias = Annotated[str, Read()]
-
-
-def names_input_file(annotation: Any) -> bool:
-    """Whether a parameter takes the name of a file or folder to read, perhaps among other values."""
-    return isinstance(annotation, Read) or any(map(names_input_file, get_args(annotation)))
 
 
 class Stamp(NamedTuple):

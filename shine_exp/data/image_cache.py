@@ -24,8 +24,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from shine_exp import durable
-from shine_exp.data.digest import stamp_of
 from shine_exp.data.images import Images, LabelledImages
+from shine_exp.data.io.digest import stamp_of
 from shine_exp.data.io.image_names import SPLITS
 from shine_exp.errors import DataError, one_line
 

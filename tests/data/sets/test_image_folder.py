@@ -9,8 +9,8 @@ import pytest
 import torch
 from image_files import COMPRESS, FILES, colours, encoded, in_folder, in_tar, is_the_data, tar_bytes
 
+from shine_exp.data import image_cache
 from shine_exp.data.images import Images, balanced_subset
-from shine_exp.data.io import image_cache
 from shine_exp.data.sets.image_folder import image_folder
 from shine_exp.errors import DataError
 
