@@ -43,8 +43,9 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoding:
-    """What is to be stored: `sizes` of the two splits, and their images of one shape, at least
-    one, in any order.
+    """What is to be stored: `sizes` of the two splits, and their images in any order.
+
+    There is at least one image, and all have one shape.
     """
 
     classes: tuple[str, ...]
@@ -53,11 +54,11 @@ class Decoding:
 
 
 def cached(cache: Path, name: str, identity: object, decode: Callable[[], Decoding]) -> Images:
-    """The images that `decode` gives, as memory maps; it is called where the cache has none of
-    this `identity` (JSON).
+    """The images that `decode` gives, as memory maps.
 
-    `name` is a word or a path. One process at a time decodes. Raises `DataError` as `decode` and
-    `Images` do, and where the cache cannot be written or is damaged.
+    It is called where the cache has none of this `identity` (JSON). `name` is a word or a path.
+    One process at a time decodes. Raises `DataError` as `decode` and `Images` do, and where the
+    cache cannot be written or is damaged.
     """
     key = hashlib.sha256(json.dumps([FORMAT, identity]).encode()).hexdigest()[:16]
     folder = cache / f"{Path(name).name}-{key}"
@@ -72,7 +73,8 @@ def cached(cache: Path, name: str, identity: object, decode: Callable[[], Decodi
         return _load(folder, name, key)
     except (OSError, EOFError, ValueError, TypeError, LookupError, DataError) as error:
         raise DataError(
-            f"{folder}: this cache is damaged ({one_line(error)}); delete the folder, and it is made again"
+            f"{folder}: this cache is damaged ({one_line(error)}); "
+            "delete the folder, and it is made again"
         ) from error
 
 
@@ -107,10 +109,8 @@ def _write(folder: Path, name: str, decoding: Decoding) -> None:
             for split in SPLITS
         }
         starts = {}
-        for (
-            split,
-            file,
-        ) in files.items():  # no memory map: on a full disk, writing to one kills the process
+        # Not through a memory map: on a full disk, writing to one kills the process.
+        for split, file in files.items():
             shape = (decoding.sizes[split], *first.pixels.shape)
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
@@ -129,7 +129,8 @@ def _write(folder: Path, name: str, decoding: Decoding) -> None:
     missing = sum(int((of_split == -1).sum()) for of_split in labels.values())
     if missing:
         raise DataError(
-            f"{name}: {missing} of its images were not found again; it changed while it was read: run again"
+            f"{name}: {missing} of its images were not found again; "
+            "it changed while it was read: run again"
         )
     for split in SPLITS:
         np.save(folder / f"{split}_labels.npy", labels[split])
@@ -139,8 +140,8 @@ def _require_space(folder: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if n_bytes > free:
         raise DataError(
-            f"{folder.parent}: the decoded images take {n_bytes / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; "
-            "set data.cache, or make the images smaller"
+            f"{folder.parent}: the decoded images take {n_bytes / 1e9:.1f} GB, "
+            f"but {free / 1e9:.1f} GB are free; set data.cache, or make the images smaller"
         )
 
 

@@ -1,6 +1,4 @@
-"""Every file of conf/data is composed, fits its function, and makes data where it needs no
-download.
-"""
+"""Every file of conf/data fits its function, and makes data where it needs no download."""
 
 import inspect
 from pathlib import Path

@@ -10,9 +10,7 @@ def points(line) -> list[tuple[float, float]]:
 
 
 def test_the_last_losses_by_number_of_groups(add_run, results: Path) -> None:
-    """Seeds 0 and 1 have several groups; seed 2 has not, a run of another memory and one of a file
-    do not belong.
-    """
+    """Seeds 0 and 1 have several groups. Not of the figure: seed 2, another memory, a file."""
     for seed, (one, ten) in enumerate([(0.5, 0.3), (0.7, 0.1)]):
         add_run("shine", seed, [(0, 0, 9, 9), (1, 1, one, 0.8)])
         add_run(

@@ -18,8 +18,9 @@ def table(results: Path) -> Table:
 
 @pytest.fixture
 def runs(add_run, results: Path) -> Path:
-    """Best ends: 1.0 for seed 0 (by cg), 2.0 for seed 1 (by shine), none for seed 2; 0.9 was
-    passed, not kept.
+    """The best ends are 1.0 for seed 0 (by cg), 2.0 for seed 1 (by shine), none for seed 2.
+
+    The loss 0.9 was passed, not kept.
     """
     add_run("shine", 0, [(1, 10, 5, 7), (2, 20, 0.9, 6), (3, 30, 1.01, 5), (4, 40, 1.005, 4.5)])
     add_run(

@@ -9,9 +9,7 @@ from shine_exp.figures.plots.table_networks import NetworksTable
 
 @pytest.fixture
 def runs(add_network, results: Path) -> Path:
-    """Of the seeds 0 to 3: shine is done with 0 to 2, jf with 1, has diverged with 0 and is
-    running with 3.
-    """
+    """shine is done with seeds 0 to 2; jf is done with 1, diverged with 0, is running with 3."""
     pretraining = [{"backward_ms": 999.0, "forward_ms": 999.0, "products": ""}] * 2
     for seed, (accuracy, radius) in enumerate([(0.9, 0.5), (0.92, 0.8), (0.94, 1.25)]):
         last = {

@@ -56,8 +56,8 @@ def fetch(url: str, path: Path, checksum: str | None = None) -> bool:
 def download_failed(url: str, path: Path, reason: str) -> DataError:
     """What was tried, where to put a copy by hand, and what runs without a download."""
     return DataError(
-        f"cannot download {url} ({reason}); put a copy at {path}, or take data that needs no download, "
-        "such as data=breast_cancer, for a network data=digits_images"
+        f"cannot download {url} ({reason}); put a copy at {path}, or take data that needs no "
+        "download, such as data=breast_cancer, for a network data=digits_images"
     )
 
 

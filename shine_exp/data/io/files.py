@@ -1,4 +1,4 @@
-"""Paths as a user writes them."""
+"""Paths as a user writes them, and the parameters that take one."""
 
 import os
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ InputFile: TypeAlias = Annotated[str, Read()]
 
 
 def names_input_file(annotation: Any) -> bool:
-    """Whether a parameter takes the name of a file or folder to read, perhaps among other values."""
+    """Whether a parameter takes the name of a file or folder, perhaps among other values."""
     return isinstance(annotation, Read) or any(map(names_input_file, get_args(annotation)))
 
 

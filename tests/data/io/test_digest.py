@@ -17,9 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 import shine_exp.data as data_room
 from shine_exp.bilevel.problems.logistic import LogisticRegression
 from shine_exp.bilevel.problems.nonlinear_least_squares import NonlinearLeastSquares
-from shine_exp.data.io import digest as module
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.images import Images, LabelledImages, balanced_subset
+from shine_exp.data.io import digest as module
 from shine_exp.data.io.digest import digest_of, digest_of_arrays, stamp_of
 from shine_exp.data.io.files import InputFile, names_input_file
 from shine_exp.data.sets.image_folder import image_folder
@@ -251,7 +251,8 @@ def test_digest_of_subset_is_that_of_its_images() -> None:
 
 
 def test_digest_is_found_without_heavy_imports() -> None:
-    code = "import sys, shine_exp.data.io.digest; print(*{'torch', 'sklearn', 'scipy', 'pandas', 'PIL'} & set(sys.modules))"
+    heavy = {"torch", "sklearn", "scipy", "pandas", "PIL"}
+    code = f"import sys, shine_exp.data.io.digest; print(*{heavy} & set(sys.modules))"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout

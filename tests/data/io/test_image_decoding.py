@@ -163,9 +163,7 @@ def test_alpha_is_taken_where_it_is_opaque_alone(alpha: int) -> None:
 
 
 def transparent(mode: str, kind: str, used: bool) -> bytes:
-    """An image of one colour, where either this colour or another one is declared to be
-    transparent.
-    """
+    """An image of one colour, of which this or another one is declared to be transparent."""
     image = Image.new(mode, (5, 3), {"P": 0, "L": 7, "1": 0, "RGB": (1, 2, 3)}[mode])
     if mode == "P":
         image.putpalette([1, 2, 3, 4, 5, 6])

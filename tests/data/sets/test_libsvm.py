@@ -212,8 +212,8 @@ def test_refuses_a_feature_that_is_not_finite(tmp_path: Path, value: bytes) -> N
 def test_refuses_an_index_beyond_any_data_with_its_row(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD + b"\n+1 2:1 2000000000:1\n")
     assert refusal(path) == (
-        ": row 3 has the feature index 2000000000, but the file has 5 entries in all; correct the row or, if that many "
-        "features are meant, set data.n_features=2000000000"
+        ": row 3 has the feature index 2000000000, but the file has 5 entries in all; correct the "
+        "row or, if that many features are meant, set data.n_features=2000000000"
     )
     data = libsvm(str(path), "none", n_features=2_000_000_000)
     assert data.x.shape == (3, 2_000_000_000)
@@ -261,7 +261,8 @@ def test_refuses_a_file_that_unpacks_to_no_end(
     path = write(tmp_path, b"# nothing\n" * (1 << 16), suffix)
     allowed = (1 << 16) + 200 * path.stat().st_size
     assert refusal(path) == (
-        f": unpacks to more than {allowed} bytes, 200 times its size; if that is meant, unpack it first"
+        f": unpacks to more than {allowed} bytes, 200 times its size; "
+        "if that is meant, unpack it first"
     )
     assert "holds no rows" in refusal(write(tmp_path, b"# nothing\n" * (1 << 16)))
 

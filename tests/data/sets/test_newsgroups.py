@@ -16,8 +16,9 @@ from shine_exp.errors import DataError
 
 
 class FakeSklearn:
-    """Stands in for `fetch_20newsgroups_vectorized`: takes the archive as found, or fails as
-    scikit-learn does.
+    """Stands in for `fetch_20newsgroups_vectorized`.
+
+    It takes the archive as found, or fails as scikit-learn does.
     """
 
     def __init__(self, home: Path, failure: Exception | None = None) -> None:
@@ -72,9 +73,7 @@ def test_default_home_is_scikit_learns(tmp_path: Path, monkeypatch: pytest.Monke
 def test_failed_download_says_soon_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real scikit-learn finds nothing in the folder; the real downloader then meets a closed
-    port.
-    """
+    """The real scikit-learn finds nothing; the real downloader then meets a closed port."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(module, "URL", "http://127.0.0.1:1/archive")
     began = time.monotonic()
@@ -147,8 +146,8 @@ def test_home_that_cannot_be_written_is_refused_where_scikit_learn_would_write(
     )
     monkeypatch.setattr(module.os, "access", lambda *_: False)
     assert refusal(tmp_path) == (
-        f"{tmp_path}: has no vectorised copy and cannot be written (OSError: Read-only file system); "
-        "copy it to a folder of your own, and set data.data_home"
+        f"{tmp_path}: has no vectorised copy and cannot be written "
+        "(OSError: Read-only file system); copy it to a folder of your own, and set data.data_home"
     )
 
 

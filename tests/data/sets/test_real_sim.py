@@ -96,7 +96,8 @@ def test_other_shape_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "SHAPE", (72309, 20958))
     (tmp_path / "real-sim.bz2").write_bytes(ARCHIVE)
     assert refusal(tmp_path) == (
-        f"{tmp_path / 'real-sim.bz2'}: is 3 × 3, but real-sim is 72309 × 20958; delete the file to download it again"
+        f"{tmp_path / 'real-sim.bz2'}: is 3 × 3, but real-sim is 72309 × 20958; "
+        "delete the file to download it again"
     )
     assert [file.name for file in tmp_path.iterdir()] == ["real-sim.bz2"], "no checksum"
 
@@ -141,7 +142,8 @@ def test_folder_in_place_of_the_copy_is_refused(tmp_path: Path) -> None:
         ),
         (
             ARCHIVE[:-9],
-            "cannot be read, or is damaged (EOFError: Compressed file ended before the end-of-stream mark",
+            "cannot be read, or is damaged "
+            "(EOFError: Compressed file ended before the end-of-stream mark",
         ),
         (bz2.compress(b"<html>"), "line 1: the label '<html>' is not a number"),
         (bz2.compress(b"1 1:1\n-1 2:1\n"), "is 2 × 2, but real-sim is 3 × 3"),
