@@ -54,7 +54,7 @@ COMMANDS = {  # what is measured: the command, and the most that it may take of 
         "before.py data=gaussian runtime.results=new",
         (1.4, "import torch"),
     ),
-    "first run, scikit-learn's data": ("before.py runtime.results=new", (None, "import torch")),
+    "first run, scikit-learn's data": ("before.py runtime.results=new", (1.4, "import torch")),
 }
 METHODS = ("shine", "cg", "jf", "grid")
 
@@ -85,8 +85,7 @@ def processes(folder: Path, repeats: int) -> None:
         line = f"{name:<32}{medians[name]:6.2f} s"
         if bound is not None:
             most, of = bound
-            at_most = "" if most is None else f", at most {most}"
-            line += f"{medians[name] / medians[of]:8.2f} times {of}{at_most}"
+            line += f"{medians[name] / medians[of]:8.2f} times {of}, at most {most}"
         print(line)
 
 

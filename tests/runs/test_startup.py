@@ -1,5 +1,6 @@
-"""What the command imports before it must: nothing heavy for a run that is done, PyTorch alone for
-one it refuses.
+"""What the command imports: nothing heavy for a run that is done.
+
+PyTorch alone for one it refuses, or that is on dense data.
 """
 
 import subprocess
@@ -39,6 +40,12 @@ def test_help_and_refused_option_import_nothing_heavy(tmp_path: Path) -> None:
 )
 def test_refused_value_imports_pytorch_alone(tmp_path: Path, refused: str) -> None:
     assert imported(tmp_path, *refused.split()) == ["torch"]
+
+
+@pytest.mark.parametrize("data", ["breast_cancer", "digits", "gaussian data.scaling=variance"])
+def test_run_on_dense_data_imports_pytorch_alone(tmp_path: Path, data: str) -> None:
+    assert imported(tmp_path, *f"data={data} outer.n_steps=1".split()) == ["torch"]
+    assert list(tmp_path.rglob("trace.csv")), "it was made"
 
 
 def test_sweep_passes_over_finished_runs_and_composes_each_once(
