@@ -14,7 +14,7 @@ def names(wanted: list[str], results: Path) -> list[str]:
     return [plot.name for plot in chosen(wanted, load_runs(results))]
 
 
-def test_every_file_in_plots_has_one_class_with_a_name_and_a_claim() -> None:
+def test_catalogue_finds_one_class_in_every_file_of_plots() -> None:
     files = {path.stem for path in Path(plots.__path__[0]).glob("[!_]*.py")}
     found = plot_classes()
     assert sorted(each.__module__.rpartition(".")[2] for each in found) == sorted(files)
@@ -24,9 +24,7 @@ def test_every_file_in_plots_has_one_class_with_a_name_and_a_claim() -> None:
         assert f"  {each.name} " in listing()
 
 
-def test_curves_are_found_for_each_place_and_chosen_together(
-    add_run, add_network, results: Path
-) -> None:
+def test_catalogue_has_curves_for_each_place(add_run, add_network, results: Path) -> None:
     add_run("shine", 0, ROWS)
     add_run("shine", 0, ROWS, where=("nls", "digits"))
     add_network("shine", 0, [{}])
@@ -36,16 +34,16 @@ def test_curves_are_found_for_each_place_and_chosen_together(
     assert set(curves) < set(names([], results))
 
 
-def test_the_table_goes_with_figures_of_searches_alone(add_run, add_network, results: Path) -> None:
+def test_catalogue_adds_the_table_to_figures_of_searches_alone(
+    add_run, add_network, results: Path
+) -> None:
     add_run("shine", 0, ROWS)
     add_network("shine", 0, [{}])
     assert names(["fig1"], results) == ["fig1", "table"]
     assert names(["fig3", "fig-theorem"], results) == ["fig-theorem", "fig3"]
 
 
-def test_a_name_that_there_is_not_is_refused_with_those_that_there_are(
-    add_run, results: Path
-) -> None:
+def test_catalogue_refuses_an_unknown_name_with_the_known_ones(add_run, results: Path) -> None:
     add_run("shine", 0, ROWS)
     with pytest.raises(UserError, match=r"no such figure: fig7; there are: curves, fig-groups, "):
         names(["fig7"], results)

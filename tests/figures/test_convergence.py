@@ -25,7 +25,7 @@ def first_curves(drawing: Drawing) -> dict[str, tuple[list[float], list[float]]]
     return curves_in(figure_of(drawing).axes[0])
 
 
-def test_loss_above_the_best_of_the_seed(add_run, compare: Compare) -> None:
+def test_comparison_draws_the_loss_above_the_best_of_the_seed(add_run, compare: Compare) -> None:
     add_run("shine", 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
     add_run("shine", 1, [(1, 4, 1, 0.7), (2, 8, 1, 0.3)])
     add_run("cg", 0, [(3, 9, 1, 0.8), (4, 12, 1, 0.4)])
@@ -51,7 +51,7 @@ def test_loss_above_the_best_of_the_seed(add_run, compare: Compare) -> None:
         ("steps", [0, 1], "linear", "outer steps"),
     ],
 )
-def test_x_axes(
+def test_comparison_x_axes(
     add_run, compare: Compare, x: str, costs: list[float], scale: str, label: str
 ) -> None:
     add_run("shine", 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
@@ -63,7 +63,7 @@ def test_x_axes(
     assert first_curves(drawing)["SHINE"][0] == costs
 
 
-def test_missing_methods_are_named_with_the_command(add_run, compare: Compare) -> None:
+def test_comparison_names_missing_methods_with_the_command(add_run, compare: Compare) -> None:
     add_run("cg", 0, [(1, 4, 1, 0.9)])
     add_run("shine", 0, [(1, 4, 1, 0.9)], differs={"solver.memory": 5})
     assert compare("fig2-left").notes == (
@@ -72,7 +72,7 @@ def test_missing_methods_are_named_with_the_command(add_run, compare: Compare) -
     )
 
 
-def test_nothing_there(add_run, compare: Compare) -> None:
+def test_comparison_without_runs_says_how_to_make_them(add_run, compare: Compare) -> None:
     add_run("cg", 0, [(1, 4, 1, 0.9)], status="running")
     add_run("opa", 0, [(1, 4, 1, 0.9)])
     drawing = compare("fig1")
@@ -83,7 +83,7 @@ def test_nothing_there(add_run, compare: Compare) -> None:
     )
 
 
-def test_a_stand_in_is_labelled_and_the_real_data_go_first(add_run, compare: Compare) -> None:
+def test_comparison_labels_a_stand_in_and_prefers_the_real_data(add_run, compare: Compare) -> None:
     methods = COMPARISONS["figNLS"].methods
     for method in methods:
         add_run(method, 0, [(1, 4, 1, 0.9)], where=("nls", "synthetic_20news"))
@@ -100,7 +100,9 @@ def test_a_stand_in_is_labelled_and_the_real_data_go_first(add_run, compare: Com
     assert drawing.notes == ()
 
 
-def test_diverged_runs_are_counted_and_drawn_as_far_as_finite(add_run, compare: Compare) -> None:
+def test_comparison_counts_diverged_runs_and_draws_them_while_finite(
+    add_run, compare: Compare
+) -> None:
     add_run(
         "shine", 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5), (3, 9, 1, float("nan"))], status="diverged"
     )
@@ -118,7 +120,7 @@ def test_diverged_runs_are_counted_and_drawn_as_far_as_finite(add_run, compare: 
     }
 
 
-def test_a_median_over_diverged_seeds_is_infinite_where_half_of_them_are(
+def test_comparison_median_is_infinite_where_half_of_the_seeds_diverged(
     add_run, compare: Compare
 ) -> None:
     nan = float("nan")
@@ -130,7 +132,7 @@ def test_a_median_over_diverged_seeds_is_infinite_where_half_of_them_are(
     assert (x, y) == ([1, 2, 3], [0.8, 0.4, np.inf])
 
 
-def test_the_best_is_solved_and_the_legend_names_who_has_unsolved_solves(
+def test_comparison_measures_from_a_solved_best_and_names_unsolved_solves(
     add_run, compare: Compare
 ) -> None:
     add_run("shine", 0, [solved_row(0, 0.9, 0.05, 0, 0), solved_row(1, 0.1, 9.0, 1, 0)])
@@ -140,12 +142,12 @@ def test_the_best_is_solved_and_the_legend_names_who_has_unsolved_solves(
     assert first_curves(drawing) == {label: ([1, 2], [0.4, 0.4]), "HOAG": ([1, 2], [0.4, 0])}
 
 
-def test_nothing_is_compared_where_no_end_is_solved(add_run, compare: Compare) -> None:
+def test_comparison_draws_nothing_where_no_end_is_solved(add_run, compare: Compare) -> None:
     add_run("shine", 0, [solved_row(0, 0.9, 0.5, 1, 0), solved_row(1, 0.1, float("nan"), 2, 0)])
     assert first_curves(compare("fig1")) == {"SHINE (unsolved: 2 inner in 1 of 1 runs)": ([], [])}
 
 
-def test_every_variant_is_in_curves_unfinished_ones_too(add_run, results: Path) -> None:
+def test_curves_have_every_variant_and_unfinished_runs(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
     add_run("shine", 1, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
     add_run(
@@ -160,14 +162,14 @@ def test_every_variant_is_in_curves_unfinished_ones_too(add_run, results: Path) 
     }
 
 
-def test_changed_data_have_their_own_best(add_run, results: Path) -> None:
+def test_curves_of_changed_data_have_their_own_best(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 4, 1, 0.9)])
     add_run("shine", 0, [(1, 4, 1, 0.3), (2, 4, 1, 0.2)], differs={"data.subset": 9}, suffix="-v")
     drawn: object = first_curves(draw(CURVES, results))
     assert drawn == {"SHINE": ([1], [0]), "SHINE (data.subset=9)": ([1, 2], [0.1, 0])}
 
 
-def test_a_method_looks_the_same_in_each_figure(add_run, compare: Compare) -> None:
+def test_comparison_gives_a_method_one_look_in_each_figure(add_run, compare: Compare) -> None:
     for method in ("shine", "cg", "opa", "grid", "random"):
         add_run(method, 0, [(1, 4, 1, 0.9), (2, 8, 1, 0.5)])
     looks: dict[str, set[tuple[str, ...]]] = {}
@@ -181,7 +183,7 @@ def test_a_method_looks_the_same_in_each_figure(add_run, compare: Compare) -> No
     assert len(set.union(*looks.values())) == len(looks) == 5
 
 
-def test_the_outer_loss_is_measured_from_the_best_end(add_run, compare: Compare) -> None:
+def test_comparison_measures_the_outer_loss_from_the_best_end(add_run, compare: Compare) -> None:
     add_run("shine", 0, [(1, 1, 0.9, 0.5), (2, 2, 0.1, 0.5), (3, 3, 0.3, 0.5)])
     add_run("cg", 0, [(1, 1, 0.9, 0.5), (3, 3, 0.4, 0.5)])
     drawing = compare("fig1")
@@ -193,7 +195,9 @@ def test_the_outer_loss_is_measured_from_the_best_end(add_run, compare: Compare)
 
 
 @pytest.mark.parametrize(("name", "quantiles"), [("fig1", (0.1, 0.9)), ("fig2-left", (0.25, 0.75))])
-def test_bands(add_run, compare: Compare, name: str, quantiles: tuple[float, float]) -> None:
+def test_comparison_bands(
+    add_run, compare: Compare, name: str, quantiles: tuple[float, float]
+) -> None:
     for seed in range(11):
         add_run("shine", seed, [(1, 4, 1, 0.1 * seed + 0.1), (2, 8, 1, 0.1 * seed + 0.1)])
         add_run("cg", seed, [(1, 4, 1, 0.1)])

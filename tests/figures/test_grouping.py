@@ -16,7 +16,7 @@ from shine_exp.runs.trace import load_runs
 ROWS = [(1, 10, 0.5, 0.6), (2, 20, 0.3, 0.4)]
 
 
-def test_labels_are_grouped_and_sorted_by_the_numbers_in_them(add_run, results: Path) -> None:
+def test_by_label_sorts_by_the_numbers_in_labels(add_run, results: Path) -> None:
     for memory in (10, 5, 30):
         add_run("shine", 0, ROWS, differs={"solver.memory": memory}, suffix=f"-{memory}")
     add_run("shine", 1, ROWS)
@@ -26,7 +26,7 @@ def test_labels_are_grouped_and_sorted_by_the_numbers_in_them(add_run, results: 
     ]
 
 
-def test_the_best_is_that_of_a_seed_over_all_methods_and_statuses(add_run, results: Path) -> None:
+def test_best_loss_is_that_of_a_seed_over_all_methods_and_statuses(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 0.5, 0.6), (2, 2, 0.3, 0.45)])
     add_run("cg", 0, [(1, 1, 0.5, 0.6), (2, 2, 0.2, 0.5)], status="interrupted")
     add_run("jf", 0, [(1, 1, 0.4, 0.4), (2, 2, float("nan"), float("-inf"))], status="diverged")
@@ -43,12 +43,12 @@ def test_the_best_is_that_of_a_seed_over_all_methods_and_statuses(add_run, resul
     assert (ends[here, 0], ends[here, 1]) == (0.45, 0.8)
 
 
-def test_only_a_change_of_problem_or_data_makes_another_setting(add_run, results: Path) -> None:
+def test_setting_changes_with_problem_or_data_alone(add_run, results: Path) -> None:
     add_run("shine", 0, ROWS, differs={"solver.memory": 5, "problem.groups": 3})
     assert setting(load_runs(results)[0]) == ("logreg-20news", "problem.groups=3")
 
 
-def test_counts(add_run, results: Path) -> None:
+def test_count_of_done_diverged_unfinished_and_missing(add_run, results: Path) -> None:
     for seed, status in enumerate(["done", "done", "diverged", "running", "interrupted"]):
         add_run("cg", seed, ROWS, status=status)
     runs = load_runs(results)
@@ -60,9 +60,7 @@ def test_counts(add_run, results: Path) -> None:
     assert line.endswith("logreg-20news, cg: seed 3 running, seed 4 interrupted")
 
 
-def test_a_study_is_grouped_by_all_but_the_seed_and_titled_by_what_varies(
-    add_run, results: Path
-) -> None:
+def test_by_setting_groups_a_study_and_titles_it_by_what_varies(add_run, results: Path) -> None:
     row = theorem_row("jf", 1.0, 1.0, 0.0)
     where = ("logreg", "breast_cancer")
     for seed, memory in [(0, 5), (0, 60), (1, 60)]:

@@ -19,7 +19,7 @@ def epochs(*values: tuple[float, float]) -> list[dict[str, float]]:
     ("x", "costs", "label"),
     [("time", [2, 4], "training time (s)"), ("steps", [10, 20], "training steps")],
 )
-def test_loss_and_accuracy_against_cost(
+def test_network_curves_of_loss_and_accuracy_against_cost(
     add_network, results: Path, x: str, costs: list[float], label: str
 ) -> None:
     for seed, (loss, accuracy) in enumerate([(0.5, 0.9), (0.3, 0.94), (0.4, 0.95)]):
@@ -52,9 +52,7 @@ def test_loss_and_accuracy_against_cost(
     assert (band.min(), band.max()) == pytest.approx((0.32, 0.9))  # the tenth of 0.3, 0.4, 0.5
 
 
-def test_each_model_and_budget_has_its_row_and_a_method_its_look(
-    add_network, results: Path
-) -> None:
+def test_network_curves_have_a_row_for_each_model_and_budget(add_network, results: Path) -> None:
     add_network("refine", 0, epochs((0.9, 0.5)))
     add_network("refine", 0, epochs((0.9, 0.5)), steps=7)
     add_network("refine", 0, epochs((0.9, 0.5)), steps=7, differs={"outer.epochs": 1})
@@ -67,7 +65,7 @@ def test_each_model_and_budget_has_its_row_and_a_method_its_look(
     assert changed.get_color() == alone.get_color()
 
 
-def test_products_are_means_and_have_no_axis(add_network, results: Path) -> None:
+def test_network_curves_have_no_axis_of_products(add_network, results: Path) -> None:
     add_network("jf", 0, epochs((0.9, 0.5)))
     drawing = draw(CURVES, results, "products")
     assert drawing.figure is None

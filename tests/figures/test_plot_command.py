@@ -209,7 +209,7 @@ def test_runs_without_a_row_are_reported_and_not_drawn(add_run, results: Path, s
     assert table == {"shine": ["0", "1", "0"], "cg": ["0", "1", "0"]}
 
 
-def test_options(add_run, results: Path, shine_plot) -> None:
+def test_plot_command_options(add_run, results: Path, shine_plot) -> None:
     add_everything(add_run)
     out = results / "deep" / "er"
     assert (
@@ -222,7 +222,7 @@ def test_options(add_run, results: Path, shine_plot) -> None:
     assert names == {"fig2-left-steps", "curves-logreg-20news-steps", "curves-nls-20news-steps"}
 
 
-def test_refusals_are_one_line(add_run, results: Path, shine_plot) -> None:
+def test_plot_command_refuses_in_one_line(add_run, results: Path, shine_plot) -> None:
     folder = add_run("shine", 0, ROWS)
     file = results / "file"
     file.touch()
@@ -533,7 +533,7 @@ def test_output_to_a_terminal_without_our_characters(add_run, results: Path) -> 
     assert rb"logreg-20news, \xe9: seed 0 running" in ended.stdout
 
 
-def test_version(shine_plot) -> None:
+def test_plot_command_version(shine_plot) -> None:
     assert shine_plot("--version") == (0, f"shine-plot {__version__}\n", "")
 
 

@@ -10,13 +10,13 @@ from shine_exp.figures.plots.fig2_right import Fig2Right
 from shine_exp.figures.plots.fig_theorem import FigTheorem
 
 
-def test_names_of_data() -> None:
+def test_data_name_of_known_synthetic_and_other_data() -> None:
     assert data_name("20news") == "20newsgroups"
     assert data_name("synthetic_20news") == "synthetic stand-in for 20newsgroups"
     assert data_name("synthetic_text") == "synthetic_text"
 
 
-def test_inversion_quality_has_a_panel_for_each_estimate_and_marks_the_medians(
+def test_fig2_right_has_a_panel_for_each_estimate_and_marks_the_medians(
     add_run, results: Path
 ) -> None:
     for seed, cosine in enumerate([0.9, 0.99, 0.8]):
@@ -45,7 +45,7 @@ def test_inversion_quality_has_a_panel_for_each_estimate_and_marks_the_medians(
     assert len(opa.get_lines()) == 2
 
 
-def test_theorem_has_the_median_over_seeds_at_each_tolerance(add_run, results: Path) -> None:
+def test_fig_theorem_has_the_median_over_seeds_at_each_tolerance(add_run, results: Path) -> None:
     for seed, error in enumerate([0.1, 0.3, 0.2, float("nan")]):
         rows = [
             theorem_row("opa every 5", 1.0, 1.0, 0.5),

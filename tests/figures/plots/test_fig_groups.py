@@ -9,7 +9,7 @@ def points(line) -> list[tuple[float, float]]:
     return [(x, round(y, 9)) for x, y in line.get_xydata().tolist()]
 
 
-def test_the_last_losses_by_number_of_groups(add_run, results: Path) -> None:
+def test_fig_groups_has_the_last_losses_by_number_of_groups(add_run, results: Path) -> None:
     """Seeds 0 and 1 have several groups. Not of the figure: seed 2, another memory, a file."""
     for seed, (one, ten) in enumerate([(0.5, 0.3), (0.7, 0.1)]):
         add_run("shine", seed, [(0, 0, 9, 9), (1, 1, one, 0.8)])
@@ -39,7 +39,7 @@ def test_the_last_losses_by_number_of_groups(add_run, results: Path) -> None:
     assert "(2 seeds)" in outer.get_title()
 
 
-def test_nothing_to_draw(add_run, results: Path) -> None:
+def test_fig_groups_without_runs_says_how_to_make_them(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 0.5, 0.5)])
     add_run(
         "shine", 1, [(1, 1, 0.5, 0.5)], status="running", differs={"problem.groups": 2}, suffix="-g"

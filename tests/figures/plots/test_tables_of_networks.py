@@ -28,7 +28,7 @@ def runs(add_network, results: Path) -> Path:
     return results
 
 
-def test_table_of_networks(runs: Path) -> None:
+def test_networks_table_cells_and_numbers(runs: Path) -> None:
     table = table_of(draw(NetworksTable(), runs))
     header, jf, shine, unroll = (
         dict(zip(table.lines[0], line, strict=True)) for line in table.lines
@@ -71,7 +71,7 @@ def test_table_of_networks(runs: Path) -> None:
     ]
 
 
-def test_unsolved_solves_and_data_of_networks(add_network, results: Path) -> None:
+def test_networks_table_counts_unsolved_solves_and_names_data(add_network, results: Path) -> None:
     last = {"unsolved_inner": 640, "unsolved_backward": 3}
     add_network(
         "shine",
@@ -86,7 +86,7 @@ def test_unsolved_solves_and_data_of_networks(add_network, results: Path) -> Non
     assert shine[-2:] == ("641 inner + 3 backward in 2 of 2 runs", "abababab, not recorded")
 
 
-def test_contractivity_is_of_runs_that_are_done_and_measured_it(runs: Path) -> None:
+def test_contractivity_table_is_of_runs_that_are_done_and_measured_it(runs: Path) -> None:
     table = table_of(draw(ContractivityTable(), runs))
     assert table.lines[1:] == (
         ("MDEQ, digits", "jf", "1", "0.6", "80.00", "0.001", "0.01"),
@@ -107,7 +107,7 @@ def test_contractivity_is_of_runs_that_are_done_and_measured_it(runs: Path) -> N
     assert row[["seeds", "accuracy_mean"]].tolist() == [3, 92]
 
 
-def test_unfinished_networks_are_only_counted(add_network, results: Path) -> None:
+def test_networks_table_only_counts_unfinished_runs(add_network, results: Path) -> None:
     add_network("jf", 0, [{}], status="interrupted")
     (line,) = table_of(draw(NetworksTable(), results)).lines[1:]
     assert line == (
@@ -128,7 +128,7 @@ def test_unfinished_networks_are_only_counted(add_network, results: Path) -> Non
     )
 
 
-def test_nothing_there(add_run, results: Path) -> None:
+def test_networks_table_without_runs_says_how_to_make_them(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 1, 1)])
     drawing = draw(NetworksTable(), results)
     assert drawing.table is None

@@ -8,7 +8,7 @@ from traces import EPOCH, draw, figure_of
 from shine_exp.errors import UserError
 from shine_exp.figures.plots.fig3 import COLUMNS, Fig3, read_published
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "fig3.csv"
+PUBLISHED = Path(__file__).parents[3] / "results" / "paper" / "fig3.csv"
 
 
 def epochs(accuracy: float, ms: float) -> list[dict[str, float]]:
@@ -28,7 +28,7 @@ def heights(ax: Any, series: str) -> list[float]:
     ]
 
 
-def test_points_by_series_and_steps_with_mean_and_deviation(add_network, results: Path) -> None:
+def test_fig3_points_by_series_and_steps(add_network, results: Path) -> None:
     for seed, (accuracy, ms) in enumerate([(0.9, 10), (0.92, 12), (0.94, 20)]):
         add_network("shine", seed, epochs(accuracy, ms))
     add_network("refine", 0, epochs(0.95, 40), steps=5)
@@ -64,7 +64,7 @@ def test_points_by_series_and_steps_with_mean_and_deviation(add_network, results
         ("full_limited", {"max_steps": 2}, "method.inverse.max_steps"),
     ],
 )
-def test_run_of_an_earlier_configuration_has_its_number_of_steps(
+def test_fig3_reads_the_steps_of_an_earlier_configuration(
     add_run, results: Path, method: str, inverse: dict[str, Any], key: str
 ) -> None:
     config = {"outer": {"pretrain_steps": 15}, "method": {"inverse": inverse}}
@@ -75,14 +75,16 @@ def test_run_of_an_earlier_configuration_has_its_number_of_steps(
     assert "2" in {text.get_text() for text in ax.texts}
 
 
-def test_regions_are_left_out_where_they_overlap(add_network, results: Path) -> None:
+def test_fig3_shades_no_regions_that_overlap(add_network, results: Path) -> None:
     add_network("shine", 0, epochs(0.9, 50))
     add_network("refine_jf", 0, epochs(0.9, 30))
     (ax,) = figure_of(draw(Fig3(), results)).axes
     assert not {text.get_text() for text in ax.texts} & {"vanilla", "refined"}
 
 
-def test_a_panel_for_each_network_and_what_is_lacking(add_network, results: Path) -> None:
+def test_fig3_has_a_panel_for_each_network_and_notes_what_is_lacking(
+    add_network, results: Path
+) -> None:
     for method in ("jf", "shine", "full", "refine", "refine_jf", "full_limited"):
         add_network(method, 0, epochs(0.9, 10))
     add_network("jf", 0, epochs(0.7, 10), where=("mdeq", "cifar10"))
@@ -107,7 +109,7 @@ def test_a_panel_for_each_network_and_what_is_lacking(add_network, results: Path
     )
 
 
-def test_diverged_are_counted_and_unfinished_are_not_drawn(add_network, results: Path) -> None:
+def test_fig3_counts_diverged_runs_and_draws_no_unfinished_ones(add_network, results: Path) -> None:
     add_network("shine", 0, epochs(0.9, 10))
     add_network("shine", 1, epochs(0.1, 10), status="diverged")
     add_network("refine", 1, epochs(0.1, 10), status="diverged")
@@ -116,7 +118,7 @@ def test_diverged_are_counted_and_unfinished_are_not_drawn(add_network, results:
     assert points(ax) == {"SHINE (2 diverged)": [[10, 90]]}
 
 
-def test_a_run_within_pre_training_has_a_note(add_network, results: Path) -> None:
+def test_fig3_notes_a_run_within_pre_training(add_network, results: Path) -> None:
     add_network("jf", 0, [{}, {}])
     drawing = draw(Fig3(), results)
     assert drawing.figure is None
@@ -126,7 +128,7 @@ def test_a_run_within_pre_training_has_a_note(add_network, results: Path) -> Non
     )
 
 
-def test_machines_are_named_and_must_not_be_mixed(add_network, results: Path) -> None:
+def test_fig3_names_machines_and_notes_where_they_are_mixed(add_network, results: Path) -> None:
     add_network("jf", 0, epochs(0.9, 10), info={"device": "cpu", "threads": 2})
     drawing = draw(Fig3(), results)
     assert (
@@ -141,7 +143,7 @@ def test_machines_are_named_and_must_not_be_mixed(add_network, results: Path) ->
     )
 
 
-def test_nothing_there(add_network, add_run, results: Path) -> None:
+def test_fig3_without_runs_says_how_to_make_them(add_network, add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 1, 1)])
     add_network("shine", 0, epochs(0.9, 1), status="interrupted")
     drawing = draw(Fig3(), results, published=PUBLISHED)
@@ -151,7 +153,7 @@ def test_nothing_there(add_network, add_run, results: Path) -> None:
     )
 
 
-def test_the_published_numbers_are_beside_ours(add_network, results: Path) -> None:
+def test_fig3_has_the_published_numbers_beside_ours(add_network, results: Path) -> None:
     add_network("jf", 0, epochs(0.9, 10))
     ours, published = figure_of(draw(Fig3(), results, published=PUBLISHED)).axes
     assert points(ours) == {"Jacobian-Free": [[10, 90]]}
@@ -176,7 +178,7 @@ def test_the_published_numbers_are_beside_ours(add_network, results: Path) -> No
         "",
     ],
 )
-def test_published_numbers_that_are_none(tmp_path: Path, text: str) -> None:
+def test_fig3_refuses_published_numbers_that_are_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "fig3.csv"
     path.write_text(text)
     with pytest.raises(UserError, match=r"fig3.csv") as error:

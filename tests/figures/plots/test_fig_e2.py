@@ -11,7 +11,9 @@ from shine_exp.runs.trace import load_runs
 STUDY = {"where": ("mdeq", "digits_images"), "outer": "network_inversion"}
 
 
-def test_a_panel_for_each_direction_with_the_medians_of_all_seeds(add_run, results: Path) -> None:
+def test_fig_e2_has_a_panel_for_each_direction_with_medians_of_all_seeds(
+    add_run, results: Path
+) -> None:
     for seed, cosine in enumerate([0.9, 0.99, 0.8]):
         rows = [
             quality_row("jf", "prescribed", 0.5, 0.7),
@@ -46,7 +48,7 @@ def test_a_panel_for_each_direction_with_the_medians_of_all_seeds(add_run, resul
     assert random.get_yscale() == "log"
 
 
-def test_each_trained_network_has_its_row(add_run, results: Path) -> None:
+def test_fig_e2_has_a_row_for_each_trained_network(add_run, results: Path) -> None:
     for method in ("full", "jf"):
         add_run(
             method,
@@ -59,7 +61,7 @@ def test_each_trained_network_has_its_row(add_run, results: Path) -> None:
     assert trained == ["trained by Full inverse"] * 2 + ["trained by Jacobian-Free"] * 2
 
 
-def test_nothing_there(add_run, results: Path) -> None:
+def test_fig_e2_without_runs_says_how_to_make_them(add_run, results: Path) -> None:
     add_run("full", 0, [quality_row("jf", "random", 0.5, 1.0)], status="interrupted", **STUDY)
     drawing = draw(FigE2(), results)
     assert drawing.figure is None

@@ -42,7 +42,7 @@ def runs(add_run, results: Path) -> Path:
     return results
 
 
-def test_arrival_to_stay_within_each_share_by_hand(runs: Path) -> None:
+def test_table_arrivals_by_hand(runs: Path) -> None:
     arrivals = {
         (e.where, e.label, e.share): e.arrivals.to_numpy().tolist()
         for e in ways_to_best(load_runs(runs))
@@ -57,7 +57,7 @@ def test_arrival_to_stay_within_each_share_by_hand(runs: Path) -> None:
     }
 
 
-def test_text_has_median_range_and_counts(runs: Path) -> None:
+def test_table_as_text_has_median_range_and_counts(runs: Path) -> None:
     cells = [line.split("  ") for line in table(runs).aligned().splitlines()]
     rows = [[cell.strip() for cell in line if cell.strip()] for line in cells]
     header = "problem-data", "method", "within", "reached", "time (s)", "products", "held-out loss"
@@ -71,7 +71,7 @@ def test_text_has_median_range_and_counts(runs: Path) -> None:
     assert rows[3] == ["logreg-20news", "shine", "1 %", "2 of 3", *shine]
 
 
-def test_markdown_says_the_same(runs: Path) -> None:
+def test_table_as_markdown_says_the_same(runs: Path) -> None:
     lines = table(runs).markdown().splitlines()
     assert lines[1] == "|" + " --- |" * 12
     assert lines[4].startswith(
@@ -80,7 +80,7 @@ def test_markdown_says_the_same(runs: Path) -> None:
     assert len(lines) == 2 + 6 + 2
 
 
-def test_seeds_are_missing_only_of_the_same_setting(add_run, results: Path) -> None:
+def test_table_misses_only_seeds_of_the_same_setting(add_run, results: Path) -> None:
     for seed in range(3):
         add_run("cg", seed, [(1, 1, 1.0, 1.0)])
     add_run("cg", 0, [(1, 1, 1.0, 1.0)], differs={"problem.groups": 2}, suffix="-g")
@@ -96,7 +96,7 @@ def test_seeds_are_missing_only_of_the_same_setting(add_run, results: Path) -> N
     )
 
 
-def test_nobody_arrived(add_run, results: Path) -> None:
+def test_table_where_nobody_arrived(add_run, results: Path) -> None:
     add_run("cg", 0, [(1, 1, 1.0, 1.0)])
     add_run("jf", 0, [(1, 1, 1.5, 1.0)])
     drawn = table(results)
@@ -106,7 +106,7 @@ def test_nobody_arrived(add_run, results: Path) -> None:
     assert (row["method"], row["reached"], row["time_median"]) == ("jf", "0", "inf")
 
 
-def test_csv_has_a_number_in_each_cell(runs: Path, results: Path) -> None:
+def test_table_as_csv_has_a_number_in_each_cell(runs: Path, results: Path) -> None:
     table(runs).save(results, "table")
     rows = list(csv.DictReader((results / "table.csv").read_text().splitlines()))
     assert len(rows) == 6
@@ -131,7 +131,7 @@ def test_csv_has_a_number_in_each_cell(runs: Path, results: Path) -> None:
     assert numbers == expected
 
 
-def test_seeds_never_run_are_missing_and_not_in_the_denominator(add_run, results: Path) -> None:
+def test_table_counts_seeds_never_run_as_missing(add_run, results: Path) -> None:
     add_run("bayes", 0, [(1, 1, 1.0, 1.0)])
     for seed in range(10):
         add_run("cg", seed, [(1, 1, 1.0, 1.0)])
@@ -139,14 +139,12 @@ def test_seeds_never_run_are_missing_and_not_in_the_denominator(add_run, results
     assert (cells["method"], cells["reached"], cells["missing"]) == ("bayes", "1 of 1", "9")
 
 
-def test_finished_seeds_alone_make_the_median(add_run, results: Path) -> None:
+def test_table_median_is_of_finished_seeds_alone(add_run, results: Path) -> None:
     add_run("cg", 0, [(1, 1, 1.0, 1.0)], status="running")
     assert table(results).lines[1][3:7] == ("0 of 1", "–", "–", "–")
 
 
-def test_a_point_that_was_not_solved_is_neither_the_best_nor_an_arrival(
-    add_run, results: Path
-) -> None:
+def test_table_takes_no_unsolved_point_as_best_or_as_arrival(add_run, results: Path) -> None:
     add_run("cg", 0, [solved_row(0, 1.0, 0.1, 0, 0), solved_row(1, 1.0, 0.05, 0, 0)])
     lower_but_not_solved = solved_row(1, 0.5, 0.2, 1, 2)
     add_run("shine", 0, [solved_row(0, 1.0, 0.1, 0, 0), lower_but_not_solved])
@@ -165,7 +163,7 @@ def test_a_point_that_was_not_solved_is_neither_the_best_nor_an_arrival(
     )
 
 
-def test_unsolved_solves_and_data_of_mixed_runs(add_run, results: Path) -> None:
+def test_table_counts_unsolved_solves_and_names_data_of_mixed_runs(add_run, results: Path) -> None:
     add_run("cg", 0, [(1, 1, 1.0, 1.0)])
     add_run("cg", 1, [solved_row(0, 1.0, 0.2, 3, 0)], info={"data": {"digest": "0123456789abcdef"}})
     add_run(
