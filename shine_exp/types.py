@@ -42,6 +42,26 @@ class InverseEstimate(Protocol):
         ...
 
 
+class SecantEstimate(InverseEstimate, Protocol):
+    """H of secant pairs (s, y) with y ≈ J s, symmetric, which a loop keeps from one α to the next.
+
+    Each of the first three gives an estimate that can be changed on its own.
+    """
+
+    def copy(self) -> "SecantEstimate": ...
+    def shifted(self, diagonal: Tensor) -> "SecantEstimate":
+        """That of the pairs (s, y + diagonal ∘ s): diag(diagonal) was added to J."""
+        ...
+
+    def remeasured(self, product: Callable[[Tensor], Tensor]) -> "SecantEstimate":
+        """That of the pairs (s, product(s)); one product per pair."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as numbers and tensors."""
+        ...
+
+
 @dataclass(frozen=True)
 class LinearOperator:
     """v ↦ A v, shapes (..., d) → (..., d), and what is known of the structure of A."""
@@ -151,6 +171,11 @@ class Solver(Protocol[G]):
     @property
     def leaves_estimate(self) -> bool:
         """Whether `Solution.estimate` is one, which SHINE needs."""
+        ...
+
+    @property
+    def uses_estimate(self) -> bool:
+        """Whether the solver starts from the estimate that it is given."""
         ...
 
     def __call__(

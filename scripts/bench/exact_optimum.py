@@ -1,8 +1,8 @@
 """The exact optimum of the outer problem on 20newsgroups, by scikit-learn and SciPy alone: a judge
 for our solvers.
 
-    python scripts/bench/exact_optimum.py --seeds 0 1 2      α*, the outer and the held-out loss there (sums)
-    python scripts/bench/exact_optimum.py --runs results     how far from it the runs with default settings ended, in %
+    python scripts/bench/exact_optimum.py --seeds 0 1 2     α*, outer and held-out loss there (sums)
+    python scripts/bench/exact_optimum.py --runs results    how far from it default runs ended, in %
 
 Newton-CG at six values of α, then in a bounded scalar search between the neighbours of the best:
 some 15 fits a seed.

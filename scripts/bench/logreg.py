@@ -15,7 +15,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from shine_exp.bilevel.problems.logistic import LogisticRegression
+from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.data.sets.newsgroups import newsgroups
 from shine_exp.data.sets.synthetic import synthetic_text
 from shine_exp.data.splits import split
@@ -48,17 +49,15 @@ def main() -> None:
     splits = split(data, seed=0)
     rows = splits.train[0]
     columns, w, z = rows.tocsc(), np.ones(rows.shape[1]), np.ones(rows.shape[0])
-    problem = LogisticRegression(splits, 1, "cpu")
+    problem = LinearModel(LogisticLoss(), splits, 1)
     objective = problem.inner(torch.full((1,), -5.0, dtype=torch.float64))
     theta = torch.zeros(rows.shape[1], dtype=torch.float64)
     filled = LBFGS(arguments.memory, max_steps=arguments.memory)(objective, theta, 0.0)
 
     def steps(n: int) -> Callable[[], object]:
-        pairs = filled.estimate.pairs()
-        inverse = [LBFGS(arguments.memory).estimate(*pairs) for _ in range(arguments.repeats)]
-        return lambda: LBFGS(arguments.memory, max_steps=n)(
-            objective, filled.z, 0.0, estimate=inverse.pop()
-        )
+        estimates = [filled.estimate.copy() for _ in range(arguments.repeats)]
+        solver = LBFGS(arguments.memory, max_steps=n)
+        return lambda: solver(objective, filled.z, 0.0, estimate=estimates.pop())
 
     pair = median_ms(lambda: (rows @ w, columns.T @ z), arguments.repeats)
     few, many = median_ms(steps(5), arguments.repeats), median_ms(steps(25), arguments.repeats)

@@ -1,7 +1,7 @@
 """Seconds to a good α on 20newsgroups: SHINE and HOAG beside a search around scikit-learn's
 logistic regression.
 
-    python scripts/bench/peers.py                                   20newsgroups, seeds 0 to 9, one thread
+    python scripts/bench/peers.py                                   20newsgroups, seeds 0 to 9
     python scripts/bench/peers.py --data synthetic_text --seeds 0   made data, seconds
 
 All see the same splits, and α in [−12, 12]. `shine` and `cg` (HOAG) are `shine-run`'s, with its
@@ -35,7 +35,8 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from shine_exp.bilevel.problems import logistic
+from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.data.splits import Splits, split
 from shine_exp.runs.identity import CONFIG_DIR
 
@@ -54,11 +55,11 @@ def configured(*overrides: str) -> DictConfig:
 def ours(method: str) -> Callable[[Splits, int], Curve]:
     def descend(splits: Splits, seed: int) -> Curve:
         loop = instantiate(configured(f"method={method}").outer)
-        problem = logistic.LogisticRegression(splits, 1, "cpu")
+        problem = LinearModel(LogisticLoss(), splits)
         begin, curve = time.process_time(), []
-        state = loop.begin(problem, seed)
+        state = loop.init(problem, seed)
         for _ in range(loop.n_steps):
-            state = loop.advance(problem, state)
+            state = loop.step(problem, state)
             curve.append((time.process_time() - begin, state.outer_value))
         return curve
 
@@ -76,9 +77,8 @@ def grid(outer: Outer) -> None:
 
 def peer(search: Callable[[Outer], None], **fit: object) -> Callable[[Splits, int], Curve]:
     def run(splits: Splits, seed: int) -> Curve:
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # where regularisation is weak, no fit converges in time
+        # Where regularisation is weak, no fit converges in time.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(fit_intercept=False, max_iter=1000, **fit)
         begin, curve = time.process_time(), []
 
@@ -132,7 +132,9 @@ def table(runs: list[Mapping[str, Curve]]) -> None:
         for share in SHARES:
             found = [seconds(run[name], b, share) for run, b in zip(runs, best, strict=True)]
             reached = [value for value in found if value is not None]
-            line += f"{f'{len(reached)} of {len(found)}' + (f': {spread(reached, 1)}' if reached else ''):>30}"
+            cell = f"{len(reached)} of {len(found)}"
+            cell += f": {spread(reached, 1)}" if reached else ""
+            line += f"{cell:>30}"
         ends = (100 * (run[name][-1][1] / b - 1) for run, b in zip(runs, best, strict=True))
         print(f"{line}{spread(ends, 3):>26}")
 

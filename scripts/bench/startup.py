@@ -1,10 +1,10 @@
 """What `shine-run` takes before its work, beside what it is built on.
 
-    python scripts/bench/startup.py                  medians of five, in turn
-    python scripts/bench/startup.py --runs 200       and a finished sweep of so many runs, beside composing as many
+    python scripts/bench_startup.py                  medians of five, in turn
+    python scripts/bench_startup.py --runs 200       and a finished sweep of so many runs, beside composing as many
 
-The yardsticks are measured in the same turns: `import torch`, and a Hydra program that does
-nothing. Wall-clock seconds of whole processes.
+The yardsticks are measured in the same turns: `import torch`, and a Hydra program that does nothing. Wall-clock seconds
+of whole processes.
 """
 
 import argparse
@@ -35,7 +35,7 @@ app()
 """
 BEFORE_ITS_WORK = """
 import sys
-from shine_exp.runs import run, runner
+from shine_exp.runs import command as run, runner
 
 runner.claim = lambda folder, identity: sys.exit()  # all is read and checked
 run.main()

@@ -45,8 +45,8 @@ from shine_exp.runs.identity import CONFIG_DIR
 from shine_exp.runs.runner import load
 from shine_exp.solvers.adjoint_broyden_estimate import AdjointBroydenEstimate
 from shine_exp.solvers.broyden import Broyden
-from shine_exp.solvers.iterates import Iterates
 from shine_exp.solvers.estimates import Identity, Transposed
+from shine_exp.solvers.iterates import Iterates
 from shine_exp.training.images.image_classification import ImageClassification
 from shine_exp.training.images.mdeq import MDEQ
 from shine_exp.types import AdjointSystem, InverseEstimate

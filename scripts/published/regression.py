@@ -1,17 +1,16 @@
 """What faults of the published regression code cost, each beside its correction: logistic
 regression, SHINE.
 
-    python scripts/published/regression.py                                     20newsgroups, seeds 0 to 9: 20 to 40 min
+    python scripts/published/regression.py    20newsgroups, seeds 0 to 9: 20 to 40 minutes
     python scripts/published/regression.py --data breast_cancer --seeds 0 1    bundled data
 
 1. The outer loop as published (30 steps of Pedregosa 2016's rule), with a move applied once or
-  twice, and with the
-   inner tolerance ε_t ‖∇G(α₀, θ₀)‖ e^(α_{t−1} − α₀) as written or without the last factor, which is what remains where
-   α₀ is another name of α. Outer loss at the end, in % above the lowest end of the seed (shine-run's loop included),
-   and gradient evaluations in all.
-2. One solve at α = −5 to 1e-6 of the first gradient, with c₂ = 9e-4 and 0.9 in the line search, H₀
-  = I and γI: steps,
-   and trials of the line search, two passes over the data each where nothing is kept between them, as in that code.
+   twice, and with the inner tolerance ε_t ‖∇G(α₀, θ₀)‖ e^(α_{t−1} − α₀) as written or without the
+   last factor, which is what remains where α₀ is another name of α. Outer loss at the end, in %
+   above the lowest end of the seed (shine-run's loop included), and gradient evaluations in all.
+2. One solve at α = −5 to 1e-6 of the first gradient, with c₂ = 9e-4 and 0.9 in the line search,
+   H₀ = I and γI: steps, and trials of the line search, two passes over the data each where nothing
+   is kept between them, as in that code.
 
 Medians over the seeds [lowest, highest].
 """
@@ -19,17 +18,21 @@ Medians over the seeds [lowest, highest].
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from shine_exp.bilevel.descent import Descent, DescentState
+from shine_exp.bilevel.descent import Descent
 from shine_exp.bilevel.hypergradients.implicit import Implicit
-from shine_exp.bilevel.loop import start_point
+from shine_exp.bilevel.inner_solution import (
+    first_gradient_norm,
+    solve_inner,
+    start_solution,
+)
 from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticRegression
+from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.bilevel.schedule import Schedule
 from shine_exp.data.sets.bundled import breast_cancer
 from shine_exp.data.sets.newsgroups import newsgroups
@@ -39,47 +42,45 @@ from shine_exp.solvers.lbfgs import LBFGS
 from shine_exp.solvers.line_search import StrongWolfe
 from shine_exp.solvers.objective import Ray
 
-STEPS, BOUND, MARGIN = 30, 12.0, 0.25
-ORACLE, SCHEDULE = (
-    Implicit(LBFGS(memory=30), Shine()),
-    Schedule("exponential", first=1e-3, decrease=0.78),
-)
+STEPS, MARGIN = 30, 0.25
+SOLVER, SHINE = LBFGS(memory=30), Implicit(Shine())
+SCHEDULE = Schedule("exponential", first=1e-3, decrease=0.78)
 
 
 def published(problem: LinearModel, seed: int, moves: int, *, factor: bool) -> tuple[float, int]:
     """Outer loss at the end and gradient evaluations of the published loop: each move `moves`
     times 1/L.
     """
-    alpha0, theta = start_point(problem, seed)
-    scale = float(problem.inner(alpha0)(theta).gradient.norm())
-    state = DescentState(0, alpha0, theta)
+    at = start_solution(problem, seed)
+    alpha0, scale = at.alpha, first_gradient_norm(at.point)
+    outer_value, n_evals, point = math.inf, 0, at.point
     lipschitz, length, eps, last_eps = math.nan, 0.0, SCHEDULE(1), math.nan
     alpha = alpha0
-    for t in range(1, STEPS + 1):
+    for _ in range(STEPS):
         tol = eps * scale * (float((alpha - alpha0).exp()) if factor else 1.0)
-        cold = replace(state, carry={})  # the published solver forgets its pairs
-        inner = ORACLE.solve(problem, cold, alpha, tol, left=STEPS - t)
-        state = replace(state, theta=inner.theta, evals=state.evals + inner.n_evals)
+        # The published solver forgets its pairs: no estimate is passed on.
+        inner = solve_inner(problem, SOLVER, alpha, point, tol)
+        point, n_evals = inner.point, n_evals + inner.n_evals
         slack = MARGIN * eps + last_eps * (MARGIN + 1) * length - lipschitz * length**2
-        if inner.outer_value > 1.2 * state.outer_value:  # undone: the old α again, more accurately
-            alpha, lipschitz, eps = state.alpha, 2 * lipschitz, eps / 2
+        if inner.outer.value > 1.2 * outer_value:  # undone: the old α again, more accurately
+            alpha, lipschitz, eps = at.alpha, 2 * lipschitz, eps / 2
             continue
-        if inner.outer_value <= state.outer_value + slack:
+        if inner.outer.value <= outer_value + slack:
             lipschitz *= 0.95
-        state = replace(state, alpha=alpha, outer_value=inner.outer_value, carry=inner.carry)
-        g = ORACLE.hypergradient(problem, state).value
+        at, outer_value = inner, inner.outer.value
+        g = SHINE(problem, at, eps).value
         if math.isnan(lipschitz):
             lipschitz = float(g.norm()) if g.norm() >= 1e-3 else 1.0
-        alpha = (alpha - moves * g / lipschitz).clamp(-BOUND, BOUND)
+        alpha = problem.project(alpha - moves * g / lipschitz)
         length, last_eps, eps = float(g.norm()) / lipschitz, eps, eps * SCHEDULE.decrease
-    return state.outer_value, state.evals
+    return outer_value, n_evals
 
 
 def ours(problem: LinearModel, seed: int) -> tuple[float, int]:
-    loop = Descent(ORACLE, SCHEDULE, n_steps=STEPS, bound=BOUND)
-    state = loop.begin(problem, seed)
+    loop = Descent(SOLVER, SHINE, SCHEDULE, n_steps=STEPS)
+    state = loop.init(problem, seed)
     for _ in range(STEPS):
-        state = loop.advance(problem, state)
+        state = loop.step(problem, state)
     return state.outer_value, state.evals
 
 
@@ -112,7 +113,7 @@ class CountedWolfe(StrongWolfe):
 
 def one_solve(problem: LinearModel, seed: int) -> dict[str, tuple[float, float]]:
     """Steps and trials."""
-    alpha0, theta = start_point(problem, seed)
+    alpha0, theta = problem.start(seed)
     objective = problem.inner(torch.full_like(alpha0, -5.0))
     tol = 1e-6 * float(objective(theta).gradient.norm())
     found = {}
@@ -123,7 +124,7 @@ def one_solve(problem: LinearModel, seed: int) -> dict[str, tuple[float, float]]
         ("H₀ = I, c₂ = 9e-4", "identity", 9e-4),
     ):
         search = CountedWolfe(c2=c2)
-        solution = LBFGS(30, initial, max_steps=10_000, line_search=search)(objective, theta, tol)
+        solution = LBFGS(30, initial, 10_000, line_search=search)(objective, theta, tol)
         found[name] = float(solution.n_steps), float(len(search.trials))
     return found
 
@@ -149,7 +150,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = newsgroups("none") if options.data == "20news" else breast_cancer("standard", 1.0)
-    problems = {seed: LogisticRegression(split(data, seed), 1, "cpu") for seed in options.seeds}
+    problems = {seed: LinearModel(LogisticLoss(), split(data, seed), 1) for seed in options.seeds}
     ends = [
         outer_loops(problem, seed)
         for seed, problem in tqdm(problems.items(), unit="seed", disable=None)

@@ -2,93 +2,56 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from shine_exp.bilevel.comparison import compare
-from shine_exp.bilevel.hypergradients.exact import true_hypergradient
-from shine_exp.bilevel.loop import (
-    COLUMNS,
-    HyperparameterLoop,
-    State,
+from shine_exp.bilevel.hypergradients.exact import exact_hypergradient
+from shine_exp.bilevel.hypergradients.hypergradient import Hypergradient, HypergradientMethod
+from shine_exp.bilevel.inner_solution import (
+    InnerSolution,
     first_gradient_norm,
-    loss_row,
-    start_point,
+    solve_inner,
+    start_solution,
+    told,
 )
-from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.loop import BilevelLoop, State, measured_row
+from shine_exp.bilevel.problem import BilevelProblem, Moved
 from shine_exp.bilevel.schedule import Schedule
 from shine_exp.loop import Row
-from shine_exp.types import Status
+from shine_exp.solvers.objective import Objective
+from shine_exp.types import Solver, Status
 
-LEAST_EPS = 1e-14  # times ‖∇₂G(α₀, θ₀)‖: about what rounding leaves of a gradient
-
-
-@dataclass(frozen=True)
-class Inner:
-    """θ ≈ θ*(α) with ‖∇₂G‖ = residual and the outer loss F(θ), and what can be used again next
-    time (`carry`).
-    """
-
-    theta: Tensor
-    outer_value: float
-    residual: float
-    n_steps: int
-    n_evals: int
-    status: Status
-    carry: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Hypergradient:
-    """∇h(α) (k,) or an approximation, the products it cost, and what the next one can use again.
-
-    `solved` says whether the adjoint system was solved to its tolerance; True where the method
-    aims at none.
-    """
-
-    value: Tensor
-    n_products: int
-    solved: bool
-    carry: dict[str, Tensor]
-
-
-class Oracle(Protocol):
-    """How the inner problem is solved, and how the solution is differentiated."""
-
-    def solve(
-        self, problem: LinearModel, state: "DescentState", alpha: Tensor, tol: float, left: int
-    ) -> Inner:
-        """θ*(alpha) to ‖∇₂G‖ ≤ tol, warm-started from the state; `left` outer steps follow."""
-        ...
-
-    def hypergradient(self, problem: LinearModel, state: "DescentState") -> Hypergradient:
-        """∇h at the state's α."""
-        ...
+LEAST_EPS = 1e-14  # times ‖∇_θG(α₀, θ₀)‖: about what rounding leaves of a gradient
+EXACT_TOL = 1e-10  # the same, for the hypergradient that `compare` holds ours against
 
 
 @dataclass(frozen=True)
 class DescentState(State):
-    """A state with the step control: curvature L, radius, and the last hypergradient with the α it
-    was taken at.
+    """A state with the step control, the inner solution at `alpha`, and the last hypergradient.
+
+    ε is the relative inner tolerance and `scale` what it is relative to, ‖∇_θG(α₀, θ₀)‖. L is
+    `curvature`; `rejected` holds the outer loss and the length of the step that was undone.
     """
 
     eps: float = math.nan
     scale: float = math.nan
     curvature: float = math.nan
     radius: float = math.nan
-    rejected: tuple[float, float] | None = None  # outer loss and length of the step that was undone
-    last: tuple[Tensor, Tensor] | None = None  # α and ∇h(α)
+    rejected: tuple[float, float] | None = None
+    inner: InnerSolution | None = None
+    last: Hypergradient | None = None
 
 
 @dataclass(frozen=True)
-class Descent(HyperparameterLoop):
-    """α ← α − clip(∇h / L, ± radius), clipped to ± bound: HOAG's outer loop (Pedregosa 2016,
-    algorithm 1).
+class Descent(BilevelLoop[DescentState]):
+    """α ← P(α − clip(∇h / L, ± radius)), P onto the feasible set: HOAG's outer loop (Pedregosa
+    2016, algorithm 1).
 
-    The inner tolerance is ε_t ‖∇₂G(α₀, θ₀)‖, and ε is halved further whenever the warm start meets
-    it already, down to `LEAST_EPS`: a step without an inner step would compare nothing.
+    The inner tolerance is ε_t ‖∇_θG(α₀, θ₀)‖, and ε is halved further whenever the warm start
+    meets it already, down to `LEAST_EPS`: a step without an inner step would compare nothing.
     Safeguards, since a hypergradient may have the wrong length or sign:
 
     - L starts at ‖first hypergradient‖ / √k (1 if that is tiny) and follows the secant curvature
@@ -102,129 +65,143 @@ class Descent(HyperparameterLoop):
       is still worse, the radius becomes half of that step. A solve that met a number which is not
       finite is worse than any.
 
-    With `compare`, the trace holds the hypergradient of `gradient_norm` against the true one at
+    With `compare`, the trace holds the hypergradient of `gradient_norm` against the exact one at
     the same α.
     """
 
-    oracle: Oracle
+    solver: Solver[Objective]
+    hypergradient: HypergradientMethod
     schedule: Schedule
     n_steps: PositiveInt = 30
-    bound: PositiveFloat = 12.0
     max_radius: PositiveFloat = 1.0
     slack: NonNegativeFloat = 0.3
     compare: bool = False
 
     needs_gradient = True
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (*COLUMNS, "true_cosine", "true_norm_ratio") if self.compare else COLUMNS
+    def columns(self, problem: BilevelProblem) -> tuple[str, ...]:
+        columns = super().columns(problem)
+        return (*columns, "exact_cosine", "exact_norm_ratio") if self.compare else columns
 
-    def begin(self, problem: LinearModel, seed: int) -> DescentState:
-        alpha, theta = start_point(problem, seed)
-        scale = first_gradient_norm(problem, alpha, theta)
+    def init(self, problem: BilevelProblem, seed: int) -> DescentState:
+        inner = start_solution(problem, seed)
         return DescentState(
-            0, alpha, theta, evals=1, scale=scale, eps=math.inf, radius=self.max_radius
+            0,
+            inner.alpha,
+            inner.theta,
+            evals=inner.n_evals,
+            scale=first_gradient_norm(inner.point),
+            eps=math.inf,
+            radius=self.max_radius,
+            inner=inner,
         )
 
-    def restore(self, problem: LinearModel, saved: dict[str, Any]) -> DescentState:
-        return DescentState(**saved)
+    def load_state_dict(self, problem: BilevelProblem, saved: dict[str, Any]) -> DescentState:
+        inner = InnerSolution.load(problem, self.solver, saved["inner"])
+        last = None if saved["last"] is None else Hypergradient(**saved["last"])
+        return DescentState(**(saved | {"inner": inner, "last": last}))
 
-    def measure(self, problem: LinearModel, state: State) -> list[Row]:
-        assert isinstance(state, DescentState)
-        row = loss_row(problem, state)
+    def measure(self, problem: BilevelProblem, state: DescentState) -> list[Row]:
+        row = measured_row(problem, state)
         if self.compare and state.last is not None:
-            alpha, g = state.last
-            truth = true_hypergradient(problem, alpha, state.theta, state.scale)
-            row |= {f"true_{name}": value for name, value in compare(g, truth).items()}
+            assert state.inner is not None
+            tol = EXACT_TOL * state.scale
+            exact = exact_hypergradient(problem, state.last.alpha, state.inner.point, tol)
+            compared = compare(state.last.value, exact.value)
+            row |= {f"exact_{name}": value for name, value in compared.items()}
         return [row]
 
-    def advance(self, problem: LinearModel, state: State) -> DescentState:
-        assert isinstance(state, DescentState)
+    def step(self, problem: BilevelProblem, state: DescentState) -> DescentState:
         settle = state.step == 0 or state.rejected is not None
-        state = replace(
-            state, step=state.step + 1, eps=min(state.eps, self.schedule(state.step + 1))
-        )
+        step = state.step + 1
+        state = replace(state, step=step, eps=min(state.eps, self.schedule(step)))
         if settle:
             return self._settle(problem, state)
         state = self._differentiate(problem, state)
         if self.diverged(state):
             return state
         assert state.last is not None
-        move = (state.last[1] / state.curvature).clamp(-state.radius, state.radius)
-        alpha = (state.alpha - move).clamp(-self.bound, self.bound)
+        move = (state.last.value / state.curvature).clamp(-state.radius, state.radius)
+        alpha = problem.project(state.alpha - move)
         inner, state = self._solve(problem, state, alpha)
-        if not inner.outer_value <= state.outer_value * (1 + self.slack * math.sqrt(state.eps)):
-            return replace(state, rejected=(inner.outer_value, float(move.abs().max())))
+        allowed = self.slack * math.sqrt(state.eps) * abs(state.outer_value)
+        if not inner.outer.value <= state.outer_value + allowed:
+            return replace(state, rejected=(inner.outer.value, float(move.abs().max())))
         grown = min(2.0 * state.radius, self.max_radius)
-        return replace(_moved(state, inner), alpha=alpha, radius=grown)
+        return replace(_moved(state, inner), radius=grown)
 
-    def diverged(self, state: State) -> bool:
-        assert isinstance(state, DescentState)
+    def diverged(self, state: DescentState) -> bool:
         gradient_norm = 0.0 if state.last is None else state.gradient_norm
         return state.step > 0 and not math.isfinite(state.outer_value + gradient_norm)
 
-    def _settle(self, problem: LinearModel, state: DescentState) -> DescentState:
+    def _settle(self, problem: BilevelProblem, state: DescentState) -> DescentState:
         """Solve at the current α, for the first time or again after a step that was undone."""
         inner, state = self._solve(problem, state, state.alpha)
-        if state.rejected is not None and not state.rejected[0] <= inner.outer_value:
+        if state.rejected is not None and not state.rejected[0] <= inner.outer.value:
             radius = min(state.radius, 0.5 * state.rejected[1])
             state = replace(state, radius=radius)
         return replace(_moved(state, inner), rejected=None)
 
     def _solve(
-        self, problem: LinearModel, state: DescentState, alpha: Tensor
-    ) -> tuple[Inner, DescentState]:
-        """The inner solution at alpha to ε‖∇₂G(α₀, θ₀)‖, and the state with its cost counted."""
+        self, problem: BilevelProblem, state: DescentState, alpha: Tensor
+    ) -> tuple[InnerSolution, DescentState]:
+        """The inner solution at alpha to ε‖∇_θG(α₀, θ₀)‖, and the state with its cost counted."""
+        last = state.inner
+        assert last is not None
         while True:
-            inner = self.oracle.solve(
-                problem, state, alpha, state.eps * state.scale, self.n_steps - state.step
-            )
+            warm = Moved(None)
+            if self.solver.uses_estimate and last.estimate is not None:
+                warm = problem.moved(last.estimate, state.alpha, alpha, last.theta)
+            tol = state.eps * state.scale
+            outer = told(problem, alpha, self.n_steps - state.step)
+            inner = solve_inner(problem, self.solver, alpha, last.point, tol, warm.estimate, outer)
             missed = inner.status is not Status.CONVERGED
             state = replace(
                 state,
                 inner_steps=state.inner_steps + inner.n_steps,
                 evals=state.evals + inner.n_evals,
+                products=state.products + warm.n_products,
                 unsolved_inner=state.unsolved_inner + missed,
             )
-            # Where ∇₂G is exactly 0, no tolerance asks for a step.
+            # Where ∇_θG is exactly 0, no tolerance asks for a step.
             if inner.n_steps > 0 or missed or inner.residual == 0 or state.eps <= LEAST_EPS:
                 return inner, state
             state = replace(state, eps=state.eps / 2)
 
-    def _differentiate(self, problem: LinearModel, state: DescentState) -> DescentState:
-        hypergradient = self.oracle.hypergradient(problem, state)
-        g = hypergradient.value
+    def _differentiate(self, problem: BilevelProblem, state: DescentState) -> DescentState:
+        assert state.inner is not None
+        found = self.hypergradient(problem, state.inner, state.eps, state.last)
         return replace(
             state,
-            curvature=self._curvature(state, g),
-            last=(state.alpha, g),
-            gradient_norm=float(g.norm()),
-            products=state.products + hypergradient.n_products,
-            unsolved_backward=state.unsolved_backward + (not hypergradient.solved),
-            carry=state.carry | hypergradient.carry,
+            curvature=_curvature(state, found.value),
+            last=found,
+            gradient_norm=float(found.value.norm()),
+            products=state.products + found.n_products,
+            unsolved_backward=state.unsolved_backward + (not found.solved),
         )
 
-    @staticmethod
-    def _curvature(state: DescentState, g: Tensor) -> float:
-        if state.last is None:
-            first = float(g.norm()) / math.sqrt(len(g))
-            return first if first >= 1e-3 else 1.0
-        moved = state.alpha - state.last[0]
-        square = float(moved @ moved)
-        if square == 0:
-            return state.curvature
-        secant = float(moved @ (g - state.last[1])) / square
-        return min(max(secant, 0.5 * state.curvature), 1.2 * state.curvature)
+
+def _curvature(state: DescentState, gradient: Tensor) -> float:
+    """L after a new hypergradient."""
+    if state.last is None:
+        first = float(gradient.norm()) / math.sqrt(gradient.numel())
+        return first if first >= 1e-3 else 1.0
+    moved = (state.alpha - state.last.alpha).flatten()
+    square = float(moved @ moved)
+    if square == 0:
+        return state.curvature
+    secant = float(moved @ (gradient - state.last.value).flatten()) / square
+    return min(max(secant, 0.5 * state.curvature), 1.2 * state.curvature)
 
 
-def _moved(state: DescentState, inner: Inner) -> DescentState:
-    """The state at a new θ, with the tolerance and the residual that belong to it."""
+def _moved(state: DescentState, inner: InnerSolution) -> DescentState:
+    """The state at a new inner solution, with the tolerance and the residual that belong to it."""
     return replace(
         state,
+        alpha=inner.alpha,
         theta=inner.theta,
-        outer_value=inner.outer_value,
+        outer_value=inner.outer.value,
         tol=state.eps * state.scale,
         inner_residual=inner.residual,
-        carry=inner.carry,
+        inner=inner,
     )

@@ -9,14 +9,17 @@ and all that a loop, a hypergradient or a study sees of one.
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from shine_exp.solvers.inverse_hessian import InverseHessian
+from shine_exp.errors import UserError
+from shine_exp.randomness import generator
 from shine_exp.solvers.objective import Objective, Point
-from shine_exp.types import LinearOperator
+from shine_exp.types import LinearOperator, SecantEstimate
+
+POWER_STEPS = 20
 
 
 class OuterValue(Protocol):
@@ -33,6 +36,24 @@ class OuterValue(Protocol):
     def direct(self) -> Tensor | None:
         """∂F/∂α, in the shape of α; None where F does not depend on α directly."""
         ...
+
+
+class Bound(NamedTuple):
+    """L ≥ ‖∇²_θθG‖, and the products with it that were made to find L.
+
+    `once`: those are paid at the first α, and serve all that follow.
+    """
+
+    value: float
+    n_products: int
+    once: bool = False
+
+
+class Moved(NamedTuple):
+    """An estimate at another α, None where it is dropped, and the products that this took."""
+
+    estimate: SecantEstimate | None
+    n_products: int = 0
 
 
 class BilevelProblem(ABC):
@@ -71,18 +92,34 @@ class BilevelProblem(ABC):
     def cross(self, alpha: Tensor, theta: Tensor, u: Tensor) -> Tensor:
         """∇²_αθG(α, θ) u, (d,) → the shape of α."""
 
+    def inner_gradient(self, alpha: Tensor, theta: Tensor) -> Tensor:
+        """∇_θG(α, θ) (d,), differentiable in both: what unrolling needs."""
+        raise UserError(
+            f"{type(self).__name__} has no inner_gradient, which unrolling differentiates"
+        )
+
+    def smoothness(self, alpha: Tensor, point: Point) -> Bound:
+        """L ≥ ‖∇²_θθG‖ near a point of `inner(alpha)`, here by the power method, which comes from
+        below: 1.1 times what it found after 20 products.
+        """
+        hessian = self.hessian(alpha, point)
+        v = torch.randn(point.z.shape, generator=generator(0), dtype=point.z.dtype).to(point.z)
+        for _ in range(POWER_STEPS):
+            v = hessian(v / v.norm())
+        return Bound(1.1 * float(v.norm()), POWER_STEPS)
+
     def project(self, alpha: Tensor) -> Tensor:
         """The nearest α in the feasible set: the box of `lower` and `upper`."""
         lower, upper = (torch.as_tensor(bound).to(alpha) for bound in (self.lower, self.upper))
         return alpha.clamp(lower, upper)
 
-    def moved(self, estimate: InverseHessian, old: Tensor, new: Tensor) -> InverseHessian | None:
-        """What the estimate of (∇²_θθG)⁻¹ at α = old becomes at α = new, for a warm start: another
-        object, since the solver changes it. None drops it.
+    def moved(self, estimate: SecantEstimate, old: Tensor, new: Tensor, theta: Tensor) -> Moved:
+        """What the estimate of (∇²_θθG)⁻¹ at α = old becomes at α = new, for a warm start at θ.
 
-        As it is: its pairs were measured at old.
+        Here it stays as it is: its pairs were measured at old. Each answer is an estimate of its
+        own, since the solver changes it.
         """
-        return estimate.copy()
+        return Moved(estimate.copy())
 
     def evaluate(self, alpha: Tensor, theta: Tensor) -> dict[str, float]:
         """What is measured for the trace, off the clock: columns by name."""

@@ -1,5 +1,6 @@
-"""Black-box search over α: grid, random, and Bayesian. All spend the same budget of warm-started
-inner solves.
+"""Black-box search over α: grid, random, and Bayesian.
+
+All spend the same budget of warm-started inner solves.
 """
 
 import math
@@ -11,52 +12,67 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from shine_exp.bilevel.loop import (
-    COLUMNS,
-    HyperparameterLoop,
-    State,
-    first_gradient_norm,
-    loss_row,
-    start_point,
-)
-from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.inner_solution import first_gradient_norm, solve_inner
+from shine_exp.bilevel.loop import BilevelLoop, State, measured_row
+from shine_exp.bilevel.problem import BilevelProblem
+from shine_exp.errors import UserError
 from shine_exp.loop import Row
+from shine_exp.randomness import generator
 from shine_exp.solvers.objective import Objective
 from shine_exp.types import Solver, Status
 
 CLEARLY = 0.1  # of the distance to the best trial: a smaller change leaves the ranking as it is
-LEAST_TOL = 1e-14  # times ‖∇₂G(α₀, θ₀)‖: about what rounding leaves of a gradient
+NOTHING = torch.empty(0)
+LEAST_TOL = 1e-14  # times ‖∇_θG(α₀, θ₀)‖: about what rounding leaves of a gradient
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What a search knows: the points tried (t, k), their outer losses (t,), and the box
+    [lower, upper] (k,) of the points to come, of which there are `n` in all.
+    """
+
+    points: np.ndarray
+    losses: np.ndarray
+    n: int
+    lower: np.ndarray
+    upper: np.ndarray
+    seed: int
 
 
 class Proposer(Protocol):
-    """Where to look next: α (k,) for trial t of n, given the (t, k) points tried and their (t,)
-    outer losses.
-    """
+    """Where to look next: α (k,)."""
 
-    def __call__(
-        self, tried: np.ndarray, losses: np.ndarray, n: int, bound: float, seed: int
-    ) -> np.ndarray: ...
+    def __call__(self, trials: Trials) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class SearchState(State):
-    """α, θ and outer loss of the best trial; the last trial's θ is where the next one starts."""
+    """α, θ and outer loss of the best trial; `last_theta` is where the next trial starts.
+
+    `points` (t, k) and `losses` (t,) are those of all trials; `scale` is ‖∇_θG(α₀, θ₀)‖.
+    """
 
     seed: int = 0
     scale: float = math.nan
+    last_theta: Tensor = NOTHING
+    points: Tensor = NOTHING
+    losses: Tensor = NOTHING
 
 
 @dataclass(frozen=True)
-class Search(HyperparameterLoop):
-    """`n_steps` trials in [−bound, bound]ᵏ, each solved from the last trial's θ until its outer
+class Search(BilevelLoop[SearchState]):
+    """`n_steps` trials in the problem's box, each solved from the last trial's θ until its outer
     loss can be compared.
 
     A tolerance that is relative to the first gradient says little where features are badly scaled:
-    at one α it may be far too loose for F(θ), at another beyond what is needed. So θ is solved to
-    ‖∇₂G‖ ≤ 10 tol ‖∇₂G(α₀, θ₀)‖, then to a tenth of that, and on until the last tenth changed F by
-    at most `accuracy` |F|, or by at most a tenth of what F lies above the best trial: that one will
-    not be chosen. A trial that does not get there counts as unsolved. The trace holds the best
-    trial so far, chosen by its outer loss.
+    at one α it may be far too loose for F, at another beyond what is needed. So θ is solved to
+    ‖∇_θG‖ ≤ 10 tol ‖∇_θG(α₀, θ₀)‖, then to a tenth of that, and on until the last tenth changed F
+    by at most `accuracy` |F|, or by at most a tenth of what F lies above the best trial: that one
+    will not be chosen. A trial that does not get there counts as unsolved. The trace holds the
+    best trial so far, chosen by its outer loss.
+
+    Raises `UserError` for a problem whose box is not finite.
     """
 
     proposer: Proposer
@@ -64,88 +80,90 @@ class Search(HyperparameterLoop):
     n_steps: PositiveInt
     tol: PositiveFloat
     accuracy: PositiveFloat = 1e-3
-    bound: PositiveFloat = 12.0
 
-    columns = COLUMNS
+    def init(self, problem: BilevelProblem, seed: int) -> SearchState:
+        alpha, theta = problem.start(seed)
+        if not all(bound.isfinite().all() for bound in _box(problem, alpha)):
+            raise UserError(
+                f"a search needs a box to search in, and the bounds of {type(problem).__name__} "
+                "are not finite: give it a lower and an upper, or take a method with a gradient"
+            )
+        objective = problem.inner(alpha)
+        scale = first_gradient_norm(objective(theta))
+        return SearchState(
+            0,
+            alpha,
+            theta,
+            evals=objective.n_evals,
+            seed=seed,
+            scale=scale,
+            last_theta=theta,
+            points=alpha.new_empty(0, alpha.numel()),
+            losses=alpha.new_empty(0),
+        )
 
-    def begin(self, problem: LinearModel, seed: int) -> SearchState:
-        alpha, theta = start_point(problem, seed)
-        scale = first_gradient_norm(problem, alpha, theta)
-        carry = {
-            "theta": theta,
-            "tried": alpha.new_empty(0, len(alpha)),
-            "losses": alpha.new_empty(0),
-        }
-        return SearchState(0, alpha, theta, evals=1, seed=seed, scale=scale, carry=carry)
-
-    def restore(self, problem: LinearModel, saved: dict[str, Any]) -> SearchState:
+    def load_state_dict(self, problem: BilevelProblem, saved: dict[str, Any]) -> SearchState:
         return SearchState(**saved)
 
-    def measure(self, problem: LinearModel, state: State) -> list[Row]:
-        return [loss_row(problem, state)]
+    def measure(self, problem: BilevelProblem, state: SearchState) -> list[Row]:
+        return [measured_row(problem, state)]
 
-    def diverged(self, state: State) -> bool:
+    def diverged(self, state: SearchState) -> bool:
         """Every trial did; a single one that does is no better than others."""
         return state.step == self.n_steps and not math.isfinite(state.outer_value)
 
-    def advance(self, problem: LinearModel, state: State) -> SearchState:
-        assert isinstance(state, SearchState)
-        tried, losses = state.carry["tried"], state.carry["losses"]
-        proposal = self.proposer(
-            tried.numpy(force=True), losses.numpy(force=True), self.n_steps, self.bound, state.seed
-        )
-        alpha = torch.as_tensor(proposal).to(tried)
-        trial = self._trial(problem, alpha, state.carry["theta"], state.scale, state.outer_value)
+    def step(self, problem: BilevelProblem, state: SearchState) -> SearchState:
+        alpha = self._proposal(problem, state)
+        trial = self._trial(problem, alpha, state)
         state = replace(
             state,
             step=state.step + 1,
             inner_steps=state.inner_steps + trial.n_steps,
             evals=state.evals + trial.n_evals,
             unsolved_inner=state.unsolved_inner + (not trial.solved),
-            carry={
-                "theta": trial.theta if math.isfinite(trial.loss) else state.carry["theta"],
-                "tried": torch.cat([tried, alpha[None]]),
-                "losses": torch.cat([losses, losses.new_tensor([trial.loss])]),
-            },
+            last_theta=trial.theta if math.isfinite(trial.loss) else state.last_theta,
+            points=torch.cat([state.points, alpha.reshape(1, -1)]),
+            losses=torch.cat([state.losses, state.losses.new_tensor([trial.loss])]),
         )
         if trial.loss < state.outer_value:
             best = replace(state, alpha=alpha, theta=trial.theta, outer_value=trial.loss)
             return replace(best, tol=trial.tol, inner_residual=trial.residual)
         return state
 
-    def _trial(
-        self, problem: LinearModel, alpha: Tensor, theta: Tensor, scale: float, best: float
-    ) -> "_Trial":
-        """θ*(α) to ever smaller tolerances, until its outer loss stands, or is clearly above the
-        best.
-        """
-        objective = problem.inner(alpha)
-        inverse, before, n_steps, n_evals = None, math.nan, 0, 0
-        tol = 10 * self.tol * scale
+    def _proposal(self, problem: BilevelProblem, state: SearchState) -> Tensor:
+        lower, upper = (bound.numpy(force=True) for bound in _box(problem, state.alpha))
+        points, losses = (t.numpy(force=True) for t in (state.points, state.losses))
+        trials = Trials(points, losses, self.n_steps, lower, upper, state.seed)
+        return torch.as_tensor(self.proposer(trials)).to(state.alpha).reshape(state.alpha.shape)
+
+    def _trial(self, problem: BilevelProblem, alpha: Tensor, state: SearchState) -> "_Trial":
+        """θ*(α) to ever smaller tolerances, until F stands, or is clearly above the best."""
+        point = problem.inner(alpha)(state.last_theta)
+        estimate, before, n_steps, n_evals = None, math.nan, 0, 0
+        tol = 10 * self.tol * state.scale
         while True:
-            solution = self.solver(objective, theta, tol, inverse=inverse)
-            theta, inverse = solution.z, solution.estimate
-            n_steps, n_evals = n_steps + solution.n_steps, n_evals + solution.n_evals
-            loss, _ = problem.outer(theta)
-            solved = float(solution.residual) == 0
-            if solution.n_steps > 0:  # a tolerance that was met as it was puts no loss to the test
-                solved = solved or abs(loss - before) <= max(
-                    self.accuracy * abs(loss), CLEARLY * (loss - best)
-                )
+            inner = solve_inner(problem, self.solver, alpha, point, tol, estimate)
+            point = inner.point
+            estimate = inner.estimate if self.solver.uses_estimate else None
+            n_steps, n_evals = n_steps + inner.n_steps, n_evals + inner.n_evals
+            loss = inner.outer.value
+            solved = inner.residual == 0
+            if inner.n_steps > 0:  # a tolerance that was met as it was puts no loss to the test
+                above_best = CLEARLY * (loss - state.outer_value)
+                allowed = max(self.accuracy * abs(loss), above_best)
+                solved = solved or abs(loss - before) <= allowed
                 before = loss
-            met = solution.status is Status.CONVERGED
-            if solved or not met or tol <= LEAST_TOL * scale:
+            met = inner.status is Status.CONVERGED
+            if solved or not met or tol <= LEAST_TOL * state.scale:
                 # Settled by a solve that rounding stopped: what was met is the tolerance before.
                 tol = 10 * tol if solved and not met else tol
-                return _Trial(theta, loss, tol, float(solution.residual), solved, n_steps, n_evals)
+                return _Trial(inner.theta, loss, tol, inner.residual, solved, n_steps, n_evals)
             tol = tol / 10
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """θ with ‖∇₂G‖ = residual, solved for to `tol`, and its outer loss, which `solved` says
-    stands.
-    """
+    """θ with ‖∇_θG‖ = residual, solved for to `tol`, and F there, which `solved` says stands."""
 
     theta: Tensor
     loss: float
@@ -156,28 +174,36 @@ class _Trial:
     n_evals: int
 
 
+def _box(problem: BilevelProblem, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds (k,) of the entries of α."""
+    lower, upper = (
+        torch.as_tensor(bound).to(alpha).expand(alpha.shape).flatten()
+        for bound in (problem.lower, problem.upper)
+    )
+    return lower, upper
+
+
 @dataclass(frozen=True)
 class Grid:
-    """n equally spaced points from −bound to bound, the same α for every group; from strong to
-    weak regularisation.
+    """n equally spaced points on the diagonal of the box, the same for every hyperparameter; from
+    the upper end, which is strong regularisation, to the lower.
     """
 
-    def __call__(
-        self, tried: np.ndarray, losses: np.ndarray, n: int, bound: float, seed: int
-    ) -> np.ndarray:
-        return np.full(tried.shape[1], bound * (1 - 2 * len(tried) / max(n - 1, 1)))
+    def __call__(self, trials: Trials) -> np.ndarray:
+        share = len(trials.points) / max(trials.n - 1, 1)
+        point: np.ndarray = trials.upper + share * (trials.lower - trials.upper)
+        return point
 
 
 @dataclass(frozen=True)
 class Random:
-    """Uniform in the box, every group by itself (Bergstra & Bengio 2012)."""
+    """Uniform in the box, every hyperparameter by itself (Bergstra & Bengio 2012)."""
 
-    def __call__(
-        self, tried: np.ndarray, losses: np.ndarray, n: int, bound: float, seed: int
-    ) -> np.ndarray:
-        return np.random.default_rng([seed, len(tried)]).uniform(
-            -bound, bound, size=(tried.shape[1],)
-        )
+    def __call__(self, trials: Trials) -> np.ndarray:
+        drawn = generator(trials.seed, len(trials.points))
+        share = torch.rand(len(trials.lower), dtype=torch.float64, generator=drawn).numpy()
+        point: np.ndarray = trials.lower + share * (trials.upper - trials.lower)
+        return point
 
 
 @dataclass(frozen=True)
@@ -194,24 +220,21 @@ class Bayesian:
     def __post_init__(self) -> None:
         import optuna  # noqa: F401  # before the clock starts
 
-    def __call__(
-        self, tried: np.ndarray, losses: np.ndarray, n: int, bound: float, seed: int
-    ) -> np.ndarray:
+    def __call__(self, trials: Trials) -> np.ndarray:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        names = [f"alpha{j}" for j in range(tried.shape[1])]
-        space: dict[str, Any] = dict.fromkeys(
-            names, optuna.distributions.FloatDistribution(-bound, bound)
-        )
-        sampler = optuna.samplers.GPSampler(
-            seed=(1000 * seed + len(tried)) % 2**32, n_startup_trials=self.n_random
-        )
+        space: dict[str, Any] = {
+            f"alpha{j}": optuna.distributions.FloatDistribution(float(lower), float(upper))
+            for j, (lower, upper) in enumerate(zip(trials.lower, trials.upper, strict=True))
+        }
+        seed = generator(trials.seed, len(trials.points)).initial_seed()
+        sampler = optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.n_random)
         study = optuna.create_study(sampler=sampler)
-        for point, loss in zip(tried, losses, strict=True):
-            params = dict(zip(names, point.tolist(), strict=True))
+        for point, loss in zip(trials.points, trials.losses, strict=True):
+            params = dict(zip(space, point.tolist(), strict=True))
             study.add_trial(
                 optuna.trial.create_trial(params=params, distributions=space, value=float(loss))
             )
         trial = study.ask(space)
-        return np.array([trial.params[name] for name in names])
+        return np.array([trial.params[name] for name in space])

@@ -35,6 +35,7 @@ class AdjointBroyden:
 
     finds = "root"
     leaves_estimate = True
+    uses_estimate = True
 
     def __call__(
         self,

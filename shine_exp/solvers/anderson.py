@@ -31,6 +31,7 @@ class Anderson:
 
     finds = "root"
     leaves_estimate = False
+    uses_estimate = False
 
     def __call__(
         self,

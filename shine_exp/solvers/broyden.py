@@ -29,6 +29,7 @@ class Broyden:
 
     finds = "root"
     leaves_estimate = True
+    uses_estimate = True
 
     def __call__(
         self,

@@ -23,6 +23,7 @@ class FixedPoint:
 
     finds = "root"
     leaves_estimate = False
+    uses_estimate = False
 
     def __call__(
         self,

@@ -1,5 +1,6 @@
 """The inverse Hessian of L-BFGS as a linear operator."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -97,6 +98,15 @@ class InverseHessian:
         if len(s) == 0:
             return InverseHessian(self.memory, initial)
         return InverseHessian.from_pairs(s, torch.addcmul(y, diagonal, s), self.memory, initial)
+
+    def remeasured(self, product: Callable[[Tensor], Tensor]) -> "InverseHessian":
+        """The estimate of the pairs (s, product(s)), with v ↦ ∇²G v as it is now."""
+        s, _ = self.pairs()
+        initial: Literal["scaled", "identity"] = "scaled" if self.scaled else "identity"
+        if len(s) == 0:
+            return InverseHessian(self.memory, initial)
+        y = torch.stack([product(step) for step in s])
+        return InverseHessian.from_pairs(s, y, self.memory, initial)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as numbers and tensors, to the bit: rows stay where they are in the ring."""

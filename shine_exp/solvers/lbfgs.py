@@ -55,6 +55,7 @@ class LBFGS:
     line_search: StrongWolfe = field(default_factory=StrongWolfe)
 
     leaves_estimate = True
+    uses_estimate = True
     finds = "minimum"
 
     def __call__(

@@ -29,6 +29,7 @@ class ScipyMinimizer:
     max_steps: NonNegativeInt = 1000
 
     finds = "minimum"
+    uses_estimate = False
 
     @property
     def leaves_estimate(self) -> bool:

@@ -1,25 +1,24 @@
-"""Gradients, Hessians and hypergradients against finite differences and dense algebra, in float64."""
+"""Derivatives and hypergradients against finite differences and dense algebra, in float64."""
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
 
-from shine_exp.bilevel.descent import DescentState
-from shine_exp.bilevel.hypergradients.implicit import Implicit
-from shine_exp.bilevel.hypergradients.unrolled import Unrolled
+from shine_exp.bilevel.hypergradients import Implicit, Unrolled
+from shine_exp.bilevel.inner_solution import InnerSolution, solve_inner
 from shine_exp.bilevel.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
 from shine_exp.bilevel.problems.feature_groups import feature_groups
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticRegression
-from shine_exp.bilevel.problems.nonlinear_least_squares import NonlinearLeastSquares
+from shine_exp.bilevel.problems.linear_model import LinearModel, Loss
+from shine_exp.bilevel.problems.logistic import LogisticLoss
+from shine_exp.bilevel.problems.nonlinear_least_squares import SquaredSigmoidLoss
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.splits import Splits, split
 from shine_exp.errors import UserError
 from shine_exp.inverse.full import Full
 from shine_exp.solvers.lbfgs import LBFGS
 
-PROBLEMS = [LogisticRegression, NonlinearLeastSquares]
+LOSSES = [LogisticLoss(), SquaredSigmoidLoss()]
 P = 10
 
 
@@ -30,8 +29,8 @@ def splits(sparse: bool) -> Splits:
     return split(Dataset(sp.csr_matrix(x) if sparse else x, y, "made", "none"), seed=0)
 
 
-def model(kind: type[LinearModel], groups: int = 1, sparse: bool = True) -> LinearModel:
-    return kind(splits=splits(sparse), groups=groups, device="cpu")
+def model(loss: Loss, groups: int = 1, sparse: bool = True) -> LinearModel:
+    return LinearModel(loss, splits(sparse), groups)
 
 
 def point(seed: int = 1) -> torch.Tensor:
@@ -51,10 +50,10 @@ def test_design_matrix(sparse: bool) -> None:
     assert torch.autograd.gradgradcheck(lambda v: design.matvec(v) ** 2, w)
 
 
-@pytest.mark.parametrize("kind", PROBLEMS)
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("groups", [1, 4])
-def test_inner_derivatives(kind: type[LinearModel], groups: int) -> None:
-    problem = model(kind, groups)
+def test_inner_derivatives(loss: Loss, groups: int) -> None:
+    problem = model(loss, groups)
     alpha = torch.linspace(-1, 1, groups, dtype=torch.float64)
     theta, v = point(), point(2)
     start = problem.inner(alpha)(theta)
@@ -73,7 +72,7 @@ def test_inner_derivatives(kind: type[LinearModel], groups: int) -> None:
         for e in torch.eye(P, dtype=torch.float64)
     ]
     torch.testing.assert_close(
-        problem.hessian(alpha, theta)(v), torch.stack(columns) @ v, rtol=1e-6, atol=1e-6
+        problem.hessian(alpha, start)(v), torch.stack(columns) @ v, rtol=1e-6, atol=1e-6
     )
     cross = [
         (
@@ -89,9 +88,9 @@ def test_inner_derivatives(kind: type[LinearModel], groups: int) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", PROBLEMS)
-def test_rays_are_the_objective_on_a_line(kind: type[LinearModel]) -> None:
-    objective = model(kind).inner(torch.zeros(1, dtype=torch.float64))
+@pytest.mark.parametrize("loss", LOSSES)
+def test_rays_are_the_objective_on_a_line(loss: Loss) -> None:
+    objective = model(loss).inner(torch.zeros(1, dtype=torch.float64))
     theta, d = point(), point(3)
     ray = objective(theta).ray(d)
     for t in (0.0, 0.3, 2.0):
@@ -100,62 +99,104 @@ def test_rays_are_the_objective_on_a_line(kind: type[LinearModel]) -> None:
         torch.testing.assert_close(ray.end(t).gradient, there.gradient)
 
 
-def solved(problem: LinearModel, alpha: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-    return LBFGS(memory=None)(problem.inner(alpha), start, 1e-11).z
+def solved(problem: LinearModel, alpha: torch.Tensor, theta: torch.Tensor) -> InnerSolution:
+    return solve_inner(problem, LBFGS(memory=None), alpha, problem.inner(alpha)(theta), 1e-11)
 
 
-@pytest.mark.parametrize("kind", PROBLEMS)
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("groups", [1, 4, P])
 @pytest.mark.parametrize("sparse", [True, False])
-def test_the_full_hypergradient_equals_finite_differences(
-    kind: type[LinearModel], groups: int, sparse: bool
+def test_full_hypergradient_equals_finite_differences(
+    loss: Loss, groups: int, sparse: bool
 ) -> None:
-    problem = model(kind, groups, sparse)
+    problem = model(loss, groups, sparse)
     alpha = torch.linspace(-1, 1, groups, dtype=torch.float64)
-    theta = solved(problem, alpha, torch.zeros(P, dtype=torch.float64))
-    state = DescentState(1, alpha, theta, eps=1e-12)
-    value = Implicit(LBFGS(), Full(factor=1.0)).hypergradient(problem, state).value
+    at = solved(problem, alpha, torch.zeros(P, dtype=torch.float64))
+    value = Implicit(Full(factor=1.0))(problem, at, 1e-12).value
     h = 1e-4
     differences = []
     for e in torch.eye(groups, dtype=torch.float64):
         plus, minus = (
-            problem.outer(solved(problem, alpha + sign * h * e, theta))[0] for sign in (1, -1)
+            solved(problem, alpha + sign * h * e, at.theta).outer.value for sign in (1, -1)
         )
         differences.append((plus - minus) / (2 * h))
     expected = torch.tensor(differences, dtype=torch.float64)
     assert (value - expected).norm() <= 1e-6 * expected.norm()
 
 
-def test_the_unrolled_hypergradient_tends_to_the_full_one() -> None:
-    problem = model(LogisticRegression, 4)
+def test_unrolled_hypergradient_tends_to_the_full_one() -> None:
+    problem = model(LogisticLoss(), 4)
     alpha = torch.linspace(-1, 1, 4, dtype=torch.float64)
-    theta = solved(problem, alpha, torch.zeros(P, dtype=torch.float64))
-    state = DescentState(1, alpha, theta, eps=1e-12)
-    exact = Implicit(LBFGS(), Full()).hypergradient(problem, state).value
-    errors = [
-        float(
-            (Unrolled(LBFGS(), n).hypergradient(problem, state).value - exact).norm() / exact.norm()
-        )
-        for n in (5, 50, 500)
-    ]
+    at = solved(problem, alpha, torch.zeros(P, dtype=torch.float64))
+    exact = Implicit(Full())(problem, at, 1e-12).value
+    found = (Unrolled(n)(problem, at, 1e-12).value for n in (5, 50, 500))
+    errors = [float((value - exact).norm() / exact.norm()) for value in found]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 1e-6
 
 
+def test_unrolled_counts_the_products_of_the_norm_once() -> None:
+    problem = model(LogisticLoss())
+    alpha = torch.zeros(1, dtype=torch.float64)
+    at = solved(problem, alpha, torch.zeros(P, dtype=torch.float64))
+    first = Unrolled(5)(problem, at, 1e-12)
+    second = Unrolled(5)(problem, at, 1e-12, previous=first)
+    assert first.n_products == 10 + problem.train_norm[1]
+    assert second.n_products == 10
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_smoothness_bounds_the_hessian(loss: Loss) -> None:
+    problem, alpha = model(loss, 4), torch.linspace(-1, 1, 4, dtype=torch.float64)
+    for seed in range(5):
+        at = problem.inner(alpha)(point(seed))
+        hessian = problem.hessian(alpha, at)(torch.eye(P, dtype=torch.float64))
+        # The norm of X comes from below, to a thousandth.
+        bound = 1.002 * problem.smoothness(alpha, at).value
+        assert float(torch.linalg.matrix_norm(hessian, 2)) <= bound
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_move_of_alpha_costs_no_pass_over_the_data(groups: int) -> None:
+    problem = model(LogisticLoss(), groups)
+    alpha = torch.zeros(groups, dtype=torch.float64)
+    at = solved(problem, alpha, torch.zeros(P, dtype=torch.float64))
+    objective = problem.inner(alpha + 1, at.point)
+    moved, anew = objective(at.theta), problem.inner(alpha + 1)(at.theta)
+    torch.testing.assert_close(moved.gradient, anew.gradient)
+    assert moved.value == pytest.approx(anew.value)
+    assert objective.n_evals == 0
+    assert moved.margins is at.point.margins
+
+
+def test_a_saved_point_is_the_same_to_the_bit() -> None:
+    problem, alpha = model(LogisticLoss()), torch.zeros(1, dtype=torch.float64)
+    at = solved(problem, alpha, torch.zeros(P, dtype=torch.float64)).point
+    objective = problem.inner(alpha)
+    loaded = objective.load(at.state_dict())
+    assert torch.equal(loaded.gradient, at.gradient)
+    assert loaded.value == at.value
+    assert objective.n_evals == 0
+    v = point(3)
+    hessian, again = (problem.hessian(alpha, there) for there in (at, loaded))
+    assert torch.equal(hessian(v), again(v))
+
+
 def test_the_squared_norm_is_the_largest_singular_value() -> None:
-    problem = model(LogisticRegression)
+    problem = model(LogisticLoss())
     exact = np.linalg.norm(splits(False).train[0], 2) ** 2
-    assert 0.95 * exact < problem.train_norm.square <= exact * (1 + 1e-9)
+    assert 0.95 * exact < problem.train_norm[0] <= exact * (1 + 1e-9)
 
 
 def test_evaluation_is_mean_loss_and_accuracy_of_the_right_sets() -> None:
-    problem, theta = model(LogisticRegression), point()
+    problem, theta = model(LogisticLoss()), point()
     parts = splits(False)
-    measured = problem.evaluate(theta)
-    for value, (x, y) in ((measured.outer_loss, parts.outer), (measured.test_loss, parts.test)):
-        assert value == pytest.approx(np.logaddexp(0, -y * (x @ theta.numpy())).mean())
+    measured = problem.evaluate(torch.zeros(1), theta)
+    assert tuple(measured) == problem.columns
+    for name, (x, y) in (("outer_loss", parts.outer), ("test_loss", parts.test)):
+        assert measured[name] == pytest.approx(np.logaddexp(0, -y * (x @ theta.numpy())).mean())
     x, y = parts.test
-    assert measured.accuracy == pytest.approx(np.mean(np.sign(x @ theta.numpy()) == y))
+    assert measured["accuracy"] == pytest.approx(np.mean(np.sign(x @ theta.numpy()) == y))
 
 
 def test_groups(tmp_path) -> None:
@@ -203,7 +244,7 @@ def test_rescaled_columns_are_the_same_problem(sparse: bool, groups: int) -> Non
     stretched = Splits(
         *(scaled_columns_of(rows, factors) for rows in (plain.train, plain.outer, plain.test))
     )
-    problem = LogisticRegression(stretched, groups, "cpu")
+    problem = LinearModel(LogisticLoss(), stretched, groups)
     assert problem.scales is not None
     alpha = torch.linspace(-1, 1, groups, dtype=torch.float64)
     theta = point() / torch.from_numpy(factors)
@@ -212,13 +253,13 @@ def test_rescaled_columns_are_the_same_problem(sparse: bool, groups: int) -> Non
         torch.nn.functional.softplus(-y * (x @ theta)).sum()
         + 0.5 * (alpha.exp()[problem.groups] * theta) @ theta
     )
-    phi = problem.start(theta)
+    phi = problem.in_solved_variables(theta)
     assert problem.inner(alpha)(phi).value == pytest.approx(float(value), rel=1e-12)
     # ∂²G/∂α∂θ · v is the same number in either variable.
     v = point(2) / torch.from_numpy(factors)
     contributions = alpha.exp()[problem.groups] * theta * v
     expected = torch.zeros(groups, dtype=torch.float64).index_add_(0, problem.groups, contributions)
-    torch.testing.assert_close(problem.cross(alpha, phi, problem.start(v)), expected)
+    torch.testing.assert_close(problem.cross(alpha, phi, problem.in_solved_variables(v)), expected)
 
 
 def dense(x: object) -> np.ndarray:

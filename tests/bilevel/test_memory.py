@@ -15,14 +15,16 @@ from shine_exp.inverse.{module} import {method}
 from shine_exp.bilevel.descent import Descent
 from shine_exp.bilevel.hypergradients.implicit import Implicit
 from shine_exp.bilevel.schedule import Schedule
-from shine_exp.bilevel.problems.logistic import LogisticRegression
+from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.solvers.lbfgs import LBFGS
 
-problem = LogisticRegression(split(synthetic_text(2000, int(sys.argv[1]), 50, 0, "none"), 0), 1, "cpu")
-descent = Descent(Implicit(LBFGS({memory}), {method}()), Schedule("exponential", 1e-6, 0.5))
-state = descent.begin(problem, 0)
+rows = split(synthetic_text(2000, int(sys.argv[1]), 50, 0, "none"), 0)
+problem = LinearModel(LogisticLoss(), rows)
+descent = Descent(LBFGS({memory}), Implicit({method}()), Schedule("exponential", 1e-6, 0.5))
+state = descent.init(problem, 0)
 for _ in range(2):
-    state = descent.advance(problem, state)
+    state = descent.step(problem, state)
 assert state.inner_steps > {memory}
 print(Path("/proc/self/status").read_text())
 """

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from exact_losses import exact_outer_loss
 
-from shine_exp.bilevel.problems.logistic import LogisticRegression
-from shine_exp.bilevel.search import Bayesian, Grid, Random, Search
+from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.problems.logistic import LogisticLoss
+from shine_exp.bilevel.search import Bayesian, Grid, Random, Search, Trials
 from shine_exp.data.sets.bundled import breast_cancer
 from shine_exp.data.splits import Splits, split
 from shine_exp.solvers.lbfgs import LBFGS
@@ -16,7 +17,8 @@ PROPOSERS = [Grid(), Random(), Bayesian(3)]
 def propose(proposer, n: int, k: int, seed: int, loss) -> tuple[np.ndarray, np.ndarray]:
     tried, losses = np.empty((0, k)), np.empty(0)
     for _ in range(n):
-        alpha = proposer(tried, losses, n, 12.0, seed)
+        trials = Trials(tried, losses, n, np.full(k, -12.0), np.full(k, 12.0), seed)
+        alpha = proposer(trials)
         tried, losses = np.vstack([tried, alpha]), np.append(losses, loss(alpha))
     return tried, losses
 
@@ -57,16 +59,16 @@ def test_bayesian_optimisation_beats_random_search_on_a_valley() -> None:
 
 
 def test_the_state_is_the_best_trial() -> None:
-    problem = LogisticRegression(split(breast_cancer("standard", 1.0), 0), 1, "cpu")
+    problem = LinearModel(LogisticLoss(), split(breast_cancer("standard", 1.0), 0), 1)
     search = Search(Random(), LBFGS(), 6, 1e-5)
-    state = search.begin(problem, 0)
+    state = search.init(problem, 0)
     for step in range(1, 7):
-        state = search.advance(problem, state)
-        losses = state.carry["losses"]
+        state = search.step(problem, state)
+        losses = state.losses
         assert state.step == len(losses) == step
         assert state.outer_value == float(losses.min())
-        assert state.alpha.tolist() == state.carry["tried"][losses.argmin()].tolist()
-        assert problem.outer(state.theta)[0] == pytest.approx(state.outer_value)
+        assert state.alpha.tolist() == state.points[losses.argmin()].tolist()
+        assert problem.outer(state.alpha, state.theta).value == pytest.approx(state.outer_value)
 
 
 def stretched(splits: Splits, column: int, factor: float) -> Splits:
@@ -90,14 +92,12 @@ BADLY_SCALED = [
 def test_trials_on_badly_scaled_features_are_solved_well_enough_to_be_ranked(
     proposer, splits: Splits
 ) -> None:
-    problem = LogisticRegression(splits, 1, "cpu")
+    problem = LinearModel(LogisticLoss(), splits, 1)
     search = Search(proposer, LBFGS(), 10, 1e-5)
-    state = search.begin(problem, 0)
+    state = search.init(problem, 0)
     for _ in range(10):
-        state = search.advance(problem, state)
-    exact = {
-        alpha: exact_outer_loss(splits, alpha) for alpha in state.carry["tried"][:, 0].tolist()
-    }
+        state = search.step(problem, state)
+    exact = {alpha: exact_outer_loss(splits, alpha) for alpha in state.points[:, 0].tolist()}
     assert float(state.alpha) == pytest.approx(min(exact, key=exact.__getitem__))
     assert state.outer_value / len(splits.outer[1]) == pytest.approx(min(exact.values()), rel=0.01)
     assert state.unsolved == {"inner": 0, "backward": 0}
@@ -105,10 +105,10 @@ def test_trials_on_badly_scaled_features_are_solved_well_enough_to_be_ranked(
 
 
 def test_trials_that_the_solver_gives_up_are_counted() -> None:
-    problem = LogisticRegression(split(breast_cancer("none", 1.0), 0), 1, "cpu")
+    problem = LinearModel(LogisticLoss(), split(breast_cancer("none", 1.0), 0), 1)
     search = Search(Grid(), LBFGS(max_steps=3), 4, 1e-5)
-    state = search.begin(problem, 0)
+    state = search.init(problem, 0)
     for _ in range(4):
-        state = search.advance(problem, state)
+        state = search.step(problem, state)
     assert state.unsolved_inner == 4
     assert state.inner_residual > state.tol

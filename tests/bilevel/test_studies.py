@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shine_exp.bilevel.problems.logistic import LogisticRegression
+from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.bilevel.studies.inversion_quality import InversionQuality
 from shine_exp.bilevel.studies.theorem import Theorem
 from shine_exp.data.sets.bundled import breast_cancer
@@ -15,19 +16,23 @@ from shine_exp.solvers.lbfgs import LBFGS
 
 
 def rows(study, problem, seed: int) -> pd.DataFrame:
-    state = study.begin(problem, seed)
+    state = study.init(problem, seed)
     found = list(study.measure(problem, state))
     for _ in range(study.n_steps):
-        state = study.advance(problem, state)
+        state = study.step(problem, state)
         found += study.measure(problem, state)
     return pd.DataFrame(found)
 
 
+def gaussian_problem(seed: int) -> LinearModel:
+    return LinearModel(LogisticLoss(), split(gaussian(500, 30, seed=0, scaling="none"), seed))
+
+
 def test_inversion_quality_with_opa() -> None:
-    problem = LogisticRegression(split(breast_cancer("variance", 0.2), 0), 1, "cpu")
+    problem = LinearModel(LogisticLoss(), split(breast_cancer("variance", 0.2), 0), 1)
     study = InversionQuality(LBFGS(60, "identity"), n_steps=20, tol=1e-6, opa=5)
     table = rows(study, problem, 0)
-    assert set(table.columns) == {"step", *study.columns}
+    assert set(table.columns) == {"step", *study.columns(problem)}
     medians = table.groupby(["estimate", "direction"])["cosine"].median()
     assert medians["opa", "prescribed"] > 0.999
     assert medians["opa", "prescribed"] > medians["opa", "random"]
@@ -41,8 +46,8 @@ def test_the_theorem_on_a_well_conditioned_problem() -> None:
     study = Theorem(LBFGS(None), opa=[5, 1], others={"cg": ConjugateGradient()}, n_steps=6)
     tables = []
     for seed in range(20):
-        problem = LogisticRegression(
-            split(gaussian(500, 30, seed=0, scaling="none"), seed), 1, "cpu"
+        problem = LinearModel(
+            LogisticLoss(), split(gaussian(500, 30, seed=0, scaling="none"), seed), 1
         )
         tables.append(rows(study, problem, seed))
     errors = pd.concat(tables).groupby(["estimate", "tol"])["relative_error"].median()
@@ -55,7 +60,7 @@ def test_the_theorem_on_a_well_conditioned_problem() -> None:
 
 
 def test_the_theorem_with_one_seed() -> None:
-    problem = LogisticRegression(split(gaussian(500, 30, seed=0, scaling="none"), 0), 1, "cpu")
+    problem = gaussian_problem(0)
     study = Theorem(LBFGS(None), opa=[1], others={"cg": ConjugateGradient()}, n_steps=4)
     table = rows(study, problem, 0)
     np.testing.assert_allclose(sorted(table["tol"].unique()), [1e-4, 1e-3, 1e-2, 1e-1])
@@ -66,7 +71,7 @@ def test_the_theorem_with_one_seed() -> None:
 
 
 def test_studies_show_nothing_of_what_was_not_solved() -> None:
-    problem = LogisticRegression(split(gaussian(500, 30, seed=0, scaling="none"), 0), 1, "cpu")
+    problem = gaussian_problem(0)
     inversion = rows(
         InversionQuality(LBFGS(60, max_steps=2), n_steps=2, tol=1e-6, opa=5), problem, 0
     )

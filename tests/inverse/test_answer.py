@@ -9,9 +9,9 @@ import torch
 from shine_exp.bilevel import hoag
 from shine_exp.errors import UserError
 from shine_exp.inverse.answer import answer
-from shine_exp.types import Adjoint, AdjointSystem, Status
+from shine_exp.types import Adjoint, AdjointSystem, LinearOperator, Status
 
-SYSTEM = AdjointSystem(lambda v: v, torch.ones(2, 3, dtype=torch.float64), 1e-6)
+SYSTEM = AdjointSystem(LinearOperator(lambda v: v), torch.ones(2, 3, dtype=torch.float64), 1e-6)
 
 
 @dataclass(frozen=True)

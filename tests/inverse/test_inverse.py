@@ -20,7 +20,7 @@ from shine_exp.inverse.neumann import Neumann
 from shine_exp.inverse.refine import Refine
 from shine_exp.inverse.shine import Shine
 from shine_exp.solvers.inverse_hessian import InverseHessian
-from shine_exp.types import AdjointSystem, Status
+from shine_exp.types import AdjointSystem, LinearOperator, Status
 
 D = 12
 
@@ -43,9 +43,9 @@ def vector(seed: int, *batch: int) -> torch.Tensor:
 def system(
     a: torch.Tensor, r: torch.Tensor, tol: float = 1e-10, **changes: object
 ) -> AdjointSystem:
-    return AdjointSystem(
-        **({"vjp": lambda v: v @ a, "r": r, "tol": tol, "symmetric": True} | changes)
-    )
+    product = changes.pop("vjp", lambda v: v @ a)
+    operator = LinearOperator(product, changes.pop("symmetric", True))
+    return AdjointSystem(operator, r, tol, **changes)
 
 
 @pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse(), Full()])

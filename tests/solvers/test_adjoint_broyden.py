@@ -1,4 +1,4 @@
-"""The adjoint Broyden estimate: its secant equation, the dense recursion, and what awareness buys."""
+"""The adjoint Broyden estimate: its secant equation, the dense recursion, and what OPA buys."""
 
 import torch
 from equilibrium_cells import Cell, Recorded, dense, dense_transposed
@@ -9,8 +9,8 @@ from torch import Tensor
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.adjoint_broyden_estimate import AdjointBroydenEstimate
 from shine_exp.solvers.broyden import Broyden
-from shine_exp.solvers.iterates import Iterates
 from shine_exp.solvers.estimates import Identity, Transposed
+from shine_exp.solvers.iterates import Iterates
 from shine_exp.types import Outer, Status
 
 GAINS = (0.2, 0.6, 0.95)
@@ -55,8 +55,7 @@ def assert_same(inverse: AdjointBroydenEstimate, expected: Tensor, tol: float) -
 def test_the_estimate_is_that_of_the_dense_recursion(seed, every):
     g = Recorded(Cell.draw(GAINS, 10, seed))
     r = torch.randn(3, 10, generator=torch.Generator().manual_seed(seed)).double()
-    awareness = None if every is None else Outer(lambda z: r, every)
-    solution = AdjointBroyden()(g, g.g.start, 1e-4, awareness=awareness)
+    solution = AdjointBroyden(opa=every)(g, g.g.start, 1e-4, outer=Outer(lambda z: r))
     stops = [int((residual <= 1e-4).nonzero()[0]) for residual in g.residuals().T]
     assert len(set(stops)) > 1, "the samples were to stop at different steps"
     assert solution.estimate.count.tolist() == [
@@ -78,9 +77,8 @@ def test_a_full_memory_restarts_the_running_samples_only(seed, memory):
     """
     g = Recorded(Cell.draw((0.05, 0.9), 10, seed))
     r = torch.ones(2, 10, dtype=torch.float64)
-    solution = AdjointBroyden(memory=memory)(
-        g, g.g.start, 1e-5, awareness=Outer(lambda z: r, every=2)
-    )
+    solver = AdjointBroyden(memory=memory, opa=2)
+    solution = solver(g, g.g.start, 1e-5, outer=Outer(lambda z: r))
     assert solution.status is Status.CONVERGED
     stops = [int((residual <= 1e-5).nonzero()[0]) for residual in g.residuals().T]
     assert stops[1] > memory
@@ -110,27 +108,27 @@ def test_adjoint_secant_equation(seed, n_steps):
     torch.testing.assert_close(estimate.rmatvec(image), iterates.g, rtol=1e-8, atol=1e-8 * scale)
 
 
-def test_awareness_sharpens_the_prescribed_direction():
+def test_adjoint_broyden_opa_sharpens_the_outer_gradient():
     """u = Hᵀr: cosine ≥ 0.999 with J⁻ᵀr in every sample with an extra update at each step, and
     nearer than without.
     """
     cell = Cell.draw((0.9,) * 16, 30, seed=0)
     r = torch.randn(16, 30, generator=torch.Generator().manual_seed(1)).double()
     cosine, error = {}, {}
-    for name, solver, awareness in (
-        ("broyden", Broyden(), None),
-        ("adjoint", AdjointBroyden(), None),
-        ("aware", AdjointBroyden(), Outer(lambda z: r, every=1)),
+    for name, solver in (
+        ("broyden", Broyden()),
+        ("adjoint", AdjointBroyden()),
+        ("opa", AdjointBroyden(opa=1)),
     ):
-        solution = solver(cell, cell.start, 1e-6, awareness=awareness)
+        solution = solver(cell, cell.start, 1e-6, outer=Outer(lambda z: r))
         assert solution.status is Status.CONVERGED
         exact = torch.linalg.solve(cell.jacobian(solution.z).mT, r)
         u = solution.estimate.rmatvec(r)
         cosine[name] = torch.cosine_similarity(u, exact)
         error[name] = (u - exact).norm(dim=-1) / exact.norm(dim=-1)
-    assert (cosine["aware"] >= 0.999).all()
-    assert (error["aware"] < error["broyden"]).all()
-    assert (error["aware"] < error["adjoint"]).all()
+    assert (cosine["opa"] >= 0.999).all()
+    assert (error["opa"] < error["broyden"]).all()
+    assert (error["opa"] < error["adjoint"]).all()
 
 
 def test_the_estimate_belongs_to_the_best_iterate():
@@ -145,23 +143,23 @@ def test_the_estimate_belongs_to_the_best_iterate():
 
 def test_a_singular_update_is_left_out():
     """σ̂ᵀJ = 0 where g is flat: H stays I there, whether the flat direction is met by a step or by
-    awareness.
+    OPA.
     """
     flat = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     target = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
-    solution = AdjointBroyden(max_steps=4)(
+    solution = AdjointBroyden(max_steps=4, opa=1)(
         lambda z: (1 - flat) * z - flat * target,
         torch.zeros(1, 2).double(),
         0.0,
-        awareness=Outer(lambda z: flat, 1),
+        outer=Outer(lambda z: flat),
     )
     assert torch.equal(dense(solution.estimate, flat), torch.eye(2).double()[None])
 
 
 def test_products_are_counted_as_evaluations():
     cell = Cell.draw((0.9,), 10, seed=4)
-    awareness = Outer(lambda z: torch.ones_like(z), every=2)
-    solution = AdjointBroyden(max_steps=6)(cell, cell.start, 0.0, awareness=awareness)
+    outer = Outer(torch.ones_like)
+    solution = AdjointBroyden(max_steps=6, opa=2)(cell, cell.start, 0.0, outer=outer)
     assert (solution.n_steps, solution.n_evals) == (6, 7 + 6 + 3)
     assert solution.estimate.count.tolist() == [6 + 3], "a memory of None is to hold them all"
 
@@ -175,11 +173,11 @@ def test_direction_sees_the_shape_of_the_start():
         shapes.append(z.shape)
         return head * torch.ones_like(z)
 
-    solution = AdjointBroyden()(
+    solution = AdjointBroyden(opa=3)(
         lambda z: cell(z.reshape(2, 10)).reshape(2, 1, 10),
         cell.start.reshape(2, 1, 10),
         1e-6,
-        awareness=Outer(direction, every=3),
+        outer=Outer(direction),
     )
     assert set(shapes) == {(2, 1, 10)}
     assert not solution.estimate.matvec(cell.bias).requires_grad, "the graph of the head ends here"

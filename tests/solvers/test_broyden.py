@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shine_exp.errors import UnsupportedSolver
-from shine_exp.solvers import broyden_inverse
+from shine_exp.solvers import broyden_estimate
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.broyden_estimate import BroydenEstimate
-from shine_exp.solvers.iterates import Iterates
 from shine_exp.solvers.estimates import Identity, Transposed
-from shine_exp.types import Outer, Status
+from shine_exp.solvers.iterates import Iterates
+from shine_exp.types import Status
 
 GAINS = (0.2, 0.6, 0.95)
 seeds = st.integers(0, 10_000)
@@ -100,7 +99,7 @@ def test_a_full_memory_restarts_the_running_samples_only(seed, memory, gain):
 def test_room_for_pairs_is_made_as_they_come(monkeypatch: pytest.MonkeyPatch):
     cell = Cell.draw(GAINS, 10, seed=3)
     allotted = Broyden(max_steps=40)(cell, cell.start, 1e-6)
-    monkeypatch.setattr(broyden_inverse, "INITIAL_CAPACITY", 1)
+    monkeypatch.setattr(broyden_estimate, "INITIAL_CAPACITY", 1)
     grown = Broyden(max_steps=40)(cell, cell.start, 1e-6)
     assert grown.n_steps == allotted.n_steps > 8
     torch.testing.assert_close(grown.z, allotted.z, rtol=1e-10, atol=1e-10)
@@ -271,9 +270,6 @@ def test_halving_keeps_a_step_inside_the_domain():
     assert halved.n_evals > halved.n_steps + 1
     torch.testing.assert_close(halved.z, torch.ones_like(z0))
     slope = 5 / halved.z  # H ≈ 1/5, from steps of unequal length
-    torch.testing.assert_close(halved.estimate.matvec(slope), torch.ones_like(z0), rtol=1e-4, atol=0)
-
-
-def test_outer_problem_awareness_is_refused():
-    with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
-        Broyden()(lambda z: z, torch.ones(1, 2), 1e-6, awareness=Outer(lambda z: z, every=1))
+    torch.testing.assert_close(
+        halved.estimate.matvec(slope), torch.ones_like(z0), rtol=1e-4, atol=0
+    )

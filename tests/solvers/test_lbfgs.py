@@ -94,22 +94,21 @@ def test_the_minimum_is_that_of_scipy(settings_: dict) -> None:
     np.testing.assert_allclose(solution.z, reference.x, atol=1e-5)
 
 
-def test_secant_equations_hold_for_ordinary_and_for_aware_pairs() -> None:
-    """With one pair in memory H y = s for it, whichever kind it is: the aware one after every
-    step, else the step.
+def test_lbfgs_secant_equations_hold_for_steps_and_for_opa_pairs() -> None:
+    """H y = s for the newest pair, whichever kind it is: that of OPA after every step, else the
+    step.
     """
     a = spd(6)
     direction = torch.ones(D, dtype=torch.float64)
-    for awareness in (None, Outer(lambda z: direction, 1)):
-        solution = LBFGS(memory=4, max_steps=5)(
-            Smooth(quartic(a)), 3 * direction, 0.0, awareness=awareness
+    for opa in (None, 1):
+        solution = LBFGS(memory=4, max_steps=5, opa=opa)(
+            Smooth(quartic(a)), 3 * direction, 0.0, outer=Outer(lambda z: direction)
         )
         s, y = solution.estimate.pairs()
         assert len(s) == 4
         torch.testing.assert_close(solution.estimate.matvec(y[-1]), s[-1], rtol=1e-10, atol=1e-12)
-        if (
-            awareness is not None
-        ):  # the pairs alternate: step, aware, step, aware; all are true gradient differences
+        if opa is not None:
+            # The pairs alternate: step, outer, step, outer. All are true gradient differences.
             z = solution.z
             gradient = quartic(a)
             torch.testing.assert_close(
@@ -118,14 +117,16 @@ def test_secant_equations_hold_for_ordinary_and_for_aware_pairs() -> None:
             assert float(s[-1].norm()) == pytest.approx(float(s[-2].norm()))
 
 
-def test_awareness_aligns_h_with_the_direction_it_is_told_of() -> None:
+def test_lbfgs_opa_aligns_h_with_the_outer_gradient() -> None:
     a = spd(7, 40, 1e3)
     b, direction = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 40)))
     exact = torch.linalg.solve(a, direction)
     errors = []
-    for awareness in (None, Outer(lambda z: direction, 2)):
+    outer = Outer(lambda z: direction)
+    for opa in (None, 2):
         function = Smooth(lambda z: (0.5 * z @ a @ z - b @ z, a @ z - b))
-        solution = LBFGS(memory=None)(function, torch.zeros_like(b), 1e-8, awareness=awareness)
+        solver = LBFGS(memory=None, opa=opa)
+        solution = solver(function, torch.zeros_like(b), 1e-8, outer=outer)
         errors.append(float((solution.estimate.matvec(direction) - exact).norm() / exact.norm()))
     assert errors[1] < 0.1 * errors[0]
 
@@ -135,16 +136,16 @@ def test_a_warm_start_with_the_estimate_saves_steps() -> None:
     function = Smooth(lambda z: (0.5 * z @ a @ z - z.sum(), a @ z - 1))
     z0 = torch.zeros(60, dtype=torch.float64)
     cold = LBFGS(memory=None)(function, z0, 1e-8)
-    warm = LBFGS(memory=None)(
-        function, z0, 1e-8, estimate=LBFGS(memory=None).estimate(*cold.estimate.pairs())
-    )
+    warm = LBFGS(memory=None)(function, z0, 1e-8, estimate=cold.estimate.copy())
     assert warm.status is Status.CONVERGED
     assert warm.n_steps < 0.5 * cold.n_steps
 
 
 def test_a_foreign_estimate_is_refused() -> None:
     with pytest.raises(UnsupportedSolver, match="InverseHessian"):
-        LBFGS()(Smooth(quartic(spd(0))), torch.zeros(D, dtype=torch.float64), 1.0, estimate=object())
+        LBFGS()(
+            Smooth(quartic(spd(0))), torch.zeros(D, dtype=torch.float64), 1.0, estimate=object()
+        )
 
 
 def test_non_finite_values_are_reported_as_divergence() -> None:
@@ -187,10 +188,13 @@ def test_growing_keeps_the_operator_and_makes_room(seed: int, n: int, memory: in
     assert len(inverse) == min(2 * memory, 8)
 
 
-def test_a_warm_start_keeps_the_memory_that_a_solve_grew_to() -> None:
-    s, y = pairs(0, 9)
-    estimate = LBFGS(memory=4).estimate(s, y)
-    assert len(estimate) == 9
+def test_lbfgs_warm_start_keeps_the_memory_that_a_solve_grew_to() -> None:
+    estimate = InverseHessian.from_pairs(*pairs(0, 9), memory=9)
+    function = Smooth(quartic(spd(0)))
+    solution = LBFGS(memory=4)(
+        function, torch.ones(D, dtype=torch.float64), 1e-8, estimate=estimate
+    )
+    assert solution.estimate.memory >= 9
 
 
 @pytest.mark.parametrize("d", [1, 3])

@@ -12,9 +12,9 @@ from shine_exp.errors import UnsupportedSolver, UserError
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.anderson import Anderson
 from shine_exp.solvers.broyden import Broyden
-from shine_exp.solvers.fixed_point import FixedPoint
 from shine_exp.solvers.estimates import Identity, Transposed
-from shine_exp.types import Outer, Status
+from shine_exp.solvers.fixed_point import FixedPoint
+from shine_exp.types import Status
 
 GAINS = (0.1, 0.5, 0.9)
 SOLVERS = [Broyden(200), Broyden(200, memory=4), AdjointBroyden(200), AdjointBroyden(200, memory=4)]
@@ -269,14 +269,14 @@ def test_a_product_leaves_its_argument_and_the_estimate_alone(solver, n_steps, i
 @every_solver
 def test_what_it_says_of_itself_holds(solver):
     cell = Cell.draw(GAINS, 4, seed=0)
-    assert {"leaves_estimate", "takes_awareness"}.isdisjoint(field.name for field in fields(solver))
+    assert {"leaves_estimate", "uses_estimate"}.isdisjoint(field.name for field in fields(solver))
     assert solver.leaves_estimate is (solver(cell, cell.start, 1e-6).estimate is not None)
-    awareness = Outer(torch.ones_like, every=5)
-    if solver.takes_awareness:
-        assert solver(cell, cell.start, 1e-6, awareness=awareness).status is Status.CONVERGED
+    if solver.uses_estimate:
+        warm = solver(cell, cell.start, 1e-6, estimate=Identity())
+        assert warm.status is Status.CONVERGED
     else:
         with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
-            solver(cell, cell.start, 1e-6, awareness=awareness)
+            solver(cell, cell.start, 1e-6, estimate=Identity())
 
 
 @pytest.mark.parametrize("solver", [FixedPoint(), Anderson()], ids=repr)
@@ -284,8 +284,6 @@ def test_a_solver_without_an_estimate_refuses_to_use_one(solver):
     cell = Cell.draw(GAINS, 4, seed=0)
     with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
         solver(cell, cell.start, 1e-6, estimate=Identity())
-    with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
-        solver(cell, cell.start, 1e-6, awareness=Outer(lambda z: z, every=5))
     assert solver(cell, cell.start, 1e-6).estimate is None
 
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from shine_exp.errors import UnsupportedSolver
 from shine_exp.solvers.objective import Smooth
 from shine_exp.solvers.scipy import ScipyMinimizer
-from shine_exp.types import Outer, Status
+from shine_exp.types import Status
 
 
 def function(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,10 +51,3 @@ def test_cg_leaves_nothing() -> None:
     solver = ScipyMinimizer("CG")
     assert solver(Smooth(function), torch.ones(10, dtype=torch.float64), 1e-3).estimate is None
     assert not solver.leaves_estimate
-
-
-def test_awareness_is_refused() -> None:
-    with pytest.raises(UnsupportedSolver, match="lbfgs"):
-        ScipyMinimizer("L-BFGS-B")(
-            Smooth(function), torch.ones(10), 1.0, awareness=Outer(lambda z: z, 1)
-        )

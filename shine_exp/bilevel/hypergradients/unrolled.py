@@ -4,48 +4,39 @@ from dataclasses import dataclass
 
 import torch
 from pydantic import PositiveInt
-from torch import Tensor
 
-from shine_exp.bilevel.descent import DescentState, Hypergradient, Inner
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.solvers.objective import Objective
-from shine_exp.types import Solver
+from shine_exp.bilevel.hypergradients.hypergradient import Hypergradient
+from shine_exp.bilevel.inner_solution import InnerSolution
+from shine_exp.bilevel.problem import BilevelProblem
 
 
 @dataclass(frozen=True)
 class Unrolled:
-    """∇h ≈ d F(θ_T(α)) / dα through T steps θ ← θ − η ∇₂G(α, θ), η = 1/L, from the warm-started θ
-    (Domke 2012).
+    """∇h ≈ d F(α, θ_T(α)) / dα through T steps θ ← θ − η ∇_θG(α, θ), η = 1/L (Domke 2012).
 
     The solver finds θ*; the graph of the T steps that follow it is what is differentiated, and its
-    memory grows as T p. L bounds ‖∇²₂₂G‖: ‖X‖² max|ℓ''| + the largest penalty, with |ℓ''| ≤ ¼. One
-    forward and one backward pass are 2T products; ‖X‖² is measured once, and its products belong
-    to the first hypergradient.
+    memory grows as T d. L bounds ‖∇²_θθG‖ (`BilevelProblem.smoothness`). One forward and one
+    backward pass are 2T products; those that L took belong to the hypergradient that they were
+    made for.
     """
 
-    solver: Solver[Objective]
     n_unrolled: PositiveInt
 
-    def solve(
-        self, problem: LinearModel, state: DescentState, alpha: Tensor, tol: float, left: int
-    ) -> Inner:
-        solution = self.solver(problem.inner(alpha), state.theta, tol)
-        value, _ = problem.outer(solution.z)
-        residual = float(solution.residual)
-        return Inner(
-            solution.z, value, residual, solution.n_steps, solution.n_evals, solution.status, {}
-        )
-
-    def hypergradient(self, problem: LinearModel, state: DescentState) -> Hypergradient:
-        alpha = state.alpha.clone().requires_grad_()
-        norm = problem.train_norm
-        step = 1.0 / (0.25 * norm.square + float(problem.penalty(state.alpha).max()))
-        theta = state.theta
+    def __call__(
+        self,
+        problem: BilevelProblem,
+        at: InnerSolution,
+        tol: float,
+        previous: Hypergradient | None = None,
+    ) -> Hypergradient:
+        bound = problem.smoothness(at.alpha, at.point)
+        alpha, theta = at.alpha.detach().requires_grad_(), at.theta
         for _ in range(self.n_unrolled):
-            theta = theta - step * problem.inner_gradient(alpha, theta)
-        _, r = problem.outer(theta.detach())
-        (value,) = torch.autograd.grad(theta, alpha, r)
-        first = state.last is None  # the hypergradient that the norm is measured for
-        return Hypergradient(
-            value, 2 * self.n_unrolled + (norm.n_products if first else 0), True, {}
-        )
+            theta = theta - problem.inner_gradient(alpha, theta) / bound.value
+        outer = problem.outer(at.alpha, theta.detach())
+        (value,) = torch.autograd.grad(theta, alpha, outer.gradient)
+        if outer.direct is not None:
+            value = value + outer.direct
+        paid_before = bound.once and previous is not None
+        n_products = 2 * self.n_unrolled + (0 if paid_before else bound.n_products)
+        return Hypergradient(at.alpha, value, n_products, solved=True)

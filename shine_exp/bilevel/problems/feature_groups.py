@@ -25,13 +25,15 @@ def feature_groups(groups: int | InputFile, n_features: int) -> Tensor:
     if isinstance(groups, int):
         if not 1 <= groups <= n_features:
             raise UserError(
-                f"problem.groups={groups}: the data have {n_features} features, so take 1 to {n_features}"
+                f"problem.groups={groups}: the data have {n_features} features, so take 1 to "
+                f"{n_features}"
             )
         return torch.arange(n_features) * groups // n_features
     path = absolute(groups)
     if not path.is_file():
         raise UserError(
-            f"problem.groups={groups}: neither a number nor a file; give a file with one integer per feature"
+            f"problem.groups={groups}: neither a number nor a file; give a file with one integer "
+            "per feature"
         )
     try:
         return torch.from_numpy(_read(path, n_features))

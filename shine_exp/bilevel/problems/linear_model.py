@@ -3,40 +3,35 @@
     G(α, θ) = Σ_train ℓ(x_iᵀθ, y_i) + ½ Σ_j e^{α_g(j)} θ_j²          F(θ) = Σ_outer ℓ(x_iᵀθ, y_i)
 
 with α (k,) and g(j) the group of feature j. Sums, not means, as in Ramzi et al. 2022, section 4.
+All products with the data are made by hand: this is the fast path of `BilevelProblem`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import NamedTuple, Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
+from shine_exp.bilevel.problem import BilevelProblem, Bound, Moved
 from shine_exp.bilevel.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
 from shine_exp.bilevel.problems.feature_groups import feature_groups
-from shine_exp.data.dataset import Dataset
 from shine_exp.data.io.files import InputFile
-from shine_exp.data.splits import Splits, split
+from shine_exp.data.splits import Splits
+from shine_exp.randomness import generator
+from shine_exp.solvers.objective import Point
+from shine_exp.types import LinearOperator, SecantEstimate
 
 
 class Loss(Protocol):
     """ℓ(m, y) and its first two derivatives in the margin m, elementwise; labels y ∈ {−1, +1}."""
 
+    largest_curvature: float  # sup |ℓ″|
+
     def value(self, m: Tensor, y: Tensor) -> Tensor: ...
     def first(self, m: Tensor, y: Tensor) -> Tensor: ...
     def second(self, m: Tensor, y: Tensor) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is only measured, off the clock: mean losses of the outer and the held-out set, and
-    held-out accuracy.
-    """
-
-    outer_loss: float
-    test_loss: float
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -47,8 +42,8 @@ class Part:
     y: Tensor
 
 
-class LinearModel:
-    """The bi-level problem of a loss ℓ on three sets of rows.
+class LinearModel(BilevelProblem):
+    """The bi-level problem of a loss ℓ on three sets of rows; α lies in [−bound, bound]ᵏ.
 
     Where the largest and the smallest column of X differ by more than a factor of 10⁶, θ_j = s_j
     φ_j is solved for in φ, with columns s_j x_j of a length near 1 and the penalty ½ e^α s_j²
@@ -56,12 +51,18 @@ class LinearModel:
     of 2 so that nothing is rounded, or None.
     """
 
-    solution = "minimum"
-    data_type = Dataset
-    sets = staticmethod(split)
+    columns = ("outer_loss", "test_loss", "accuracy")
 
-    def __init__(self, loss: Loss, splits: Splits, groups: int | InputFile, device: str) -> None:
+    def __init__(
+        self,
+        loss: Loss,
+        splits: Splits,
+        groups: int | InputFile = 1,
+        device: str = "cpu",
+        bound: PositiveFloat = 12.0,
+    ) -> None:
         self.loss = loss
+        self.lower, self.upper = -bound, bound
         scales = column_scales(splits.train[0])
         self.scales = None if scales is None else torch.from_numpy(scales).to(device)
         self.train, self.outer_set, self.test = (
@@ -75,114 +76,169 @@ class LinearModel:
         self.groups = feature_groups(groups, self.n_features).to(device)
         self.n_hyperparameters = int(self.groups.max()) + 1
         self.device = device
-        self.sizes = {
-            "n_train": len(splits.train[1]),
-            "n_outer": len(splits.outer[1]),
-            "n_test": len(splits.test[1]),
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {
+            "n_train": len(self.train.y),
+            "n_outer": len(self.outer_set.y),
+            "n_test": len(self.test.y),
         }
 
+    def start(self, seed: int) -> tuple[Tensor, Tensor]:
+        """α₀ = 0 and θ₀ ~ N(0, I) (Ramzi et al. 2022, appendix C)."""
+        theta = torch.randn(self.n_features, dtype=torch.float64, generator=generator(seed))
+        alpha = torch.zeros(self.n_hyperparameters, dtype=torch.float64, device=self.device)
+        return alpha, self.in_solved_variables(theta.to(self.device))
+
+    def in_solved_variables(self, theta: Tensor) -> Tensor:
+        """φ (p,) of θ (p,)."""
+        return theta if self.scales is None else theta / self.scales
+
     def penalty(self, alpha: Tensor) -> Tensor:
-        """e^{α_g(j)} s_j² for every feature: (k,) → (p,), or (1,) where there is one group and no
-        scale.
-        """
+        """e^{α_g(j)} s_j² for every feature: (k,) → (p,), or (1,) for one group and no scale."""
         penalty = alpha.exp() if self.n_hyperparameters == 1 else alpha.exp()[self.groups]
         return penalty if self.scales is None else penalty * self.scales**2
 
-    def start(self, theta: Tensor) -> Tensor:
-        """θ (p,) in the variables that are solved for."""
-        return theta if self.scales is None else theta / self.scales
-
-    def inner(self, alpha: Tensor) -> "InnerObjective":
-        """θ → G(α, θ), for a minimiser."""
-        return InnerObjective(self.train, self.loss, self.penalty(alpha))
+    def inner(self, alpha: Tensor, start: Point | None = None) -> "LinearObjective":
+        objective = LinearObjective(self.train, self.loss, self.penalty(alpha))
+        if isinstance(start, LinearPoint):
+            objective.know(start)
+        return objective
 
     def inner_gradient(self, alpha: Tensor, theta: Tensor) -> Tensor:
-        """∇₂G(α, θ) (p,), differentiable in both arguments."""
         x, y = self.train.x, self.train.y
         return x.rmatvec(self.loss.first(x.matvec(theta), y)) + self.penalty(alpha) * theta
 
-    def hessian(self, alpha: Tensor, theta: Tensor) -> Callable[[Tensor], Tensor]:
-        """v → ∇²₂₂G(α, θ) v, (..., p) → (..., p); each call is one product, and the first one also
-        takes Xθ.
-        """
+    def outer(self, alpha: Tensor, theta: Tensor) -> "LinearOuterValue":
+        return LinearOuterValue(self.outer_set, self.loss, self.outer_set.x.matvec(theta))
+
+    def hessian(self, alpha: Tensor, point: Point) -> LinearOperator:
+        """Xᵀ diag(ℓ″) X + diag(penalty), with the margins that the point knows."""
         x, penalty = self.train.x, self.penalty(alpha)
-        curvature = cache(lambda: self.loss.second(x.matvec(theta), self.train.y))
-        return lambda v: x.rmatvec(curvature() * x.matvec(v)) + penalty * v
-
-    def cross(self, alpha: Tensor, theta: Tensor, v: Tensor) -> Tensor:
-        """∇²₁₂G(α, θ) v: e^{α_j} s_j² θ_j v_j summed inside each group, (..., p) → (..., k)."""
-        contributions = self.penalty(alpha) * theta * v
-        if self.n_hyperparameters == 1:
-            return contributions.sum(-1, keepdim=True)
-        sums = contributions.new_zeros(*v.shape[:-1], self.n_hyperparameters)
-        return sums.index_add_(-1, self.groups, contributions)
-
-    def outer(self, theta: Tensor) -> tuple[float, Tensor]:
-        """F(θ) and ∇F(θ) (p,)."""
-        x, y = self.outer_set.x, self.outer_set.y
-        margins = x.matvec(theta)
-        return float(self.loss.value(margins, y).sum()), x.rmatvec(self.loss.first(margins, y))
-
-    def evaluate(self, theta: Tensor) -> Evaluation:
-        """Mean losses and accuracy at θ."""
-        outer, test = self.outer_set.x.matvec(theta), self.test.x.matvec(theta)
-        return Evaluation(
-            outer_loss=float(self.loss.value(outer, self.outer_set.y).mean()),
-            test_loss=float(self.loss.value(test, self.test.y).mean()),
-            accuracy=float((torch.sign(test) == self.test.y).double().mean()),
+        margins = point.margins if isinstance(point, LinearPoint) else x.matvec(point.z)
+        curvature = self.loss.second(margins, self.train.y)
+        return LinearOperator(
+            lambda v: x.rmatvec(curvature * x.matvec(v)) + penalty * v, symmetric=True
         )
 
+    def cross(self, alpha: Tensor, theta: Tensor, u: Tensor) -> Tensor:
+        """e^{α_j} s_j² θ_j u_j summed inside each group, (..., p) → (..., k)."""
+        contributions = self.penalty(alpha) * theta * u
+        if self.n_hyperparameters == 1:
+            return contributions.sum(-1, keepdim=True)
+        sums = contributions.new_zeros(*u.shape[:-1], self.n_hyperparameters)
+        return sums.index_add_(-1, self.groups, contributions)
+
+    def moved(self, estimate: SecantEstimate, old: Tensor, new: Tensor, theta: Tensor) -> Moved:
+        """Each y becomes y + (e^new − e^old) s: exact, since the penalty is the only part of the
+        Hessian that depends on α.
+        """
+        return Moved(estimate.shifted(self.penalty(new) - self.penalty(old)))
+
+    def smoothness(self, alpha: Tensor, point: Point) -> Bound:
+        """sup |ℓ″| ‖X‖² + the largest penalty, which holds everywhere."""
+        square, n_products = self.train_norm
+        value = self.loss.largest_curvature * square + float(self.penalty(alpha).max())
+        return Bound(value, n_products, once=True)
+
+    def evaluate(self, alpha: Tensor, theta: Tensor) -> dict[str, float]:
+        """Mean losses of the outer and the held-out set, and the share of right signs there."""
+        outer, test = self.outer_set.x.matvec(theta), self.test.x.matvec(theta)
+        return {
+            "outer_loss": float(self.loss.value(outer, self.outer_set.y).mean()),
+            "test_loss": float(self.loss.value(test, self.test.y).mean()),
+            "accuracy": float((torch.sign(test) == self.test.y).double().mean()),
+        }
+
     @cached_property
-    def train_norm(self) -> "Norm":
-        """‖X_train‖₂², by the power method on XᵀX to a relative 1e-3, from below."""
+    def train_norm(self) -> tuple[float, int]:
+        """‖X_train‖₂², by the power method on XᵀX to a relative 1e-3, from below; and its
+        products.
+        """
         v = torch.ones(self.n_features, dtype=torch.float64, device=self.device)
         square, last, n_products = 0.0, -1.0, 0
         while square - last > 1e-3 * square:
             v = self.train.x.rmatvec(self.train.x.matvec(v / v.norm()))
             square, last, n_products = float(v.norm()), square, n_products + 1
-        return Norm(square, n_products)
+        return square, n_products
 
 
-class Norm(NamedTuple):
-    """‖X‖₂², and the products with XᵀX that it took."""
+class LinearOuterValue:
+    """F(θ) = Σ_outer ℓ from the margins x_iᵀθ of the outer rows."""
 
-    square: float
-    n_products: int
+    direct = None
+
+    def __init__(self, rows: Part, loss: Loss, margins: Tensor) -> None:
+        self._rows, self._loss, self._margins = rows, loss, margins
+
+    @cached_property
+    def value(self) -> float:
+        return float(self._loss.value(self._margins, self._rows.y).sum())
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        return self._rows.x.rmatvec(self._loss.first(self._margins, self._rows.y))
 
 
-@dataclass(frozen=True)
-class InnerObjective:
-    """θ → G(α, θ) at fixed α."""
+class LinearObjective:
+    """θ ↦ G(α, θ) at fixed α; `n_evals` counts gradients, an X w and an Xᵀ z each."""
 
-    train: Part
-    loss: Loss
-    penalty: Tensor
+    def __init__(self, train: Part, loss: Loss, penalty: Tensor) -> None:
+        self.train, self.loss, self.penalty = train, loss, penalty
+        self.n_evals = 0
+        self._known: tuple[Tensor, Tensor, Tensor | None] | None = None  # θ, Xθ and ∇G(θ)
+
+    def know(self, point: "LinearPoint") -> None:
+        """Take over what a point of another α knows: its margins, and the data's share of its
+        gradient. A move of α then costs no pass over the data.
+        """
+        gradient = point.known_gradient
+        if gradient is not None:
+            gradient = gradient + (self.penalty - point.objective.penalty) * point.z
+        self._known = point.z, point.margins, gradient
 
     def __call__(self, theta: Tensor) -> "LinearPoint":
+        if self._known is not None and theta is self._known[0]:
+            return LinearPoint(self, *self._known)
         return LinearPoint(self, theta, self.train.x.matvec(theta))
 
+    def load(self, saved: dict[str, Any]) -> "LinearPoint":
+        return LinearPoint(self, saved["z"], saved["margins"], saved["gradient"])
 
-@dataclass(frozen=True)
+
 class LinearPoint:
-    """θ and its margins Xθ."""
+    """θ, its margins Xθ (n,), and ∇G(θ) once it is asked for."""
 
-    objective: InnerObjective
-    z: Tensor
-    margins: Tensor
+    def __init__(
+        self,
+        objective: LinearObjective,
+        z: Tensor,
+        margins: Tensor,
+        gradient: Tensor | None = None,
+    ) -> None:
+        self.objective, self.z, self.margins = objective, z, margins
+        self.known_gradient = gradient
 
     @cached_property
     def value(self) -> float:
         data = self.objective.loss.value(self.margins, self.objective.train.y).sum()
         return float(data + 0.5 * (self.objective.penalty * self.z) @ self.z)
 
-    @cached_property
+    @property
     def gradient(self) -> Tensor:
-        train = self.objective.train
-        slopes = self.objective.loss.first(self.margins, train.y)
-        return train.x.rmatvec(slopes).addcmul_(self.objective.penalty, self.z)
+        if self.known_gradient is None:
+            train = self.objective.train
+            slopes = self.objective.loss.first(self.margins, train.y)
+            self.known_gradient = train.x.rmatvec(slopes).addcmul_(self.objective.penalty, self.z)
+            self.objective.n_evals += 1
+        return self.known_gradient
 
     def ray(self, d: Tensor) -> "LinearRay":
         return LinearRay(self, d)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"z": self.z, "margins": self.margins, "gradient": self.gradient}
 
 
 class LinearRay:
@@ -191,24 +247,21 @@ class LinearRay:
     def __init__(self, start: LinearPoint, d: Tensor) -> None:
         self.start, self.d = start, d
         self.direction = start.objective.train.x.matvec(d)
+        # ½ Σ_j penalty_j (θ_j + t d_j)² = offset + t slope + ½ t² curvature
         penalised = start.objective.penalty * d
-        self.quadratic = (
-            float(start.z @ penalised),
-            float(d @ penalised),
-        )  # slope and curvature of the penalty
         self.offset = 0.5 * float((start.objective.penalty * start.z) @ start.z)
+        self.slope = float(start.z @ penalised)
+        self.curvature = float(d @ penalised)
 
     def __call__(self, t: float) -> tuple[float, float]:
         loss, y = self.start.objective.loss, self.start.objective.train.y
         margins = self.start.margins + t * self.direction
-        slope, curvature = self.quadratic
-        value = (
-            float(loss.value(margins, y).sum()) + self.offset + t * slope + 0.5 * t * t * curvature
-        )
-        return value, float(loss.first(margins, y) @ self.direction) + slope + t * curvature
+        penalty = self.offset + t * self.slope + 0.5 * t * t * self.curvature
+        value = float(loss.value(margins, y).sum()) + penalty
+        slope = float(loss.first(margins, y) @ self.direction) + self.slope + t * self.curvature
+        return value, slope
 
     def end(self, t: float) -> LinearPoint:
         start = self.start
-        return LinearPoint(
-            start.objective, start.z + t * self.d, start.margins + t * self.direction
-        )
+        margins = start.margins + t * self.direction
+        return LinearPoint(start.objective, start.z + t * self.d, margins)

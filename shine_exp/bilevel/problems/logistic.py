@@ -1,16 +1,20 @@
-"""ℓ²-regularised logistic regression (Pedregosa 2016, section 5; Ramzi et al. 2022, section 4.1)."""
+"""ℓ²-regularised logistic regression (Pedregosa 2016, section 5; Ramzi et al. 2022, section 4)."""
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.data.dataset import Dataset
 from shine_exp.data.io.files import InputFile
-from shine_exp.data.splits import Splits
+from shine_exp.data.splits import split
 
 
 class LogisticLoss:
     """ℓ(m, y) = log(1 + exp(−y m))."""
+
+    largest_curvature = 0.25
 
     def value(self, m: Tensor, y: Tensor) -> Tensor:
         return -logsigmoid(y * m)
@@ -22,8 +26,8 @@ class LogisticLoss:
         return torch.sigmoid(m) * torch.sigmoid(-m)
 
 
-class LogisticRegression(LinearModel):
-    """min_α F(θ*(α)) for the logistic loss."""
-
-    def __init__(self, splits: Splits, groups: int | InputFile, device: str) -> None:
-        super().__init__(LogisticLoss(), splits, groups, device)
+def logistic_regression(
+    data: Dataset, seed: int, device: str, groups: int | InputFile, bound: PositiveFloat
+) -> LinearModel:
+    """The rows of one seed, for the logistic loss."""
+    return LinearModel(LogisticLoss(), split(data, seed), groups, device, bound)

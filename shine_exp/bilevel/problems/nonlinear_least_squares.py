@@ -1,15 +1,19 @@
 """Non-linear least squares, the non-convex inner problem (Ramzi et al. 2022, appendix E)."""
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.data.dataset import Dataset
 from shine_exp.data.io.files import InputFile
-from shine_exp.data.splits import Splits
+from shine_exp.data.splits import split
 
 
 class SquaredSigmoidLoss:
     """ℓ(m, y) = ½ (b − σ(m))², b = (y + 1)/2 ∈ {0, 1}."""
+
+    largest_curvature = 0.08
 
     def value(self, m: Tensor, y: Tensor) -> Tensor:
         return 0.5 * ((y + 1) / 2 - torch.sigmoid(m)) ** 2
@@ -23,10 +27,8 @@ class SquaredSigmoidLoss:
         return p * (1 - p) * (p * (1 - p) + (p - (y + 1) / 2) * (1 - 2 * p))
 
 
-class NonlinearLeastSquares(LinearModel):
-    """min_α F(θ*(α)) for the squared sigmoid loss; its Hessian can be indefinite away from the
-    solution.
-    """
-
-    def __init__(self, splits: Splits, groups: int | InputFile, device: str) -> None:
-        super().__init__(SquaredSigmoidLoss(), splits, groups, device)
+def nonlinear_least_squares(
+    data: Dataset, seed: int, device: str, groups: int | InputFile, bound: PositiveFloat
+) -> LinearModel:
+    """The rows of one seed, for the squared sigmoid loss."""
+    return LinearModel(SquaredSigmoidLoss(), split(data, seed), groups, device, bound)

@@ -1,10 +1,7 @@
-"""Inversion quality: H d against the exact inverse Hessian times d (Ramzi et al.
-
-2022, figure 2 right).
+"""Inversion quality: H d against the exact inverse Hessian times d (Ramzi et al. 2022, figure 2,
+right).
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,24 +10,25 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from shine_exp.bilevel.comparison import compare
-from shine_exp.bilevel.loop import HyperparameterLoop, State, StudyState, start_point
-from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.hypergradients.exact import exact_inverse
+from shine_exp.bilevel.inner_solution import solve_inner
+from shine_exp.bilevel.loop import BilevelLoop, StudyState
+from shine_exp.bilevel.problem import BilevelProblem
 from shine_exp.bilevel.studies.rows import with_row, with_solve
-from shine_exp.inverse.conjugate_gradient import ConjugateGradient
 from shine_exp.loop import Row
+from shine_exp.randomness import generator
 from shine_exp.solvers.lbfgs import LBFGS
-from shine_exp.types import AdjointSystem, Outer, Status
+from shine_exp.types import Outer
 
 
 @dataclass(frozen=True)
-class InversionQuality(HyperparameterLoop):
-    """From `n_steps` random starts, minimise G at α = 0 to ‖∇G‖ ≤ tol and apply the estimate H
-    that is left.
+class InversionQuality(BilevelLoop[StudyState]):
+    """From `n_steps` random starts, minimise G at α₀ to ‖∇_θG‖ ≤ tol and apply the H that is left.
 
     Directions d: "prescribed", a random one that OPA is told of; "krylov", ∇²G times the last
     step; "random", unknown to OPA. Estimates: "shine", and "opa" with an extra pair along H d
-    every `opa` steps. a = H d, b = (∇²G)⁻¹ d. Where a solve missed its tolerance, what follows
-    from it is NaN.
+    every `opa` steps. a = H d is compared with b = (∇²G)⁻¹ d. Where a solve missed its tolerance,
+    what follows from it is NaN.
     """
 
     solver: LBFGS
@@ -38,79 +36,69 @@ class InversionQuality(HyperparameterLoop):
     tol: PositiveFloat
     opa: PositiveInt
 
-    columns = (
-        "estimate",
-        "direction",
-        "cosine",
-        "norm_ratio",
-        "inner_steps",
-        "evals",
-        "tol",
-        "inner_residual",
-        "unsolved_inner",
-        "unsolved_backward",
-    )
+    def columns(self, problem: BilevelProblem) -> tuple[str, ...]:
+        return (
+            "estimate",
+            "direction",
+            "cosine",
+            "norm_ratio",
+            "inner_steps",
+            "evals",
+            "tol",
+            "inner_residual",
+            "unsolved_inner",
+            "unsolved_backward",
+        )
 
-    def begin(self, problem: LinearModel, seed: int) -> StudyState:
-        alpha, theta = start_point(problem, seed)
-        return StudyState(0, alpha, theta, tol=self.tol, carry={"seed": torch.tensor(seed)})
+    def init(self, problem: BilevelProblem, seed: int) -> StudyState:
+        alpha, theta = problem.start(seed)
+        return StudyState(0, alpha, theta, tol=self.tol, seed=seed)
 
-    def restore(self, problem: LinearModel, saved: dict[str, Any]) -> StudyState:
+    def load_state_dict(self, problem: BilevelProblem, saved: dict[str, Any]) -> StudyState:
         return StudyState(**saved)
 
-    def advance(self, problem: LinearModel, state: State) -> StudyState:
-        assert isinstance(state, StudyState)
+    def step(self, problem: BilevelProblem, state: StudyState) -> StudyState:
         state = replace(state, step=state.step + 1, rows=[])
-        generator = torch.Generator().manual_seed(100_000 * int(state.carry["seed"]) + state.step)
-        drawn = torch.randn(3, problem.n_features, dtype=torch.float64, generator=generator)
-        start, prescribed, other = drawn.to(problem.device)
-        state = replace(state, theta=problem.start(start))
-        aware = Outer(lambda theta: prescribed, self.opa)
-        for name, awareness in (("shine", None), ("opa", aware)):
-            state = self._measured(
-                problem, state, name, awareness, {"prescribed": prescribed, "random": other}
-            )
+        drawn = generator(state.seed, state.step)
+        start, prescribed, other = (
+            torch.randn(state.theta.shape, dtype=torch.float64, generator=drawn).to(state.theta)
+            for _ in range(3)
+        )
+        state = replace(state, theta=start)
+        random = {"prescribed": prescribed, "random": other}
+        for name, opa in (("shine", None), ("opa", self.opa)):
+            state = self._measured(problem, state, name, replace(self.solver, opa=opa), random)
         return state
 
-    def measure(self, problem: LinearModel, state: State) -> list[Row]:
-        assert isinstance(state, StudyState)
+    def measure(self, problem: BilevelProblem, state: StudyState) -> list[Row]:
         return list(state.rows)
 
     def _measured(
         self,
-        problem: LinearModel,
+        problem: BilevelProblem,
         state: StudyState,
         name: str,
-        awareness: Outer | None,
-        drawn: dict[str, Tensor],
+        solver: LBFGS,
+        random: dict[str, Tensor],
     ) -> StudyState:
         """The state with a row for each direction, from one solve."""
-        solution = self.solver(
-            problem.inner(state.alpha), state.theta, self.tol, awareness=awareness
-        )
-        assert solution.estimate is not None
-        hessian = problem.hessian(state.alpha, solution.z)
-        steps = solution.estimate.pairs()[0]  # type: ignore[attr-defined]
-        last = steps[-1] if len(steps) else torch.zeros_like(solution.z)  # has no direction: NaN
+        start = problem.inner(state.alpha)(state.theta)
+        outer = Outer(lambda theta: random["prescribed"])
+        inner = solve_inner(problem, solver, state.alpha, start, state.tol, outer=outer)
+        assert inner.estimate is not None
+        hessian = problem.hessian(inner.alpha, inner.point)
+        steps, _ = inner.estimate.pairs()  # type: ignore[attr-defined]
+        last = steps[-1] if len(steps) else torch.zeros_like(inner.theta)  # no direction: NaN
         directions = {
-            "prescribed": drawn["prescribed"],
+            "prescribed": random["prescribed"],
             "krylov": hessian(last),
-            "random": drawn["random"],
+            "random": random["random"],
         }
-        state = with_solve(state, solution)
+        state = with_solve(state, inner)
         for direction, d in directions.items():
             exact = exact_inverse(hessian, d)
-            state = replace(
-                state, unsolved_backward=state.unsolved_backward + (not exact.isfinite().all())
-            )
-            quality = compare(solution.estimate.matvec(d), exact)
-            state = with_row(state, solution, {"estimate": name, "direction": direction, **quality})
+            missed = not exact.isfinite().all()
+            state = replace(state, unsolved_backward=state.unsolved_backward + missed)
+            quality = compare(inner.estimate.matvec(d), exact)
+            state = with_row(state, inner, {"estimate": name, "direction": direction, **quality})
         return state
-
-
-def exact_inverse(hessian: Callable[[Tensor], Tensor], d: Tensor) -> Tensor:
-    """(∇²G)⁻¹ d by conjugate gradients to a relative residual of 1e-12; NaN where they did not get
-    there.
-    """
-    adjoint = ConjugateGradient(max_steps=10_000)(AdjointSystem(hessian, d, 1e-12, symmetric=True))
-    return adjoint.u if adjoint.status is Status.CONVERGED else torch.full_like(d, math.nan)

@@ -6,34 +6,37 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeVar
 
+from shine_exp.bilevel.inner_solution import InnerSolution
 from shine_exp.bilevel.loop import StudyState
-from shine_exp.types import Solution, Status
+from shine_exp.types import Status
+
+S = TypeVar("S", bound=StudyState)
 
 
-def with_solve(state: StudyState, solution: Solution) -> StudyState:
+def with_solve(state: S, inner: InnerSolution) -> S:
     """The state with one more solve counted."""
-    missed = solution.status is not Status.CONVERGED
+    missed = inner.status is not Status.CONVERGED
     return replace(state, unsolved_inner=state.unsolved_inner + missed)
 
 
 def with_row(
-    state: StudyState,
-    solution: Solution,
+    state: S,
+    inner: InnerSolution,
     measured: Mapping[str, float | str],
     costs: Mapping[str, int] = MappingProxyType({}),
-) -> StudyState:
-    """The state with one more row: what was `measured` at a solution, how that was reached, and
-    what it cost.
+) -> S:
+    """The state with one more row: what was `measured` at an inner solution, how that was reached,
+    and what it cost.
     """
-    solved = solution.status is Status.CONVERGED
+    solved = inner.status is Status.CONVERGED
     shown = {
         name: value if solved or isinstance(value, str) else math.nan
         for name, value in measured.items()
     }
-    reached = {"tol": state.tol, "inner_residual": float(solution.residual)}
+    reached = {"tol": state.tol, "inner_residual": inner.residual}
     unsolved = {f"unsolved_{what}": n for what, n in state.unsolved.items()}
-    counts = {"inner_steps": solution.n_steps, "evals": solution.n_evals, **costs}
-    return replace(
-        state, rows=[*state.rows, {"step": state.step, **shown, **counts, **reached, **unsolved}]
-    )
+    counts = {"inner_steps": inner.n_steps, "evals": inner.n_evals, **costs}
+    row = {"step": state.step, **shown, **counts, **reached, **unsolved}
+    return replace(state, rows=[*state.rows, row])

@@ -1,9 +1,6 @@
-"""Does the hypergradient converge with the inner tolerance? (Ramzi et al.
+"""Does the hypergradient converge with the inner tolerance? (Ramzi et al. 2022, theorems 2, 3.)"""
 
-2022, theorems 2 and 3.)
-"""
-
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,27 +9,40 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from shine_exp.bilevel.comparison import compare
-from shine_exp.bilevel.loop import HyperparameterLoop, State, StudyState, start_point
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.studies.inversion_quality import exact_inverse
+from shine_exp.bilevel.hypergradients.exact import exact_hypergradient
+from shine_exp.bilevel.hypergradients.hypergradient import Hypergradient
+from shine_exp.bilevel.hypergradients.implicit import Implicit
+from shine_exp.bilevel.inner_solution import InnerSolution, solve_inner, told
+from shine_exp.bilevel.loop import BilevelLoop, StudyState
+from shine_exp.bilevel.problem import BilevelProblem
 from shine_exp.bilevel.studies.rows import with_row, with_solve
+from shine_exp.inverse.shine import Shine
 from shine_exp.loop import Row
+from shine_exp.randomness import generator
 from shine_exp.solvers.lbfgs import LBFGS
-from shine_exp.types import AdjointSystem, Outer, InverseMethod, Solution, Status
+from shine_exp.types import InverseMethod, Outer
 
-EXACT = 1e-11  # ‖∇₂G‖ at the θ* of the truth
+NOTHING = torch.empty(0)
+EXACT_TOL = 1e-11  # ‖∇_θG‖ at the θ* of the exact hypergradient
 
 
 @dataclass(frozen=True)
-class Theorem(HyperparameterLoop):
-    """At tol = 10⁻¹, 10⁻², … solve the inner problem at α = 0 from a random start and compare
+class TheoremState(StudyState):
+    """A study's state with the exact hypergradient and its adjoint u."""
+
+    exact: Tensor = NOTHING
+    exact_adjoint: Tensor = NOTHING
+
+
+@dataclass(frozen=True)
+class Theorem(BilevelLoop[TheoremState]):
+    """At tol = 10⁻¹, 10⁻², … solve the inner problem at α₀ from a random start and compare
     hypergradients.
 
     Estimates: SHINE with plain BFGS; with OPA pairs every k steps, for k in `opa`; with secant
     pairs along random directions every step, which give the steps the uniform linear independence
-    that the theorem assumes; and each method in `others` after plain BFGS. The truth is the exact
-    hypergradient at a θ* solved to 10⁻¹¹. Cosine and norm ratio are those of v, since one
-    hyperparameter has no angle.
+    that the theorem assumes; and each method in `others` after plain BFGS. Cosine and norm ratio
+    are those of the adjoints u, since a single hyperparameter has no angle.
     """
 
     solver: LBFGS
@@ -40,107 +50,82 @@ class Theorem(HyperparameterLoop):
     others: dict[str, InverseMethod]
     n_steps: PositiveInt
 
-    columns = (
-        "tol",
-        "estimate",
-        "relative_error",
-        "cosine",
-        "norm_ratio",
-        "inner_steps",
-        "evals",
-        "products",
-        "inner_residual",
-        "unsolved_inner",
-        "unsolved_backward",
-    )
-
-    def begin(self, problem: LinearModel, seed: int) -> StudyState:
-        alpha, theta = start_point(problem, seed)
-        exact = self.solver(problem.inner(alpha), theta, EXACT)
-        v = exact_inverse(problem.hessian(alpha, exact.z), problem.outer(exact.z)[1])
-        solved = exact.status in (
-            Status.CONVERGED,
-            Status.STALLED,
-        )  # rounding may keep it from 1e-11
-        truth = -problem.cross(alpha, exact.z, v) * (1.0 if solved else math.nan)
-        return StudyState(
-            0, alpha, theta, carry={"v": v, "truth": truth, "seed": torch.tensor(seed)}
+    def columns(self, problem: BilevelProblem) -> tuple[str, ...]:
+        return (
+            "tol",
+            "estimate",
+            "relative_error",
+            "cosine",
+            "norm_ratio",
+            "inner_steps",
+            "evals",
+            "products",
+            "inner_residual",
+            "unsolved_inner",
+            "unsolved_backward",
         )
 
-    def restore(self, problem: LinearModel, saved: dict[str, Any]) -> StudyState:
-        return StudyState(**saved)
+    def init(self, problem: BilevelProblem, seed: int) -> TheoremState:
+        alpha, theta = problem.start(seed)
+        exact = exact_hypergradient(problem, alpha, problem.inner(alpha)(theta), EXACT_TOL)
+        assert exact.adjoint is not None
+        adjoint = exact.adjoint
+        return TheoremState(0, alpha, theta, seed=seed, exact=exact.value, exact_adjoint=adjoint)
 
-    def advance(self, problem: LinearModel, state: State) -> StudyState:
-        assert isinstance(state, StudyState)
+    def load_state_dict(self, problem: BilevelProblem, saved: dict[str, Any]) -> TheoremState:
+        return TheoremState(**saved)
+
+    def step(self, problem: BilevelProblem, state: TheoremState) -> TheoremState:
         step = state.step + 1
         state = replace(state, step=step, tol=10.0**-step, rows=[])
-        state, plain = self._solve(problem, state, None)
-        state = self._row(problem, state, "shine", plain, self._shine(problem, plain), 0)
-        for every in self.opa:
-            aware = Outer(lambda theta: problem.outer(theta)[1], every)
-            state = self._shine_with(problem, state, f"opa every {every}", aware)
-        state = self._shine_with(problem, state, "random directions", self._random(state))
+        for name, solver, outer in self._solves(problem, state):
+            inner = self._solve(problem, state, solver, outer)
+            state = with_solve(state, inner)
+            shine = Implicit(Shine())(problem, inner, state.tol)
+            state = _with_row(state, name, inner, shine)
+            if name == "shine":
+                plain = inner
         for name, method in self.others.items():
-            adjoint = method(self._system(problem, state, plain))
-            missed = adjoint.converged is not None and not bool(adjoint.converged)
-            state = replace(state, unsolved_backward=state.unsolved_backward + missed)
-            state = self._row(problem, state, name, plain, adjoint.u, adjoint.n_products)
+            found = Implicit(method)(problem, plain, min(state.tol, 0.1))
+            missed = state.unsolved_backward + (not found.solved)
+            state = _with_row(replace(state, unsolved_backward=missed), name, plain, found)
         return state
 
-    def measure(self, problem: LinearModel, state: State) -> list[Row]:
-        assert isinstance(state, StudyState)
+    def measure(self, problem: BilevelProblem, state: TheoremState) -> list[Row]:
         return list(state.rows)
 
-    def _shine_with(
-        self, problem: LinearModel, state: StudyState, name: str, awareness: Outer
-    ) -> StudyState:
-        """The state with the row of SHINE after a solve of its own."""
-        state, solution = self._solve(problem, state, awareness)
-        return self._row(problem, state, name, solution, self._shine(problem, solution), 0)
+    def _solves(
+        self, problem: BilevelProblem, state: TheoremState
+    ) -> Iterator[tuple[str, LBFGS, Outer]]:
+        """A name, a solver and what it is told, for each estimate."""
+        outer = told(problem, state.alpha, steps_left=1)
+        yield "shine", replace(self.solver, opa=None), outer
+        for every in self.opa:
+            yield f"opa every {every}", replace(self.solver, opa=every), outer
+        drawn = generator(state.seed)
+
+        def random(theta: Tensor) -> Tensor:
+            return torch.randn(theta.shape, dtype=theta.dtype, generator=drawn).to(theta)
+
+        yield "random directions", replace(self.solver, opa=1), Outer(random)
 
     @staticmethod
-    def _random(state: StudyState) -> Outer:
-        generator = torch.Generator().manual_seed(int(state.carry["seed"]))
-        return Outer(
-            lambda theta: torch.randn(theta.shape, dtype=theta.dtype, generator=generator).to(
-                theta
-            ),
-            1,
-        )
-
     def _solve(
-        self, problem: LinearModel, state: StudyState, awareness: Outer | None
-    ) -> tuple[StudyState, Solution]:
-        solution = self.solver(
-            problem.inner(state.alpha), state.theta, state.tol, awareness=awareness
-        )
-        return with_solve(state, solution), solution
+        problem: BilevelProblem, state: TheoremState, solver: LBFGS, outer: Outer
+    ) -> InnerSolution:
+        start = problem.inner(state.alpha)(state.theta)
+        return solve_inner(problem, solver, state.alpha, start, state.tol, outer=outer)
 
-    @staticmethod
-    def _shine(problem: LinearModel, solution: Solution) -> Tensor:
-        assert solution.estimate is not None
-        return solution.estimate.rmatvec(problem.outer(solution.z)[1])
 
-    @staticmethod
-    def _system(problem: LinearModel, state: State, solution: Solution) -> AdjointSystem:
-        r = problem.outer(solution.z)[1]
-        hessian = problem.hessian(state.alpha, solution.z)
-        return AdjointSystem(hessian, r, min(state.tol, 0.1), solution.estimate, symmetric=True)
-
-    @staticmethod
-    def _row(
-        problem: LinearModel,
-        state: StudyState,
-        name: str,
-        solution: Solution,
-        u: Tensor,
-        n_products: int,
-    ) -> StudyState:
-        truth = state.carry["truth"]
-        error = (-problem.cross(state.alpha, solution.z, u) - truth).norm() / truth.norm()
-        measured: dict[str, float | str] = {
-            "estimate": name,
-            "relative_error": float(error),
-            **compare(u, state.carry["v"]),
-        }
-        return with_row(state, solution, measured, {"products": n_products})
+def _with_row(
+    state: TheoremState, name: str, inner: InnerSolution, found: Hypergradient
+) -> TheoremState:
+    """The state with the row of one estimate."""
+    assert found.adjoint is not None
+    error = (found.value - state.exact).norm() / state.exact.norm()
+    measured: dict[str, float | str] = {
+        "estimate": name,
+        "relative_error": float(error),
+        **compare(found.adjoint, state.exact_adjoint),
+    }
+    return with_row(state, inner, measured, {"products": found.n_products})

@@ -1,0 +1,114 @@
+"""The inner problem solved: θ ≈ θ*(α), and what its solver and the outer loss leave there."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import Tensor
+
+from shine_exp.bilevel.problem import BilevelProblem, OuterValue
+from shine_exp.errors import UserError
+from shine_exp.solvers.objective import Objective, Point
+from shine_exp.types import Outer, SecantEstimate, Solver, Status
+
+
+@dataclass(frozen=True)
+class InnerSolution:
+    """A point θ (d,) with ‖∇_θG(α, θ)‖ = residual, F there, and the solver's H ≈ (∇²_θθG)⁻¹."""
+
+    alpha: Tensor
+    point: Point
+    outer: OuterValue
+    estimate: SecantEstimate | None
+    residual: float
+    n_steps: int
+    n_evals: int
+    status: Status
+
+    @property
+    def theta(self) -> Tensor:
+        return self.point.z
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but F, which follows from α and θ."""
+        return {
+            "alpha": self.alpha,
+            "point": self.point.state_dict(),
+            "estimate": None if self.estimate is None else self.estimate.state_dict(),
+            "residual": self.residual,
+            "n_steps": self.n_steps,
+            "n_evals": self.n_evals,
+            "status": str(self.status),
+        }
+
+    @staticmethod
+    def load(
+        problem: BilevelProblem, solver: Solver[Objective], saved: dict[str, Any]
+    ) -> "InnerSolution":
+        """The solution whose `state_dict` was saved."""
+        alpha, estimate = saved["alpha"], saved["estimate"]
+        point = problem.inner(alpha).load(saved["point"])
+        if estimate is not None:
+            estimate = solver.load_estimate(estimate)  # type: ignore[attr-defined]
+        kept = {"point": point, "estimate": estimate, "outer": problem.outer(alpha, point.z)}
+        return InnerSolution(**(saved | kept | {"status": Status(saved["status"])}))
+
+
+def solve_inner(
+    problem: BilevelProblem,
+    solver: Solver[Objective],
+    alpha: Tensor,
+    start: Point,
+    tol: float,
+    estimate: SecantEstimate | None = None,
+    outer: Outer | None = None,
+) -> InnerSolution:
+    """θ*(α) to ‖∇_θG‖ ≤ tol, from a point of any α.
+
+    `estimate` belongs to α and may be changed; `outer` is what a solver with outer-problem
+    awareness is told.
+    """
+    objective = problem.inner(alpha, start)
+    solution = solver(objective, start.z, tol, outer=outer, estimate=estimate)
+    point = objective(solution.z) if solution.point is None else solution.point
+    return InnerSolution(
+        alpha,
+        point,
+        problem.outer(alpha, solution.z),
+        cast(SecantEstimate | None, solution.estimate),  # what minimisers leave
+        float(solution.residual),
+        solution.n_steps,
+        solution.n_evals,
+        solution.status,
+    )
+
+
+def start_solution(problem: BilevelProblem, seed: int) -> InnerSolution:
+    """The start (α₀, θ₀), which nothing has solved yet: its residual is ‖∇_θG(α₀, θ₀)‖."""
+    alpha, theta = problem.start(seed)
+    objective = problem.inner(alpha)
+    point = objective(theta)
+    residual = float(point.gradient.norm())
+    outer = problem.outer(alpha, theta)
+    n_evals = objective.n_evals
+    return InnerSolution(alpha, point, outer, None, residual, 0, n_evals, Status.MAX_STEPS)
+
+
+def told(problem: BilevelProblem, alpha: Tensor, steps_left: int) -> Outer:
+    """What a solver is told of F at α, where so many outer steps follow."""
+    return Outer(lambda theta: problem.outer(alpha, theta).gradient, steps_left)
+
+
+def first_gradient_norm(start: Point) -> float:
+    """‖∇_θG(α₀, θ₀)‖, what tolerances are relative to; 1 where it is 0.
+
+    Raises `UserError` where it is not a finite number.
+    """
+    norm = float(start.gradient.norm())
+    if not math.isfinite(norm):
+        raise UserError(
+            "the gradient of the inner loss at the start is not a finite number; of linear models, "
+            "features that are too large for float64 are the reason: take data.scaling=variance, "
+            "or scale the data"
+        )
+    return norm or 1.0

@@ -1,0 +1,193 @@
+"""A bi-level problem of two functions of tensors; autograd makes the rest.
+
+G(α, θ), F(α, θ): smooth scalars; α and θ tensors, or tables of tensors by name.
+
+∇²_θθG v = ∇_θ(∇_θGᵀv),    ∇²_αθG u = ∇_α(∇_θGᵀu)    (Pearlmutter 1994)
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from shine_exp.bilevel.problem import BilevelProblem, Moved
+from shine_exp.bilevel.problems.structure import Structure, Tensors
+from shine_exp.errors import UserError
+from shine_exp.solvers.objective import Point, Smooth
+from shine_exp.types import LinearOperator, SecantEstimate
+
+Loss = Callable[[Any, Any], Tensor]  # of α and θ as they were given, a scalar
+
+
+class AutodiffProblem(BilevelProblem):
+    """min over α of F(α, θ*(α)), θ*(α) = argmin over θ of G(α, θ), from `inner` = G, `outer` = F
+    and the start (α₀, θ₀).
+
+    α and θ are tensors of any shape, or dicts of tensors, float32 or float64, on any device; G and
+    F are called with the like. Both must be deterministic: what is random is drawn once, outside.
+    `lower` and `upper` bound every entry of α (`project` may be overridden for another set).
+
+    `pairs` says what a move of α does to the solver's secant pairs: "keep" them as they were
+    measured, "drop" them, or "measure" them again, at one Hessian product each. `evaluate(α, θ)`
+    gives the columns of the trace, by default F as `outer_loss`.
+
+    Raises `UserError` where a start is no tensor, or a function returns no scalar that depends on
+    θ.
+    """
+
+    def __init__(
+        self,
+        inner: Loss,
+        outer: Loss,
+        alpha: Tensors,
+        theta: Tensors,
+        *,
+        lower: float = -torch.inf,
+        upper: float = torch.inf,
+        pairs: Literal["keep", "drop", "measure"] = "keep",
+        evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
+    ) -> None:
+        self._inner, self._outer, self._evaluate = inner, outer, evaluate
+        self.alpha_structure = Structure.of(alpha, "alpha")
+        self.theta_structure = Structure.of(theta, "theta")
+        # A single tensor keeps its shape; several become one vector.
+        one = alpha if isinstance(alpha, Tensor) else self.alpha_structure.flatten(alpha)
+        self._alpha0 = one.detach()
+        self._theta0 = self.theta_structure.flatten(theta).detach()
+        self.lower, self.upper, self.pairs = lower, upper, pairs
+        self.device = str(self._theta0.device)
+
+    def start(self, seed: int) -> tuple[Tensor, Tensor]:
+        """(α₀, θ₀) as they were given, whatever the seed; a dict as one vector."""
+        return self._alpha0.clone(), self._theta0.clone()
+
+    def inner_loss(self, alpha: Tensor, theta: Tensor) -> Tensor:
+        """G(α, θ), θ (d,)."""
+        return self._called(self._inner, "inner", alpha, theta)
+
+    def outer_loss(self, alpha: Tensor, theta: Tensor) -> Tensor:
+        """F(α, θ), θ (d,)."""
+        return self._called(self._outer, "outer", alpha, theta)
+
+    def inner(self, alpha: Tensor, start: Point | None = None) -> Smooth:
+        def value_and_gradient(theta: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.enable_grad():
+                leaf = theta.detach().requires_grad_()
+                value = self.inner_loss(alpha, leaf)
+                (gradient,) = self._derivative(value, leaf)
+            return value.detach(), gradient
+
+        return Smooth(value_and_gradient)
+
+    def inner_gradient(self, alpha: Tensor, theta: Tensor) -> Tensor:
+        with torch.enable_grad():
+            theta = theta if theta.requires_grad else theta.detach().requires_grad_()
+            value = self.inner_loss(alpha, theta)
+            (gradient,) = self._derivative(value, theta, create_graph=True)
+        return gradient
+
+    def outer(self, alpha: Tensor, theta: Tensor) -> "AutodiffOuterValue":
+        return AutodiffOuterValue(self, alpha, theta)
+
+    def hessian(self, alpha: Tensor, point: Point) -> LinearOperator:
+        """∇_θG is recorded once, at the first product; each product is one pass backwards."""
+        return LinearOperator(_RecordedHessian(self, alpha, point.z), symmetric=True)
+
+    def cross(self, alpha: Tensor, theta: Tensor, u: Tensor) -> Tensor:
+        alpha = alpha.detach().requires_grad_()
+        gradient = self.inner_gradient(alpha, theta.detach())
+        product = torch.autograd.grad(gradient, alpha, u, materialize_grads=True)
+        return product[0]
+
+    def moved(self, estimate: SecantEstimate, old: Tensor, new: Tensor, theta: Tensor) -> Moved:
+        if self.pairs == "drop":
+            return Moved(None)
+        if self.pairs == "keep":
+            return Moved(estimate.copy())
+        hessian = _RecordedHessian(self, new, theta)
+        return Moved(estimate.remeasured(hessian), hessian.n_products)
+
+    def evaluate(self, alpha: Tensor, theta: Tensor) -> dict[str, float]:
+        if self._evaluate is None:
+            return super().evaluate(alpha, theta)
+        with torch.no_grad():
+            return self._evaluate(*self._tensors(alpha, theta))
+
+    @staticmethod
+    def _derivative(value: Tensor, theta: Tensor, create_graph: bool = False) -> tuple[Tensor, ...]:
+        """∇_θ value. Raises `UserError` where autograd sees no way from one to the other."""
+        if value.requires_grad:
+            found = torch.autograd.grad(value, theta, create_graph=create_graph, allow_unused=True)
+            if found[0] is not None:
+                return found
+        raise UserError("the inner loss does not depend on θ, or detaches it")
+
+    def _tensors(self, alpha: Tensor, theta: Tensor) -> tuple[Tensors, Tensors]:
+        one = self.alpha_structure.names is None
+        alphas = alpha if one else self.alpha_structure.unflatten(alpha)
+        return alphas, self.theta_structure.unflatten(theta)
+
+    def _called(self, loss: Loss, name: str, alpha: Tensor, theta: Tensor) -> Tensor:
+        value: object = loss(*self._tensors(alpha, theta))
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise UserError(f"the {name} loss must return one number as a tensor, not {shape}")
+        return value.reshape(())
+
+
+class _RecordedHessian:
+    """v ↦ ∇²_θθG(α, θ) v from one recorded gradient, (..., d) → (..., d)."""
+
+    def __init__(self, problem: AutodiffProblem, alpha: Tensor, theta: Tensor) -> None:
+        self._problem, self._alpha = problem, alpha.detach()
+        self._theta = theta.detach().requires_grad_()
+        self.n_products = 0
+
+    @cached_property
+    def _gradient(self) -> Tensor:
+        return self._problem.inner_gradient(self._alpha, self._theta)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        if v.ndim > 1:
+            return torch.stack([self(row) for row in v])
+        self.n_products += 1
+        if not self._gradient.requires_grad:  # G is linear in θ
+            return torch.zeros_like(v)
+        (product,) = torch.autograd.grad(
+            self._gradient, self._theta, v, retain_graph=True, materialize_grads=True
+        )
+        return product
+
+
+class AutodiffOuterValue:
+    """F at (α, θ); both derivatives come from one pass backwards, when one is first asked for."""
+
+    def __init__(self, problem: AutodiffProblem, alpha: Tensor, theta: Tensor) -> None:
+        self._alpha, self._theta = (t.detach().requires_grad_() for t in (alpha, theta))
+        with torch.enable_grad():
+            self._value = problem.outer_loss(self._alpha, self._theta)
+
+    @property
+    def value(self) -> float:
+        return float(self._value.detach())
+
+    @property
+    def gradient(self) -> Tensor:
+        gradient = self._derivatives[1]
+        return torch.zeros_like(self._theta).detach() if gradient is None else gradient
+
+    @property
+    def direct(self) -> Tensor | None:
+        return self._derivatives[0]
+
+    @cached_property
+    def _derivatives(self) -> tuple[Tensor | None, Tensor | None]:
+        if not self._value.requires_grad:
+            raise UserError("the outer loss depends on neither α nor θ, as far as autograd sees")
+        leaves = (self._alpha, self._theta)
+        on_alpha, on_theta = torch.autograd.grad(
+            self._value, leaves, retain_graph=True, allow_unused=True
+        )
+        return on_alpha, on_theta

@@ -1,0 +1,50 @@
+"""A tensor, or tensors by name, as one vector and back."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from shine_exp.errors import UserError
+
+Tensors: TypeAlias = Tensor | Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The shapes of a tensor (`names` is None) or of a table of tensors, by name."""
+
+    names: tuple[str, ...] | None
+    shapes: tuple[torch.Size, ...]
+
+    @staticmethod
+    def of(tensors: Tensors, what: str) -> "Structure":
+        """Raises `UserError`, naming `what`, for anything but floating-point tensors of one type
+        on one device.
+        """
+        parts = tensors if isinstance(tensors, Mapping) else {"": tensors}
+        if not parts or not all(
+            isinstance(part, Tensor) and part.is_floating_point() for part in parts.values()
+        ):
+            raise UserError(f"{what} must be a floating-point tensor, or a dict of them")
+        if len({(part.dtype, part.device) for part in parts.values()}) > 1:
+            raise UserError(f"{what}: its tensors must have one type and lie on one device")
+        names = tuple(parts) if isinstance(tensors, Mapping) else None
+        return Structure(names, tuple(part.shape for part in parts.values()))
+
+    def flatten(self, tensors: Tensors) -> Tensor:
+        """One vector (d,)."""
+        if isinstance(tensors, Tensor):
+            return tensors.reshape(-1)
+        return torch.cat([tensors[name].reshape(-1) for name in self.names or ()])
+
+    def unflatten(self, vector: Tensor) -> Tensors:
+        """The tensors of a vector (d,), as views of it."""
+        if self.names is None:
+            return vector.reshape(self.shapes[0])
+        parts = vector.split([math.prod(shape) for shape in self.shapes])
+        named = zip(self.names, parts, self.shapes, strict=True)
+        return {name: part.reshape(shape) for name, part, shape in named}

@@ -1,0 +1,238 @@
+"""AutodiffProblem against LinearModel, finite differences and dense algebra."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from shine_exp.bilevel.descent import Descent
+from shine_exp.bilevel.hypergradients import Implicit, Unrolled, hypergradient
+from shine_exp.bilevel.inner_solution import InnerSolution, solve_inner
+from shine_exp.bilevel.problem import BilevelProblem
+from shine_exp.bilevel.problems.autodiff import AutodiffProblem
+from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.problems.logistic import LogisticLoss
+from shine_exp.bilevel.schedule import Schedule
+from shine_exp.bilevel.search import Grid, Search
+from shine_exp.data.sets.bundled import breast_cancer
+from shine_exp.data.splits import split
+from shine_exp.errors import UserError
+from shine_exp.inverse.full import Full
+from shine_exp.inverse.shine import Shine
+from shine_exp.solvers.lbfgs import LBFGS
+
+SPLITS = split(breast_cancer("standard", 1.0), 0)
+X, Y = (torch.as_tensor(part) for part in SPLITS.train)
+X_OUTER, Y_OUTER = (torch.as_tensor(part) for part in SPLITS.outer)
+P = X.shape[1]
+
+
+def inner_loss(alpha: Tensor, theta: Tensor) -> Tensor:
+    groups = torch.arange(P) * len(alpha) // P
+    return softplus(-Y * (X @ theta)).sum() + 0.5 * (alpha.exp()[groups] * theta) @ theta
+
+
+def outer_loss(alpha: Tensor, theta: Tensor) -> Tensor:
+    return softplus(-Y_OUTER * (X_OUTER @ theta)).sum()
+
+
+def logistic(groups: int, **options) -> AutodiffProblem:
+    alpha = torch.zeros(groups, dtype=torch.float64)
+    theta = torch.zeros(P, dtype=torch.float64)
+    return AutodiffProblem(inner_loss, outer_loss, alpha, theta, **options)
+
+
+def solved(problem: BilevelProblem, alpha: Tensor, tol: float = 1e-11) -> InnerSolution:
+    _, theta = problem.start(0)
+    return solve_inner(problem, LBFGS(memory=None), alpha, problem.inner(alpha)(theta * 0), tol)
+
+
+def differences(problem: BilevelProblem, alpha: Tensor, h: float) -> Tensor:
+    """Central differences of h(α) = F(α, θ*(α)), in the shape of α."""
+    values = []
+    for step in h * torch.eye(alpha.numel(), dtype=alpha.dtype):
+        e = step.reshape(alpha.shape)
+        plus, minus = (solved(problem, alpha + sign * e).outer.value for sign in (1, -1))
+        values.append((plus - minus) / (2 * h))
+    return torch.tensor(values, dtype=alpha.dtype).reshape(alpha.shape)
+
+
+@pytest.mark.parametrize("groups", [1, 5])
+def test_autodiff_and_linear_model_agree(groups: int) -> None:
+    """On the same problem, at the same θ: every derivative, and both kinds of hypergradient."""
+    ours, fast = logistic(groups), LinearModel(LogisticLoss(), SPLITS, groups)
+    alpha = torch.linspace(-1, 1, groups, dtype=torch.float64)
+    at, there = solved(ours, alpha), solved(fast, alpha)
+    torch.testing.assert_close(at.theta, there.theta, rtol=1e-9, atol=1e-10)
+    v = torch.linspace(-1, 1, P, dtype=torch.float64)
+    exact = {"rtol": 1e-10, "atol": 1e-10}
+    at = InnerSolution(alpha, ours.inner(alpha)(there.theta), ours.outer(alpha, there.theta),
+                       there.estimate, 0.0, 0, 0, there.status)  # fmt: skip
+    torch.testing.assert_close(at.point.gradient, there.point.gradient, **exact)
+    torch.testing.assert_close(
+        ours.hessian(alpha, at.point)(v), fast.hessian(alpha, there.point)(v), **exact
+    )
+    torch.testing.assert_close(
+        ours.cross(alpha, at.theta, v), fast.cross(alpha, at.theta, v), **exact
+    )
+    for method in (Implicit(Full(factor=1.0)), Implicit(Shine())):
+        found, expected = (
+            method(problem, solution, 1e-13).value
+            for problem, solution in ((ours, at), (fast, there))
+        )
+        torch.testing.assert_close(found, expected, **exact)
+
+
+@pytest.mark.parametrize("groups", [1, 5])
+def test_autodiff_full_hypergradient_equals_finite_differences(groups: int) -> None:
+    problem = logistic(groups)
+    alpha = torch.linspace(-1, 1, groups, dtype=torch.float64)
+    value = Implicit(Full(factor=1.0))(problem, solved(problem, alpha), 1e-12).value
+    expected = differences(problem, alpha, 1e-4)
+    assert (value - expected).norm() <= 1e-6 * expected.norm()
+
+
+def ridge(alpha_shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> AutodiffProblem:
+    """G = ½ ‖θ − B a‖² + ½ e^c ‖θ‖², F = ‖θ‖² + Σ a³, with α = (a, c) in a table, θ too."""
+    generator = torch.Generator().manual_seed(0)
+    b = torch.randn(6, math.prod(alpha_shape), generator=generator, dtype=torch.float64).to(dtype)
+
+    def inner(alpha: dict[str, Tensor], theta: dict[str, Tensor]) -> Tensor:
+        flat = torch.cat([theta["u"].flatten(), theta["v"]])
+        fit = (flat - b @ alpha["a"].flatten()).square().sum()
+        return 0.5 * fit + 0.5 * alpha["c"].exp() * flat.square().sum()
+
+    def outer(alpha: dict[str, Tensor], theta: dict[str, Tensor]) -> Tensor:
+        return theta["u"].square().sum() + theta["v"].square().sum() + alpha["a"].pow(3).sum()
+
+    alpha = {"a": torch.ones(alpha_shape, dtype=dtype), "c": torch.zeros((), dtype=dtype)}
+    theta = {"u": torch.zeros(2, 2, dtype=dtype), "v": torch.zeros(2, dtype=dtype)}
+    return AutodiffProblem(inner, outer, alpha, theta)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2)])
+def test_tables_of_tensors_and_an_outer_loss_that_depends_on_alpha(shape: tuple[int, ...]) -> None:
+    problem = ridge(shape)
+    alpha, theta = problem.start(0)
+    assert alpha.shape == (math.prod(shape) + 1,)
+    assert theta.shape == (6,)
+    at = solved(problem, alpha)
+    assert at.outer.direct is not None
+    value = Implicit(Full(factor=1.0))(problem, at, 1e-12).value
+    torch.testing.assert_close(value, differences(problem, alpha, 1e-5), rtol=1e-6, atol=1e-6)
+    unrolled = Unrolled(200)(problem, at, 1e-12).value
+    torch.testing.assert_close(unrolled, value, rtol=1e-6, atol=1e-6)
+
+
+def test_a_single_alpha_keeps_its_shape() -> None:
+    b = torch.linspace(1, 2, 12, dtype=torch.float64).reshape(3, 4)
+    problem = AutodiffProblem(
+        lambda alpha, theta: 0.5 * (theta - (alpha * b).flatten()).square().sum(),
+        lambda alpha, theta: theta.square().sum(),
+        torch.ones(3, 4, dtype=torch.float64),
+        torch.zeros(12, dtype=torch.float64),
+    )
+    value = hypergradient(problem, inverse=Full(), tol=1e-10)[0].value
+    torch.testing.assert_close(value, 2 * b * b)
+
+
+def test_float32_works_in_float32() -> None:
+    problem = ridge((3,), torch.float32)
+    alpha, _ = problem.start(0)
+    at = solved(problem, alpha, tol=1e-5)
+    value = Implicit(Full())(problem, at, 1e-5).value
+    assert value.dtype == at.theta.dtype == torch.float32
+    expected = Implicit(Full())(ridge((3,)), solved(ridge((3,)), alpha.double()), 1e-12).value
+    torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_moved_pairs_are_kept_dropped_or_measured_again() -> None:
+    alpha = torch.zeros(1, dtype=torch.float64)
+    at = solved(logistic(1), alpha, tol=1e-3)
+    s, y = at.estimate.pairs()
+    new = alpha + 1.0
+    kept, dropped, measured = (
+        logistic(1, pairs=pairs).moved(at.estimate, alpha, new, at.theta)
+        for pairs in ("keep", "drop", "measure")
+    )
+    assert torch.equal(kept.estimate.pairs()[1], y)
+    assert kept.estimate is not at.estimate
+    assert (kept.n_products, dropped.n_products, measured.n_products) == (0, 0, len(s))
+    assert dropped.estimate is None
+    problem = logistic(1)
+    hessian = problem.hessian(new, problem.inner(new)(at.theta))
+    torch.testing.assert_close(measured.estimate.pairs()[1], hessian(s))
+
+
+@pytest.mark.parametrize("pairs", ["keep", "drop", "measure"])
+def test_descent_on_an_autodiff_problem_goes_on_from_a_saved_state_to_the_bit(pairs: str) -> None:
+    problem = logistic(5, pairs=pairs)
+    descent = Descent(LBFGS(), Implicit(Shine()), Schedule("exponential", 1e-3, 0.78), n_steps=8)
+    state = descent.init(problem, 0)
+    for _ in range(4):
+        state = descent.step(problem, state)
+    loaded = descent.load_state_dict(problem, state.state_dict())
+    for _ in range(4):
+        state, loaded = descent.step(problem, state), descent.step(problem, loaded)
+    assert torch.equal(state.alpha, loaded.alpha)
+    assert state.row() == loaded.row()
+
+
+def test_every_evaluation_is_counted_trials_of_the_line_search_too() -> None:
+    calls = []
+
+    def counted(alpha: Tensor, theta: Tensor) -> Tensor:
+        calls.append(1)
+        return inner_loss(alpha, theta)
+
+    theta = torch.zeros(P, dtype=torch.float64)
+    problem = AutodiffProblem(counted, outer_loss, torch.zeros(1, dtype=torch.float64), theta)
+    at = solved(problem, torch.zeros(1, dtype=torch.float64), tol=1e-6)
+    assert at.n_evals == len(calls) > at.n_steps
+
+
+def test_a_search_needs_a_box() -> None:
+    search = Search(Grid(), LBFGS(), 5, 1e-5)
+    with pytest.raises(UserError, match="lower and an upper"):
+        search.init(logistic(1), 0)
+    bounded = logistic(1, lower=-4.0, upper=4.0)
+    state = search.init(bounded, 0)
+    for _ in range(5):
+        state = search.step(bounded, state)
+    assert state.points.flatten().tolist() == [4, 2, 0, -2, -4]
+
+
+def test_columns_are_those_of_evaluate() -> None:
+    assert logistic(1).columns == ("outer_loss",)
+
+    def evaluate(alpha: Tensor, theta: Tensor) -> dict[str, float]:
+        return {"accuracy": float((torch.sign(X_OUTER @ theta) == Y_OUTER).double().mean())}
+
+    problem = logistic(1, evaluate=evaluate)
+    assert problem.columns == ("accuracy",)
+    alpha, theta = problem.start(0)
+    assert 0 <= problem.evaluate(alpha, theta)["accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("inner", "alpha", "message"),
+    [
+        (inner_loss, 1.0, "alpha must be a floating-point tensor"),
+        (inner_loss, {}, "alpha must be a floating-point tensor"),
+        (inner_loss, torch.zeros(1, dtype=torch.int64), "alpha must be a floating-point tensor"),
+        (lambda alpha, theta: theta, torch.zeros(1), "the inner loss must return one number"),
+        (lambda alpha, theta: 1.0, torch.zeros(1), "the inner loss must return one number"),
+        (lambda alpha, theta: alpha.sum(), torch.zeros(1), "the inner loss does not depend on θ"),
+    ],
+    ids=["float", "empty", "integer", "vector", "no tensor", "without θ"],
+)
+def test_autodiff_refuses_what_is_no_problem(inner, alpha, message: str) -> None:
+    def evaluated() -> None:
+        theta = torch.zeros(P, dtype=torch.float64)
+        problem = AutodiffProblem(inner, outer_loss, alpha, theta)
+        problem.inner(alpha)(theta).gradient  # noqa: B018
+
+    with pytest.raises(UserError, match=message):
+        evaluated()
