@@ -1,4 +1,4 @@
-"""What a user can mend: raised where it is found, printed in one line by the command, exit code 2."""
+"""What a user can mend: raised where it is found, printed in a line by the command, exit code 2."""
 
 import errno
 import traceback

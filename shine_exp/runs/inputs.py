@@ -6,7 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from shine_exp.data.digest import Stamp, digest_of, names_input_file, stamp_of
+from shine_exp.data.io.digest import Stamp, digest_of, stamp_of
+from shine_exp.data.io.files import names_input_file
 from shine_exp.errors import DataError, UserError
 from shine_exp.runs.run import INFO, damaged
 from shine_exp.runs.validation import nodes, parameters
