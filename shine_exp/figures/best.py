@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shine_exp.figures.grouping import Setting, setting
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 BestLosses: TypeAlias = dict[tuple[Setting, int], float]  # by setting and seed; inf for none
 

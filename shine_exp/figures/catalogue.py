@@ -7,7 +7,7 @@ from importlib import import_module
 from shine_exp.errors import UserError
 from shine_exp.figures import plots
 from shine_exp.figures.plot import Plot
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 TABLE = "table"
 

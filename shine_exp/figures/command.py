@@ -16,7 +16,7 @@ from shine_exp.runs.signals import silence_stdout
 if TYPE_CHECKING:
     from shine_exp.figures.drawing import Drawing
     from shine_exp.figures.plot import Options, Plot
-    from shine_exp.runs.trace import Run
+    from shine_exp.runs.run import Run
 
 DESCRIPTION = """\
 Draws the paper's figures and tables from the runs in a results folder; computes nothing else, so

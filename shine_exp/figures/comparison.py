@@ -8,7 +8,7 @@ from shine_exp.figures.grouping import by_label, is_finished, place_of
 from shine_exp.figures.kinds import is_search
 from shine_exp.figures.names import data_name
 from shine_exp.figures.plot import Options, Plot
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 
 class Comparison(Plot):

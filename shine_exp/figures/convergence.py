@@ -26,7 +26,7 @@ from shine_exp.figures.drawing import Drawing
 from shine_exp.figures.grouping import count, is_finished, seeds_of, setting
 from shine_exp.figures.looks import styles
 from shine_exp.figures.provenance import unsolved
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from shine_exp.figures.names import place_title
-from shine_exp.runs.trace import ENDED, Run
+from shine_exp.runs.run import ENDED, Run
 
 Setting = tuple[str, ...]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 INVERSION = "inversion_quality"
 THEOREM = "theorem"

@@ -1,6 +1,6 @@
 """What a title calls the problems, the data and the place of a run."""
 
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 DATA_NAMES = {
     "20news": "20newsgroups",

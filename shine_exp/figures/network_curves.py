@@ -22,7 +22,7 @@ from shine_exp.figures.drawing import Drawing
 from shine_exp.figures.grouping import count, seeds_of
 from shine_exp.figures.looks import Style, styles
 from shine_exp.figures.networks import Network, by_network, measured_by_any
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

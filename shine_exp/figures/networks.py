@@ -9,7 +9,7 @@ import pandas as pd
 
 from shine_exp.figures.grouping import natural, place_of
 from shine_exp.figures.names import data_part, problem_name
-from shine_exp.runs.trace import CONFIG, Run, damaged
+from shine_exp.runs.run import CONFIG, Run, damaged
 
 MODEL = "problem/model"
 OF_METHOD = ("method.", "solver")  # changes of these make a variant; all others another network

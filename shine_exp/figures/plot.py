@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shine_exp.figures.drawing import Drawing
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from shine_exp.errors import UserError
 from shine_exp.figures.grouping import Setting, place_of, setting
 from shine_exp.figures.names import NO_DATA
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 UNKNOWN = "not recorded"
 N_DIGITS = 8  # of a digest, to be shown

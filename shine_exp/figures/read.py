@@ -12,7 +12,7 @@ from shine_exp.errors import UserError
 from shine_exp.figures.grouping import is_finished, place_of
 from shine_exp.figures.kinds import OPTIONAL, SEARCH, TEXT, is_search, is_training, kind_of
 from shine_exp.figures.networks import pretrain_steps
-from shine_exp.runs.trace import INFO, TRACE, Run, damaged, load_run, run_folders
+from shine_exp.runs.run import INFO, TRACE, Run, damaged, load_run, run_folders
 
 STATUSES = ("running", "done", "diverged", "interrupted", "failed")
 CHOICES = ("problem", "data", "outer", "method")

@@ -8,7 +8,10 @@ import pytest
 import yaml
 from traces import EPOCH, search_row
 
-from shine_exp.runs.trace import CONFIG, INFO, Row, TraceWriter, write_json
+from shine_exp.loop import Row
+from shine_exp.runs.history import write_json
+from shine_exp.runs.run import CONFIG, INFO
+from shine_exp.runs.trace import TraceWriter
 
 AddRun = Callable[..., Path]
 

@@ -5,7 +5,7 @@ import pytest
 from shine_exp.errors import UserError
 from shine_exp.figures import plots
 from shine_exp.figures.catalogue import chosen, listing, plot_classes
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 ROWS = [(1, 1, 0.5, 0.5)]
 

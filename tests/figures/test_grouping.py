@@ -11,7 +11,7 @@ from shine_exp.figures.grouping import (
     unfinished_lines,
 )
 from shine_exp.figures.kinds import is_search
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 ROWS = [(1, 10, 0.5, 0.6), (2, 20, 0.3, 0.4)]
 

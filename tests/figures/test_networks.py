@@ -9,7 +9,7 @@ from shine_exp.errors import UserError
 from shine_exp.figures.kinds import is_search
 from shine_exp.figures.networks import by_network, outcomes
 from shine_exp.figures.read import read_traces
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 
 def test_by_network_groups_by_all_that_is_not_of_the_method(add_network, results: Path) -> None:

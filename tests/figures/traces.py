@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from shine_exp.figures.drawing import Drawing, Table
 from shine_exp.figures.plot import Options, Plot
-from shine_exp.runs.trace import Row, load_runs
+from shine_exp.loop import Row
+from shine_exp.runs.run import load_runs
 
 EPOCH: Row = {  # of a network in training
     "step": 0,

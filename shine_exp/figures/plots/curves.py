@@ -9,7 +9,7 @@ from shine_exp.figures.kinds import is_search, is_training
 from shine_exp.figures.names import place_title
 from shine_exp.figures.network_curves import draw_network_curves
 from shine_exp.figures.plot import Options, Plot
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 BAND = (0.1, 0.9)  # quantiles over seeds
 

@@ -11,7 +11,7 @@ from shine_exp.figures.grouping import by_setting, is_finished
 from shine_exp.figures.kinds import INVERSION, is_study
 from shine_exp.figures.looks import DIRECTIONS, styles
 from shine_exp.figures.plot import Options, Plot
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 
 class Fig2Right(Plot):

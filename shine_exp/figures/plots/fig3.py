@@ -23,7 +23,7 @@ from shine_exp.figures.kinds import is_training
 from shine_exp.figures.looks import METHODS, styles
 from shine_exp.figures.networks import OF_METHOD, Network, by_network, configured, outcomes
 from shine_exp.figures.plot import Options, Plot
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

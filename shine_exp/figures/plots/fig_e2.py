@@ -12,7 +12,7 @@ from shine_exp.figures.kinds import NETWORK_INVERSION, is_study
 from shine_exp.figures.looks import METHODS, Look, styles
 from shine_exp.figures.networks import by_network
 from shine_exp.figures.plot import Options, Plot
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 DIRECTION_TITLES = {"prescribed": "prescribed d, ∇L(z*)", "random": "random d"}
 ESTIMATES = {

@@ -14,7 +14,7 @@ from shine_exp.figures.looks import styles
 from shine_exp.figures.names import place_title
 from shine_exp.figures.plot import Options, Plot
 from shine_exp.figures.provenance import unsolved
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -24,7 +24,7 @@ from shine_exp.figures.grouping import by_setting, is_finished, seeds_of
 from shine_exp.figures.kinds import THEOREM, is_study
 from shine_exp.figures.looks import styles
 from shine_exp.figures.plot import Options, Plot
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

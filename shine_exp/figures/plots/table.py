@@ -21,7 +21,7 @@ from shine_exp.figures.kinds import is_search
 from shine_exp.figures.plot import Options, Plot
 from shine_exp.figures.provenance import Unsolved, data_of, unsolved
 from shine_exp.figures.summaries import NOTHING, median_columns, median_range
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 SHARES = (0.01, 0.001)  # of the best, within which a run must come and stay
 COSTS = {"time": "time (s)", "products": "products"}

@@ -14,7 +14,7 @@ from shine_exp.figures.summaries import (
     median_columns,
     median_range_or_single,
 )
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 RADIUS = {"spectral_radius": "spectral radius"}
 ACCURACY = {"accuracy": "top-1 (%)"}

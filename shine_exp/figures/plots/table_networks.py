@@ -17,7 +17,7 @@ from shine_exp.figures.summaries import (
     median_columns,
     median_range_or_single,
 )
-from shine_exp.runs.trace import Run
+from shine_exp.runs.run import Run
 
 ACCURACY = {"accuracy": "top-1 (%)"}
 QUANTITIES = {

@@ -6,7 +6,7 @@ from traces import draw, figure_of, quality_row
 
 from shine_exp.figures.kinds import is_search
 from shine_exp.figures.plots.fig_e2 import FigE2
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 STUDY = {"where": ("mdeq", "digits_images"), "outer": "network_inversion"}
 

@@ -7,7 +7,7 @@ from traces import draw, solved_row, table_of
 
 from shine_exp.figures.drawing import Table
 from shine_exp.figures.plots.table import CostTable, ways_to_best
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 NEVER = [np.inf] * 3
 

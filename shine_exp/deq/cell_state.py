@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shine_exp.errors import UserError
 
-State = Tensor | Sequence[Tensor]  # each (batch, …)
+CellState = Tensor | Sequence[Tensor]  # z of a cell f(z, x), each tensor (batch, …)
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -30,8 +30,8 @@ def tensors_of(z0: Any) -> tuple[Tensor, ...]:
             )
         if t.ndim < 2:
             raise UserError(
-                f"z0 is {described(z0)} and lacks a batch axis, (batch, …): take z0[None] for one sample, "
-                "z0[:, None] for one number per sample"
+                f"z0 is {described(z0)} and lacks a batch axis, (batch, …): take z0[None] for one "
+                "sample, z0[:, None] for one number per sample"
             )
     if len({len(t) for t in tensors}) > 1:
         raise UserError(f"z0 is {described(z0)}: its tensors need one batch, (batch, …) each")

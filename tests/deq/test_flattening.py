@@ -1,13 +1,11 @@
-"""A state as vectors and back: nothing is lost, mixed between samples, or moved in memory without
-need.
-"""
+"""A state as vectors and back: nothing is lost, mixed, or moved in memory without need."""
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shine_exp.deq.packing import Packing
+from shine_exp.deq.flattening import Flattening
 
 sizes = st.integers(1, 4)
 
@@ -44,71 +42,75 @@ def is_channels_last(t: Tensor) -> bool:
 
 @settings(max_examples=150)
 @given(z=states())
-def test_unpacking_undoes_packing(z) -> None:
-    packing = Packing.of(z)
-    v = packing.pack(z)
+def test_unflattening_undoes_flattening(z) -> None:
+    flattening = Flattening.of(z)
+    v = flattening.flatten(z)
     assert v.shape == (len(parts(z)[0]), sum(t[0].numel() for t in parts(z)))
-    back = packing.unpack(v)
+    back = flattening.unflatten(v)
     assert isinstance(back, Tensor) == isinstance(z, Tensor)
     assert all(torch.equal(a, b) for a, b in zip(parts(back), parts(z), strict=True))
-    assert torch.equal(packing.pack(back), v)
+    assert torch.equal(flattening.flatten(back), v)
 
 
 @settings(max_examples=150)
 @given(z=states())
-def test_a_row_is_a_sample(z) -> None:
-    packing = Packing.of(z)
+def test_flattened_row_is_a_sample(z) -> None:
+    flattening = Flattening.of(z)
     changed = [t.clone() for t in parts(z)]
     for t in changed:
         t[-1] += 1
-    difference = packing.pack(changed[0] if isinstance(z, Tensor) else changed) - packing.pack(z)
+    difference = flattening.flatten(
+        changed[0] if isinstance(z, Tensor) else changed
+    ) - flattening.flatten(z)
     assert difference[:-1].count_nonzero() == 0
     assert torch.equal(difference[-1], torch.ones_like(difference[-1]))
 
 
 @settings(max_examples=150)
 @given(z=states())
-def test_a_channels_last_tensor_comes_back_in_channels_last_order(z) -> None:
+def test_flattening_keeps_channels_last_order(z) -> None:
     """Of each sample: between samples lie the other tensors of the state."""
-    packing = Packing.of(z)
-    for before, after in zip(parts(z), parts(packing.unpack(packing.pack(z))), strict=True):
+    flattening = Flattening.of(z)
+    for before, after in zip(
+        parts(z), parts(flattening.unflatten(flattening.flatten(z))), strict=True
+    ):
         if is_channels_last(before):
             assert after.stride()[1:] == before.stride()[1:]
         else:
             assert after[0].is_contiguous()
 
 
-def test_a_single_channels_last_tensor_is_not_moved() -> None:
+def test_flattening_moves_no_single_channels_last_tensor() -> None:
     z = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
-    packing = Packing.of(z)
-    v = packing.pack(z)
-    assert v.data_ptr() == packing.unpack(v).data_ptr() == z.data_ptr()
-    assert packing.unpack(v).is_contiguous(memory_format=torch.channels_last)
+    flattening = Flattening.of(z)
+    v = flattening.flatten(z)
+    assert v.data_ptr() == flattening.unflatten(v).data_ptr() == z.data_ptr()
+    assert flattening.unflatten(v).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_cell_may_answer_in_another_memory_format() -> None:
+def test_flattening_takes_another_memory_format() -> None:
     z = [
         torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last),
         torch.randn(2, 3, 4, 5),
     ]
     other = [z[0].contiguous(), z[1].contiguous(memory_format=torch.channels_last)]
-    assert torch.equal(Packing.of(z).pack(other), Packing.of(z).pack(z))
+    assert torch.equal(Flattening.of(z).flatten(other), Flattening.of(z).flatten(z))
 
 
-def test_a_cell_may_answer_in_another_precision() -> None:
-    packing = Packing.of([torch.zeros(2, 3), torch.zeros(2, 4)])
+def test_flattening_takes_another_precision() -> None:
+    flattening = Flattening.of([torch.zeros(2, 3), torch.zeros(2, 4)])
     assert (
-        packing.pack([torch.zeros(2, 3).bfloat16(), torch.zeros(2, 4).bfloat16()]).dtype
+        flattening.flatten([torch.zeros(2, 3).bfloat16(), torch.zeros(2, 4).bfloat16()]).dtype
         is torch.float32
     )
 
 
-def test_gradients_flow_through_both_ways() -> None:
+def test_flattening_passes_gradients_both_ways() -> None:
     z = [torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last), torch.randn(2, 7)]
     for t in z:
         t.requires_grad_()
-    packing = Packing.of(z)
-    back = packing.unpack(packing.pack(z))
+    flattening = Flattening.of(z)
+    back = flattening.unflatten(flattening.flatten(z))
     weights = [torch.randn_like(t) for t in z]
     sum((a * w).sum() for a, w in zip(back, weights, strict=True)).backward()
     assert all(torch.equal(t.grad, w) for t, w in zip(z, weights, strict=True))

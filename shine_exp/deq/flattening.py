@@ -1,4 +1,4 @@
-"""The state of a cell, one tensor or several, as one vector per sample."""
+"""The state z of a cell, one tensor or several, as one vector per sample."""
 
 import math
 from collections.abc import Callable
@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shine_exp.deq.state import FLOATS, State, described, short, tensors_of
+from shine_exp.deq.cell_state import FLOATS, CellState, described, short, tensors_of
 from shine_exp.errors import UserError, one_line
 
 
 @dataclass(frozen=True)
-class Packing:
+class Flattening:
     """The shapes and types of a state, to go from it to vectors (batch, d) and back.
 
-    A 4-d tensor in channels-last memory is packed in that order, so that neither way moves its
-    elements. The vectors have the longest floating-point type among the state's tensors, and at
+    A 4-d tensor in channels-last memory is flattened in that order, so that neither way moves
+    its elements. The vectors have the longest floating-point type among the state's tensors, and at
     least float32, which is more than a state has under autocast. On the way back each tensor gets
     its own type again.
     """
@@ -30,10 +30,10 @@ class Packing:
     single: bool
 
     @staticmethod
-    def of(z: State) -> "Packing":
-        """Raises `UserError` for what is no state."""
+    def of(z: CellState) -> "Flattening":
+        """That of states like z. Raises `UserError` for what is no state."""
         tensors = tensors_of(z)
-        return Packing(
+        return Flattening(
             len(tensors[0]),
             tuple(t.shape[1:] for t in tensors),
             tuple(t.dtype for t in tensors),
@@ -46,32 +46,31 @@ class Packing:
         """That of the vectors."""
         return reduce(torch.promote_types, self.dtypes, torch.float32)
 
-    def pack(self, z: State) -> Tensor:
+    def flatten(self, z: CellState) -> Tensor:
         """The state as vectors (batch, d)."""
         tensors = (z,) if isinstance(z, Tensor) else z
         parts = [
             (t.permute(0, 2, 3, 1) if last else t).flatten(1)
             for t, last in zip(tensors, self.channels_last, strict=True)
         ]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).to(self.dtype)
+        v = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return v.to(self.dtype)
 
-    def unpack(self, v: Tensor) -> Tensor | list[Tensor]:
+    def unflatten(self, v: Tensor) -> Tensor | list[Tensor]:
         """The vectors (batch, d) as a state."""
-        parts = (
-            (v,)
-            if len(self.shapes) == 1
-            else v.split([math.prod(shape) for shape in self.shapes], dim=1)
-        )
+        sizes = [math.prod(shape) for shape in self.shapes]
+        # The backward pass of a split is a copy, which a single tensor is spared.
+        parts = (v,) if len(sizes) == 1 else v.split(sizes, dim=1)
         tensors = [
-            _folded(part.to(dtype), shape, last)
+            _unflattened(part.to(dtype), shape, last)
             for part, dtype, shape, last in zip(
                 parts, self.dtypes, self.shapes, self.channels_last, strict=True
             )
         ]
         return tensors[0] if self.single else tensors
 
-    def lift(
-        self, cell: Callable[..., State], *inputs: Any, **named: Any
+    def on_vectors(
+        self, cell: Callable[..., CellState], *inputs: Any, **named: Any
     ) -> Callable[[Tensor], Tensor]:
         """z ↦ cell(z, *inputs, **named) on vectors (batch, d).
 
@@ -83,7 +82,7 @@ class Packing:
         def at(v: Tensor) -> Tensor:
             changes = _changes(v)
             try:
-                state = cell(self.unpack(v), *inputs, **named)
+                state = cell(self.unflatten(v), *inputs, **named)
             except (RuntimeError, ValueError) as error:
                 clash = self._clash(cell, v.device, inputs, named)
                 if not clash or isinstance(error, torch.OutOfMemoryError):
@@ -95,13 +94,14 @@ class Packing:
                     or "it must return a next z with the same shapes and types"
                 )
                 raise UserError(
-                    f"{name} returns {described(state)} where its state z is {self._described()}: {advice}"
+                    f"{name} returns {described(state)} where its state z is "
+                    f"{self._described()}: {advice}"
                 )
             if _changes(v) != changes:
                 raise UserError(
                     f"{name} changes its state z in place: take an operation that leaves z as it is"
                 )
-            return self.pack(state)
+            return self.flatten(state)
 
         return at
 
@@ -113,7 +113,7 @@ class Packing:
         def at(v: Tensor) -> Tensor:
             with torch.enable_grad():
                 leaf = v.detach().requires_grad_()
-                value = loss(self.unpack(leaf))
+                value = loss(self.unflatten(leaf))
                 if not (isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad):
                     raise UserError(
                         f"loss(z) must be one number that depends on z, and is {described(value)}"
@@ -150,12 +150,15 @@ class Packing:
 
     def _clash(
         self,
-        cell: Callable[..., State],
+        cell: Callable[..., CellState],
         device: torch.device,
         inputs: tuple[Any, ...],
         named: dict[str, Any],
     ) -> str:
-        """Whose batch, type or device is not z's, in words; a batch of 1 is shared by all samples."""
+        """Whose batch, type or device is not z's, in words.
+
+        A batch of 1 is shared by all samples.
+        """
         given = {**{str(i): t for i, t in enumerate(inputs)}, **named}
         lengths = {name: len(t) for name, t in given.items() if isinstance(t, Tensor) and t.ndim}
         others = [f"input {name} of {n}" for name, n in lengths.items() if n not in (1, self.batch)]
@@ -171,12 +174,14 @@ class Packing:
         return ""
 
 
-def _folded(part: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:
-    """Rows (batch, n) as samples of that shape."""
+def _unflattened(part: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:
+    """Rows (batch, n) as a tensor (batch, *shape)."""
     if len(shape) == 1:
         return part
-    folded: Tensor = part.unflatten(1, (*shape[1:], shape[0]) if channels_last else shape)
-    return folded.permute(0, 3, 1, 2) if channels_last else folded
+    if not channels_last:
+        return part.view(len(part), *shape)
+    channels, height, width = shape
+    return part.view(len(part), height, width, channels).permute(0, 3, 1, 2)
 
 
 def _is_channels_last(t: Tensor) -> bool:

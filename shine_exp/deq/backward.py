@@ -13,7 +13,13 @@ from shine_exp.deq.precision import full_precision
 from shine_exp.deq.report import Report, adjoint_residual
 from shine_exp.errors import UserError
 from shine_exp.inverse.answer import answer
-from shine_exp.types import Adjoint, AdjointSystem, InverseMethod, InverseEstimate, Status
+from shine_exp.types import (
+    Adjoint,
+    AdjointSystem,
+    InverseEstimate,
+    InverseMethod,
+    Status,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +59,7 @@ class Backward:
 
     def _solve(self, r: Tensor) -> Tensor:
         with full_precision(r.device.type):
-            system = AdjointSystem(lambda v: v - self.at.vjp(v), r, self.tol, self.estimate)
+            system = AdjointSystem(self.at.transposed_jacobian(), r, self.tol, self.estimate)
             adjoint = answer(self.inverse, system)
             self.report.add(adjoint)
             if adjoint.converged is not None and adjoint.status is not Status.CONVERGED:
@@ -62,12 +68,12 @@ class Backward:
         return adjoint.u
 
 
-class Implicit(torch.autograd.Function):
+class ImplicitGradient(torch.autograd.Function):
     """The identity, whose gradient is u in place of r."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, backward: Backward) -> Tensor:
-        ctx.through = backward
+        ctx.solve = backward
         return image.view_as(image)
 
     @staticmethod
@@ -79,4 +85,4 @@ class Implicit(torch.autograd.Function):
                 "take finite differences of its gradient, or differentiate "
                 "unroll(cell, z0, …, n_steps=…)"
             )
-        return ctx.through(r), None
+        return ctx.solve(r), None
