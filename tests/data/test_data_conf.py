@@ -12,7 +12,7 @@ from PIL import Image
 from shine_exp.data.dataset import Dataset
 
 CONF = Path(__file__).parents[2] / "conf"
-NAMES = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+NAMES = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "none")
 
 
 def composed(name: str, *overrides: str) -> DictConfig:

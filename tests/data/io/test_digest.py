@@ -5,62 +5,21 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
 from image_files import FILES, colours, encoded, in_folder
-from pydantic import TypeAdapter, ValidationError
 
 import shine_exp.data as data_room
-from shine_exp.bilevel.problems.logistic import LogisticRegression
-from shine_exp.bilevel.problems.nonlinear_least_squares import NonlinearLeastSquares
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.images import Images, LabelledImages, balanced_subset
 from shine_exp.data.io import digest as module
 from shine_exp.data.io.digest import digest_of, digest_of_arrays, stamp_of
-from shine_exp.data.io.files import InputFile, names_input_file
-from shine_exp.data.sets.image_folder import image_folder
-from shine_exp.data.sets.libsvm import libsvm
 from shine_exp.errors import DataError
 
 Y = np.array([-1.0, 1.0, 1.0])
-
-
-@pytest.mark.parametrize(
-    ("annotation", "marked"),
-    [
-        (InputFile, True),
-        (int | InputFile, True),
-        (InputFile | None, True),
-        (Annotated[InputFile | int, "more"], True),
-        (str, False),
-        (int | str | None, False),
-        (Annotated[str, "other"], False),
-        (Any, False),
-    ],
-)
-def test_input_file_is_found_in_annotation(annotation: Any, marked: bool) -> None:
-    assert names_input_file(annotation) is marked
-
-
-def test_input_file_is_a_string_to_pydantic() -> None:
-    assert TypeAdapter(int | InputFile).validate_python("groups.txt", strict=True) == "groups.txt"
-    with pytest.raises(ValidationError):
-        TypeAdapter(InputFile).validate_python(3, strict=True)
-
-
-def test_parameters_that_name_input_files() -> None:
-    functions = (libsvm, image_folder, LogisticRegression.__init__, NonlinearLeastSquares.__init__)
-    hints = [get_type_hints(function, include_extras=True) for function in functions]
-    assert [sorted(name for name in of if names_input_file(of[name])) for of in hints] == [
-        ["path"],
-        ["path"],
-        ["groups"],
-        ["groups"],
-    ]
 
 
 def test_digest_of_file_is_sha256_of_its_bytes(tmp_path: Path) -> None:
