@@ -47,7 +47,7 @@ LOSSES = (
 )
 COST_LABELS = {
     "time": "time (s)",
-    "products": "gradient evaluations + Hessian products\n(two passes over the data each)",
+    "products": "gradient evaluations + Hessian products",
     "steps": "outer steps",
 }
 

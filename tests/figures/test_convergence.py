@@ -46,7 +46,7 @@ def test_comparison_draws_the_loss_above_the_best_of_the_seed(add_run, compare: 
             "products",
             [4, 8],
             "log",
-            "gradient evaluations + Hessian products\n(two passes over the data each)",
+            "gradient evaluations + Hessian products",
         ),
         ("steps", [0, 1], "linear", "outer steps"),
     ],
