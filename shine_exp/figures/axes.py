@@ -91,6 +91,8 @@ def legend_for_all(figure: "Figure", title: str) -> None:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)
     }
     columns = 3 if max(map(len, handles), default=0) <= 40 else 2
+    if len(figure.axes) == 1:  # half as wide as two
+        columns = 2 if max(map(len, handles), default=0) <= 20 else 1
     figure.legend(
         handles.values(), handles.keys(), title=title, ncols=columns, loc="outside lower center"
     )

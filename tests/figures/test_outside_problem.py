@@ -46,6 +46,17 @@ def test_curves_draw_the_outer_loss_where_there_is_no_held_out_loss(ridge: Path)
     assert ax.get_title() == "ridge (1 seed)"
 
 
+def test_legend_of_a_single_panel_fits_into_its_figure(add_run, results: Path) -> None:
+    for method in ("shine", "cg", "grid"):
+        row = measured(0, outer_loss=1.0)
+        add_run(method, 0, [row], where=RIDGE, differs={"outer.n_steps": 15})
+    figure = figure_of(draw(Curves("ridge-none", is_search), results))
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+
+
 def test_curves_draw_the_held_out_loss_first_where_there_is_one(add_run, results: Path) -> None:
     rows = [measured(0, test_loss=0.9), measured(1, test_loss=0.4)]
     add_run("shine", 0, rows, where=RIDGE)
