@@ -1,3 +1,4 @@
-"""Data sets: each module gives functions that return a `Dataset`, or `Images`, or read one from a
-file.
+"""Data: what a data set is, how it is split and scaled, and in `sets/` where it comes from.
+
+Imports go one way: errors, durable ← io ← here ← sets.
 """

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from shine_exp.data.digest import digest_of_arrays
+from shine_exp.data.io.digest import digest_of_arrays
 from shine_exp.errors import DataError
 
 Matrix: TypeAlias = Any  # np.ndarray or scipy.sparse.csr_matrix, which has no type stubs
@@ -15,12 +15,12 @@ Scaling = Literal["none", "variance", "standard"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows X (n × p), float64, dense or CSR, labels y (n,) ∈ {−1, +1}, and how `split` is to scale
-    the features.
+    """Rows X (n × p), float64, dense or CSR, and labels y (n,) ∈ {−1, +1}.
 
-    `scaling` is fitted on the training rows alone: "variance" divides each feature by its standard
-    deviation, "standard" also centres it. Raises `DataError` where the labels are not two classes,
-    a feature is NaN or infinite, or the scaling is unknown or would make a sparse matrix dense.
+    `scaling` says what `split` is to do with the features. It is fitted on the training rows
+    alone: "variance" divides each feature by its standard deviation, "standard" also centres it.
+    Raises `DataError` where the labels are not two classes, a feature is NaN or infinite, or the
+    scaling is unknown or would make a sparse matrix dense.
     """
 
     x: Matrix
@@ -39,9 +39,8 @@ class Dataset:
                 f"{self.name}: data.scaling must be one of {known}, but is {self.scaling}"
             )
         if self.scaling == "standard" and is_sparse(self.x):
-            raise DataError(
-                f"{self.name}: centring would make sparse data dense; use data.scaling=variance or none"
-            )
+            fault = "centring would make sparse data dense"
+            raise DataError(f"{self.name}: {fault}; use data.scaling=variance or none")
 
     @cached_property
     def digest(self) -> str:
@@ -85,13 +84,12 @@ def _require_finite(x: Matrix, name: str) -> None:
     values = x.data if is_sparse(x) else x
     if np.isfinite(values).all():
         return
-    where = x.tocoo() if is_sparse(x) else None
     first = np.flatnonzero(~np.isfinite(np.ravel(values)))[0]
-    row, column = (
-        (where.row[first], where.col[first])
-        if where is not None
-        else np.unravel_index(first, x.shape)
-    )
+    if is_sparse(x):
+        entries = x.tocoo()
+        row, column = entries.row[first], entries.col[first]
+    else:
+        row, column = np.unravel_index(first, x.shape)
     raise DataError(
         f"{name}: feature {column + 1} of row {row + 1} is NaN or infinite; clean the data first"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shine_exp.data.digest import digest_of_arrays
+from shine_exp.data.io.digest import digest_of_arrays
 from shine_exp.errors import DataError
 
 CHUNK = 1024  # images that are counted at a time: a memory map is never in memory as a whole
@@ -71,35 +71,31 @@ class Images:
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """(pixels − μ)/σ with each channel's mean and standard deviation over the training pixels;
-        σ = 0 counts as 1.
+        """(pixels − μ)/σ, with each channel's mean and deviation over the training pixels.
 
-        Shapes (..., channels, height, width) → the same, float32, on the device of `pixels`.
+        σ = 0 counts as 1. Shapes (..., channels, height, width) → the same, float32, on the device
+        of `pixels`.
         """
         mean, std = (moment.to(pixels.device) for moment in self._moments)
         return (pixels.to(torch.float32) - mean) / std
 
     def reduced(self, subset: int | None, test_subset: int | None, seed: int) -> "Images":
-        """Balanced subsets of so many images; None keeps all. The seed draws training images, not
-        test images.
+        """Balanced subsets of so many images; None keeps all.
+
+        The seed draws the training images. The test images are the same for every seed.
         """
-        train = (
-            self.train
-            if subset is None
-            else balanced_subset(self.train, subset, self.n_classes, seed)
-        )
-        if test_subset is None:
-            return replace(self, train=train)
-        return replace(
-            self,
-            train=train,
-            test=balanced_subset(self.test, test_subset, self.n_classes, 0, "test_subset"),
-        )
+        train, test = self.train, self.test
+        if subset is not None:
+            train = balanced_subset(train, subset, self.n_classes, seed)
+        if test_subset is not None:
+            test = balanced_subset(test, test_subset, self.n_classes, 0, "test_subset")
+        return replace(self, train=train, test=test)
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (channels, 1, 1) in float32, from how often each of the 256
-        values occurs.
+        """Mean and standard deviation (channels, 1, 1) in float32.
+
+        From how often each of the 256 values occurs, which is exact and takes little memory.
         """
         counts = torch.zeros(self.shape[0], 256, dtype=torch.float64)
         for start in range(0, len(self.train.pixels), CHUNK):
@@ -118,20 +114,21 @@ class Images:
 def balanced_subset(
     images: LabelledImages, n: int, n_classes: int, seed: int, option: str = "subset"
 ) -> LabelledImages:
-    """n of the images in their order, drawn by `seed`; class sizes differ by at most 1 where no
-    class is used up.
+    """n of the images in their order, drawn by `seed`.
 
-    The rest is then shared by the other classes. Of one seed, a smaller subset is part of a larger
-    one. Raises `DataError` (of data.`option`) where n is less than a class each or more than there
-    are, or the seed is negative.
+    Class sizes differ by at most 1; where a class is used up, the others share the rest. Of one
+    seed, a smaller subset is part of a larger one. Raises `DataError` (of data.`option`) where n
+    is less than a class each or more than there are, or the seed is negative.
     """
     n_images = len(images.labels)
     if not n_classes <= n <= n_images:
         raise DataError(
-            f"data.{option}={n}: take from {n_classes}, the number of classes, to {n_images}, all the images"
+            f"data.{option}={n}: take from {n_classes}, the number of classes, "
+            f"to {n_images}, all the images"
         )
     if seed < 0:
         raise DataError(f"data.seed={seed} must be at least 0")
+    # NumPy's generator, not the runs' own: a subset is known by its seed, and published with it.
     order = np.random.default_rng(seed).permutation(n_images)
     labels = images.labels.cpu().numpy()[order]
     rank = np.empty(n_images, dtype=np.int64)  # of an image within its class, in the random order
@@ -146,8 +143,8 @@ def _fault(images: LabelledImages, n_classes: int) -> str | None:
     pixels, labels = images.pixels, images.labels
     if (pixels.dtype, labels.dtype, pixels.ndim, labels.ndim) != (torch.uint8, torch.int64, 4, 1):
         return (
-            f"has pixels {_times(pixels.shape)} {pixels.dtype} and labels {_times(labels.shape)} {labels.dtype}, "
-            "but needs (n, channels, height, width) uint8 and (n,) int64"
+            f"has pixels {_times(pixels.shape)} {pixels.dtype} and labels {_times(labels.shape)} "
+            f"{labels.dtype}, but needs (n, channels, height, width) uint8 and (n,) int64"
         )
     if len(pixels) != len(labels):
         return f"has {len(pixels)} images, but {len(labels)} labels"

@@ -8,11 +8,11 @@ EPSILON = np.finfo(np.float64).eps
 
 
 def feature_moments(x: Matrix) -> tuple[np.ndarray, np.ndarray]:
-    """μ_j = Σ_i x_ij / n and v_j = Σ_i (x_ij − μ_j)² / n, float64 (p,), of dense or CSR rows (n ×
-    p).
+    """μ_j = Σ_i x_ij / n and v_j = Σ_i (x_ij − μ_j)² / n, float64 (p,).
 
-    Both are summed in the order of scikit-learn's `StandardScaler`, which finds the same bits: of
-    CSR where its compiled code fuses no product with a sum, as on x86-64.
+    x (n × p) is dense or CSR. Both are summed in the order of scikit-learn's `StandardScaler`,
+    which finds the same bits: of CSR where its compiled code fuses no product with a sum, as on
+    x86-64.
     """
     n = x.shape[0]
     mean, squares, error = _sums_of_sparse(x) if is_sparse(x) else _sums_of_dense(x)

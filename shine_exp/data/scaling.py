@@ -13,11 +13,11 @@ SAFE_EXPONENT = 300  # of 2: squares of such numbers, summed over all rows, stay
 
 
 def scaled(parts: list[Matrix], centred: bool) -> list[Matrix]:
-    """(x_j − μ_j)/σ_j in every part, with mean and standard deviation of the first; μ = 0 if not
-    centred.
+    """(x_j − μ_j)/σ_j in every part; μ_j = 0 if not centred.
 
-    σ_j counts as 1 where rounding alone explains it. A feature whose square would over- or
-    underflow is first multiplied by a power of 2: that is exact, and the quotient is the same.
+    Mean and standard deviation are those of the first part; σ_j counts as 1 where rounding alone
+    explains it. A feature whose square would over- or underflow is first multiplied by a power of
+    2: that is exact, and the quotient is the same.
     """
     exponents = _extreme_exponents(parts[0])
     parts = [_times_powers(part, -exponents) for part in parts]
@@ -41,9 +41,10 @@ def check_size(x: Matrix, name: str, may_be_zero: bool) -> None:
     largest = float(np.abs(values).max(initial=0.0))
     if not largest:
         raise DataError(f"{name} has no feature other than 0; take another seed or more rows")
+    extreme = "large" if largest > 1 else "small"
     raise DataError(
-        f"{name} has features of up to {largest:.1e}, too {'large' if largest > 1 else 'small'} to compute with in "
-        "float64; use data.scaling=variance, or other units"
+        f"{name} has features of up to {largest:.1e}, too {extreme} to compute with in float64; "
+        "use data.scaling=variance, or other units"
     )
 
 

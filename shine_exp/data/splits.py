@@ -1,4 +1,4 @@
-"""The paper's split protocol."""
+"""The split into training, outer and held-out rows (Ramzi et al. 2022, section 4)."""
 
 import math
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ FEWEST_ROWS = 31  # the smallest n with ⌊⌈n/10⌉/2⌋ ≥ 2: a row of each 
 
 @dataclass(frozen=True)
 class Splits:
-    """Three disjoint sets of rows (X, y): `train` for G, `outer` for F, and `test`, held out and
-    only measured.
+    """Three disjoint sets of rows (X, y).
+
+    `train` is for G, `outer` for F, and `test` is held out and only measured.
     """
 
     train: Rows
@@ -25,15 +26,15 @@ class Splits:
 
 
 def split(data: Dataset, seed: int) -> Splits:
-    """90 % train; the rest halved, first half held out, second half outer (Pedregosa's protocol,
-    `random_state=seed`).
+    """90 % are for training; of the rest, half is held out and half is outer (Pedregosa 2016).
 
     Features are scaled as `data.scaling` says. Raises `DataError` where a set has one class only,
     or, once scaled, has features that are too large or too small to be computed with.
     """
     if len(data.y) < FEWEST_ROWS:
         raise DataError(
-            f"{data.name}: has {len(data.y)} rows; two rows in every set need at least {FEWEST_ROWS}"
+            f"{data.name}: has {len(data.y)} rows; "
+            f"two rows in every set need at least {FEWEST_ROWS}"
         )
     train, rest = _parted(np.arange(len(data.y)), 0.1, seed)
     test, outer = _parted(rest, 0.5, seed)
@@ -42,10 +43,8 @@ def split(data: Dataset, seed: int) -> Splits:
     )
     for name, labels in (("training", y_train), ("outer", y_outer), ("held-out", y_test)):
         if len(np.unique(labels)) < 2:
-            raise DataError(
-                f"{data.name}: the {name} set of seed {seed} ({len(labels)} rows) has one class only; "
-                "take another seed or more rows"
-            )
+            fault = f"the {name} set of seed {seed} ({len(labels)} rows) has one class only"
+            raise DataError(f"{data.name}: {fault}; take another seed or more rows")
     if data.scaling != "none":
         x_train, x_outer, x_test = scaled(
             [x_train, x_outer, x_test], centred=data.scaling == "standard"
@@ -56,9 +55,12 @@ def split(data: Dataset, seed: int) -> Splits:
 
 
 def _parted(rows: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two parts, the second ⌈share n⌉ rows, as scikit-learn draws them in `train_test_split`,
-    which imports slowly.
+    """Two parts, the second of ⌈share n⌉ rows, as scikit-learn's `train_test_split` draws them.
+
+    Its import would take longer than the split.
     """
+    # NumPy's legacy generator, as scikit-learn has it: the published splits are drawn by it, and
+    # another would give other rows for the same seed.
     drawn = rows[np.random.RandomState(seed).permutation(len(rows))]
     n_second = math.ceil(share * len(rows))
     return drawn[n_second:], drawn[:n_second]

@@ -1,4 +1,4 @@
-"""Deep equilibrium networks: a layer for any cell, and the multiscale network of the paper."""
+"""Deep equilibrium networks: a layer z* = f(z*, x) for any cell f."""
 
 from shine_exp.deq.advice import CellWarning, ConvergenceWarning
 from shine_exp.deq.layer import DEQ

@@ -103,18 +103,22 @@ def _advice_on_forward_solve(report: Report, z: Tensor, again: Tensor) -> str:
             "None came close: the cell may expand (spectral radius of ∂f/∂z above 1), so scale its "
             "weights down; else take more steps"
         )
-    return "Take more steps (max_steps), or a looser tol: outputs and gradients are off by about as much"
+    return (
+        "Take more steps (max_steps), or a looser tol: outputs and gradients are off by about as "
+        "much"
+    )
 
 
 def of_backward_solve(adjoint: Adjoint, residual: Tensor, tol: float, inverse: str) -> str:
     """What was reached, and what to do."""
     assert adjoint.converged is not None
     missed, worst = int((~adjoint.converged).sum()), float(residual.max())
-    fell_back = 0 if adjoint.fell_back is None else int(adjoint.fell_back.sum())
+    n_fell_back = 0 if adjoint.fell_back is None else int(adjoint.fell_back.sum())
+    fell_back = f", and {n_fell_back} fell back to u = r" if n_fell_back else ""
     return (
         f"{missed} of {len(residual)} samples missed the tolerance of the backward solve: residual "
-        f"{worst:.2g} (‖Jᵀu − r‖ / ‖r‖, adjoint_tol={tol:g}) after {adjoint.n_products} products of "
-        f"{inverse}{f', and {fell_back} fell back to u = r' if fell_back else ''}. "
+        f"{worst:.2g} (‖Jᵀu − r‖ / ‖r‖, adjoint_tol={tol:g}) after {adjoint.n_products} "
+        f"products of {inverse}{fell_back}. "
         "Take more steps (max_steps), or a looser adjoint_tol: gradients are off by about as much"
     )
 

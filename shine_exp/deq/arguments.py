@@ -14,7 +14,7 @@ SOLVERS = "Broyden(), AdjointBroyden(), Anderson() or FixedPoint()"
 INVERSES = "Shine(), Full(), JacobianFree() or another of shine_exp.inverse"
 
 
-def check_parts(cell: Any, solver: Any, inverse: Any, opa: Any) -> None:
+def check_parts(cell: Any, solver: Any, inverse: Any) -> None:
     """Raises `UserError` for what is no cell, solver or method, or does not go together."""
     if not isinstance(cell, nn.Module):
         raise UserError(
@@ -34,12 +34,17 @@ def check_parts(cell: Any, solver: Any, inverse: Any, opa: Any) -> None:
         )
     if getattr(inverse, "uses_estimate", False) and not solver.leaves_estimate:
         raise UnsupportedSolver(
-            f"{names[0]} uses the solver's inverse estimate and {names[1]} leaves none: take Broyden or AdjointBroyden"
+            f"{names[0]} uses the solver's inverse estimate and {names[1]} leaves none: take "
+            "Broyden or AdjointBroyden"
         )
-    if opa is not None and not solver.takes_awareness:
-        raise UnsupportedSolver(f"{names[1]} takes no updates of OPA: take AdjointBroyden")
-    if opa is not None and not (isinstance(opa, int) and not isinstance(opa, bool) and opa >= 1):
-        raise UserError(f"opa={opa!r}: take a number of steps, 1 or more")
+    check_count(f"{names[1]}.opa", getattr(solver, "opa", None))
+
+
+def check_count(name: str, steps: Any) -> None:
+    """Raises `UserError` for what is neither None nor a number of steps, 1 or more."""
+    is_count = isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1
+    if steps is not None and not is_count:
+        raise UserError(f"{name}={steps!r}: take a number of steps, 1 or more")
 
 
 def check_tolerance(name: str, tol: Any) -> None:
@@ -55,11 +60,11 @@ def check_surroundings(solver: Any) -> None:
             "a DEQ layer does not work under torch.func's transforms (grad, vmap, jvp, …) or "
             "forward-mode derivatives: take torch.autograd.grad or backward"
         )
-    # A solver that takes updates of OPA makes products with Jᵀ: it differentiates the cell.
-    if torch.is_inference_mode_enabled() and getattr(solver, "takes_awareness", False):
+    # A root solver that can do OPA makes products with Jᵀ: it differentiates the cell.
+    if torch.is_inference_mode_enabled() and hasattr(solver, "opa"):
         raise UserError(
-            f"{type(solver).__name__} differentiates the cell, which torch.inference_mode() forbids: "
-            "take torch.no_grad(), or Broyden"
+            f"{type(solver).__name__} differentiates the cell, which torch.inference_mode() "
+            "forbids: take torch.no_grad(), or Broyden"
         )
 
 

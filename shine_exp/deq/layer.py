@@ -9,20 +9,25 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from shine_exp.deq import advice
-from shine_exp.deq.arguments import check_parts, check_surroundings, check_tolerance
-from shine_exp.deq.implicit import Backward, Implicit
+from shine_exp.deq.arguments import (
+    check_count,
+    check_parts,
+    check_surroundings,
+    check_tolerance,
+)
+from shine_exp.deq.backward import Backward, ImplicitGradient
+from shine_exp.deq.cell_state import CellState
+from shine_exp.deq.flattening import Flattening
 from shine_exp.deq.linearisation import Linearisation
-from shine_exp.deq.packing import Packing
 from shine_exp.deq.precision import full_precision, in_present_precision
 from shine_exp.deq.report import Report
-from shine_exp.deq.state import State
+from shine_exp.deq.unroll import unroll
 from shine_exp.errors import UserError
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.types import (
     Adjoint,
-    Outer,
     InverseMethod,
-    InverseEstimate,
+    Outer,
     Solution,
     Solver,
     Status,
@@ -44,19 +49,24 @@ class DEQ(nn.Module):
 
     `cell(z, *inputs, **named)` maps a tensor, or a list of tensors, each (batch, …), to the like.
     It must be a function of each sample: the same dropout mask in every evaluation (pass it as an
-    input), no batch statistics. Without `inverse` it can only be evaluated. With `opa` the solver
-    adds an update along Hᵀ∇L every that many steps.
+    input), no batch statistics. Without `inverse` it can only be evaluated. A solver whose `opa`
+    is set (`AdjointBroyden(opa=5)`) needs to be told L: call the layer with `loss=`.
 
-    `last` reports on the last solves. A solve that misses its tolerance gives a
-    `ConvergenceWarning` and a cell that is no function a `CellWarning`, once per layer and
-    process, unless `warn` is False; a tolerance of 0 asks for all steps and cannot be missed.
+    While `n_unrolled` is a number, nothing is solved: the cell is applied that many times and
+    differentiated as it is, as in the first steps of a training.
+
+    `last` reports on the solves of the last call, None where nothing was solved. A solve that
+    misses its tolerance gives a `ConvergenceWarning` and a cell that is no function a
+    `CellWarning`, once per layer and process, unless `warn` is False; a tolerance of 0 asks for
+    all steps and cannot be missed.
     Gradients of gradients, `torch.func` and forward-mode derivatives are errors. Where a model is
     compiled the layer runs as it is: compile the cell.
 
     Raises `UserError` for parts or arguments that make no sense or do not go together.
     """
 
-    last: Report
+    last: Report | None = None
+    n_unrolled: int | None = None
 
     def __init__(
         self,
@@ -66,84 +76,90 @@ class DEQ(nn.Module):
         *,
         tol: float = 1e-5,
         adjoint_tol: float = 1e-6,
-        opa: int | None = None,
         warn: bool = True,
     ) -> None:
         super().__init__()
-        check_parts(cell, solver, inverse, opa)
+        check_parts(cell, solver, inverse)
         check_tolerance("tol", tol)
         check_tolerance("adjoint_tol", adjoint_tol)
         self.cell, self.solver, self.inverse = cell, solver, inverse
-        self.tol, self.adjoint_tol, self.opa, self.warn = tol, adjoint_tol, opa, warn
+        self.tol, self.adjoint_tol, self.warn = tol, adjoint_tol, warn
         self._advice = advice.Advice(f"DEQ({type(cell).__name__})")
 
     def forward(
-        self, z0: State, *inputs: Any, loss: Loss | None = None, **named: Any
+        self, z0: CellState, *inputs: Any, loss: Loss | None = None, **named: Any
     ) -> Tensor | list[Tensor]:
         """f(z*), in the structure of z0.
 
-        `loss(z)`, a scalar, is what `opa` is to be aware of; an input of that name is passed by
-        its position.
+        `loss(z)` is L as a function of the equilibrium, a scalar, which OPA is to be aware of; an
+        input of the cell that has this name is passed by its position.
         """
+        if self.n_unrolled is not None:
+            check_count("n_unrolled", self.n_unrolled)
+            self.last = None
+            start = z0 if isinstance(z0, Tensor) else list(z0)
+            return unroll(self.cell, start, *inputs, n_steps=self.n_unrolled, **named)
         if torch.compiler.is_compiling():
             # It would follow the solver's loop, and compile it anew for every number of steps.
-            run: Callable[..., Tensor | list[Tensor]] = torch.compiler.disable(self._forward)
-            return run(z0, inputs, named, loss)
+            solve: Callable[..., Tensor | list[Tensor]] = torch.compiler.disable(self._forward)
+            return solve(z0, inputs, named, loss)
         return self._forward(z0, inputs, named, loss)
 
     def _forward(
-        self, z0: State, inputs: tuple[Any, ...], named: dict[str, Any], loss: Loss | None
+        self, z0: CellState, inputs: tuple[Any, ...], named: dict[str, Any], loss: Loss | None
     ) -> Tensor | list[Tensor]:
         check_surroundings(self.solver)
         training = torch.is_grad_enabled()
         if training and self.inverse is None:
             raise UserError(
-                "a DEQ layer without an inverse method gives no gradient: call it under torch.no_grad()"
+                "a DEQ layer without an inverse method gives no gradient: call it under "
+                "torch.no_grad()"
             )
-        packing = Packing.of(z0)
-        start = packing.pack(z0).detach()
-        f = in_present_precision(packing.lift(self.cell, *inputs, **named), start.device.type)
+        flattening = Flattening.of(z0)
+        start = flattening.flatten(z0).detach()
+        cell = flattening.on_vectors(self.cell, *inputs, **named)
+        f = in_present_precision(cell, start.device.type)
         if self.warn:
             advice.on_cell(self.cell, self._advice)
-        z, estimate = self._solve(f, start, self._awareness(packing, loss) if training else None)
-        del start  # before f is recorded
+        outer = self._outer(flattening, loss) if training else None
+        solution = self._solve(f, start, outer)
+        z, report = solution.z, Report.of(solution)
+        # An estimate is as large as all steps of the solver: it goes where nothing will use it.
+        uses_estimate = getattr(self.inverse, "uses_estimate", False)
+        estimate = solution.estimate if uses_estimate else None
+        self.last = report
+        del start, solution  # before f is recorded
         if not training:
             image = f(z)
-            self._judge(z, image)
-            return packing.unpack(image)
+            self._judge(report, z, image)
+            return flattening.unflatten(image)
         at = Linearisation(f, z)
-        self._judge(z, at.image.detach())
+        self._judge(report, z, at.image.detach())
         if not self._has_gradient(at):
-            return packing.unpack(at.image.detach())
+            return flattening.unflatten(at.image.detach())
         assert self.inverse is not None
         backward = Backward(
-            self.inverse, self.adjoint_tol, at, estimate, self.last, self._missed_backward
+            self.inverse, self.adjoint_tol, at, estimate, report, self._missed_backward
         )
-        state = packing.unpack(Implicit.apply(at.give_image(), backward))  # type: ignore[no-untyped-call]
+        image = ImplicitGradient.apply(at.give_image(), backward)  # type: ignore[no-untyped-call]
+        state = flattening.unflatten(image)
         # Copies, which may be changed in place: f may have saved f(z*) for its own gradient.
         return state.clone() if isinstance(state, Tensor) else [t.clone() for t in state]
 
-    def _solve(
-        self, f: Callable[[Tensor], Tensor], start: Tensor, awareness: Outer | None
-    ) -> tuple[Tensor, InverseEstimate | None]:
-        """z* (batch, d), and the solver's estimate, freed here where `inverse` has no use for it."""
+    def _solve(self, f: Callable[[Tensor], Tensor], start: Tensor, outer: Outer | None) -> Solution:
+        """z* (batch, d) from `start` (batch, d), without a graph."""
         if start.numel() == 0:  # of an empty batch every z is a solution
-            solution = _nothing_to_solve(start)
-        else:
-            with torch.no_grad(), parametrize.cached(), full_precision(start.device.type):
-                self._fill_cache()
-                tol = self.tol * math.sqrt(start.shape[-1])
-                solution = self.solver(lambda z: z - f(z), start, tol, awareness=awareness)
-        self.last = Report.of(solution)
-        return solution.z, solution.estimate if getattr(
-            self.inverse, "uses_estimate", False
-        ) else None
+            return _nothing_to_solve(start)
+        tol = self.tol * math.sqrt(start.shape[-1])
+        with torch.no_grad(), parametrize.cached(), full_precision(start.device.type):
+            self._fill_cache()
+            return self.solver(lambda z: z - f(z), start, tol, outer=outer)
 
     def _fill_cache(self) -> None:
-        """Parametrised weights, once per solve and with a graph.
+        """Evaluate parametrised weights once per solve, with a graph.
 
-        A caller's own cache serves the recorded evaluation too, where a weight without a graph
-        would lose its gradient.
+        A caller's own cache serves the recorded evaluation too, and a weight that was cached
+        without a graph would lose its gradient there.
         """
         with torch.enable_grad():
             for module in self.cell.modules():
@@ -151,14 +167,17 @@ class DEQ(nn.Module):
                     for name in cast(nn.ModuleDict, module.parametrizations):
                         getattr(module, name)
 
-    def _awareness(self, packing: Packing, loss: Loss | None) -> Outer | None:
-        if self.opa is None:
+    def _outer(self, flattening: Flattening, loss: Loss | None) -> Outer | None:
+        """What a solver with OPA is told; None for one without."""
+        opa = getattr(self.solver, "opa", None)
+        if opa is None:
             return None
         if loss is None:
             raise UserError(
-                "a DEQ layer with opa needs to be called with the loss as a function of z: loss=…"
+                f"the layer's solver has opa={opa} and needs the loss as a function of z: call the "
+                "layer with loss=…"
             )
-        return Outer(packing.gradient(loss), self.opa)
+        return Outer(flattening.gradient(loss))
 
     def _has_gradient(self, at: Linearisation) -> bool:
         """Whether anything but z takes a gradient: a frozen cell is spared its backward solve."""
@@ -170,9 +189,8 @@ class DEQ(nn.Module):
         # Parameters are asked too: a checkpointed cell hides its own from the graph.
         return on_more or any(parameter.requires_grad for parameter in self.cell.parameters())
 
-    def _judge(self, z: Tensor, image: Tensor) -> None:
-        """Warns where the forward solve missed its tolerance."""
-        report = self.last
+    def _judge(self, report: Report, z: Tensor, image: Tensor) -> None:
+        """Warns where the forward solve missed its tolerance; `image` is f(z)."""
         if self.warn and self.tol > 0 and report.status is not Status.CONVERGED:
             self._advice.give(
                 "forward solve",

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
 
+from shine_exp.types import LinearOperator
+
 
 class Linearisation:
     """f at z: `image` = f(z), with its graph, and (∂f/∂z)ᵀv for any number of v, (batch, d) each.
@@ -30,6 +32,10 @@ class Linearisation:
         """(∂f/∂z)ᵀv."""
         (product,) = torch.autograd.grad(self._roots, self.z, [v], retain_graph=True)
         return product
+
+    def transposed_jacobian(self) -> LinearOperator:
+        """Jᵀ of J = I − ∂f/∂z, the Jacobian of z − f(z)."""
+        return LinearOperator(lambda v: v - self.vjp(v))
 
     def depends(self) -> tuple[bool, bool]:
         """Whether the graph of f(z) leads to z, and whether it leads to anything else.

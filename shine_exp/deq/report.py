@@ -11,8 +11,9 @@ from shine_exp.types import Adjoint, Solution, Status
 
 @dataclass
 class Report:
-    """What the last solves of a layer cost and reached; what is a tensor has an entry per sample
-    (batch,).
+    """What the last solves of a layer cost and reached.
+
+    What is a tensor has an entry per sample, (batch,).
 
     `inner_residual` is ‖z − f(z)‖ / √d at the solver's z, which the layer's `tol` bounds, and
     `forward_residual` is ‖z − f(z)‖ / max(‖z‖, ‖z − f(z)‖): 1 where nothing is solved, infinite

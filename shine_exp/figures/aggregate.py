@@ -1,5 +1,7 @@
-"""Several traces as one curve: each a step function of time (or products, or steps), and quantiles
-over seeds.
+"""Several traces as one curve.
+
+Each trace is a step function of time, or of products, or of steps: y(x) is the last y at or before
+x. The curve has quantiles over seeds at each x.
 """
 
 from bisect import bisect_left, insort
@@ -10,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+StepFunction = tuple[FloatArray, FloatArray]  # x, which must not fall, and y
 BEYOND = 1e200  # above whatever an axis shows
-Trace = tuple[FloatArray, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,13 @@ class Curve:
         return np.minimum(self.high, BEYOND)
 
 
-def aggregate(traces: Sequence[Trace], band: tuple[float, float], *, log: bool) -> Curve:
-    """The seeds' median and band on a common grid: every x at which a seed has a row, so that
-    nothing is interpolated.
+def aggregate(traces: Sequence[StepFunction], band: tuple[float, float], *, log: bool) -> Curve:
+    """The seeds' median and band on a common grid.
 
-    The grid begins and ends at the median first and last x: half of the seeds have begun, half go
-    on. A seed that has not begun does not count yet; one that has ended keeps its last value.
-    Values may be infinite, not NaN. With `log`, the grid has positive x only. `x` must not fall.
+    The grid has every x at which a seed has a row, so that nothing is interpolated. It begins and
+    ends at the median first and last x: half of the seeds have begun, half go on. A seed that has
+    not begun does not count yet; one that has ended keeps its last value. Values may be infinite,
+    not NaN. With `log`, the grid has positive x only.
     """
     traces = [trace for trace in traces if len(trace[0])]
     grid = _grid([x for x, _ in traces], log) if traces else np.empty(0)
@@ -65,9 +67,10 @@ def _grid(xs: Sequence[FloatArray], log: bool) -> FloatArray:
     return np.concatenate([positive[:1] / 2, positive])
 
 
-def _quantiles(traces: Sequence[Trace], grid: FloatArray, shares: Sequence[float]) -> FloatArray:
-    """Quantiles (shares, grid) of what the seeds have at each point of the grid, as
-    `numpy.quantile` has them.
+def _quantiles(
+    traces: Sequence[StepFunction], grid: FloatArray, shares: Sequence[float]
+) -> FloatArray:
+    """Quantiles (shares, grid) of the seeds' values at each point, as `numpy.quantile` has them.
 
     One pass over all rows in the order of x, with the seeds' present values kept sorted: n log n
     for n rows.

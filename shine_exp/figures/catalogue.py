@@ -1,99 +1,58 @@
-"""What `shine-plot` can be asked for: each figure and table by its name, and the runs that it
-reads.
-"""
+"""What `shine-plot` can be asked for: the plots that lie in `figures/plots/`, found and chosen."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+import pkgutil
+from collections.abc import Sequence
+from importlib import import_module
 
 from shine_exp.errors import UserError
-from shine_exp.figures import table
-from shine_exp.figures.backward_time import NAME as BACKWARD_TIME_FIGURE
-from shine_exp.figures.backward_time import draw_backward_time
-from shine_exp.figures.contractivity import NAME as CONTRACTIVITY_TABLE
-from shine_exp.figures.contractivity import draw_contractivity
-from shine_exp.figures.convergence import COMPARISONS, draw_comparison, draw_curves
-from shine_exp.figures.drawing import Drawing
-from shine_exp.figures.groups import NAME as GROUPS_FIGURE
-from shine_exp.figures.groups import draw_groups
-from shine_exp.figures.inversion import NAME as INVERSION_FIGURE
-from shine_exp.figures.inversion import draw_inversion
-from shine_exp.figures.network_curves import draw_network_curves
-from shine_exp.figures.network_inversion import NAME as NETWORK_INVERSION_FIGURE
-from shine_exp.figures.network_inversion import draw_network_inversion
-from shine_exp.figures.network_table import NAME as NETWORK_TABLE
-from shine_exp.figures.network_table import draw_network_table
-from shine_exp.figures.networks import is_training
-from shine_exp.figures.read import INVERSION, NETWORK_INVERSION, THEOREM, is_search
-from shine_exp.figures.runs import place
-from shine_exp.figures.theorem import NAME as THEOREM_FIGURE
-from shine_exp.figures.theorem import draw_theorem
-from shine_exp.runs.trace import Run
+from shine_exp.figures import plots
+from shine_exp.figures.plot import Plot
+from shine_exp.runs.run import Run
 
-CURVES = "curves"
+TABLE = "table"
 
 
-@dataclass(frozen=True)
-class Item:
-    """A figure or table: `reads` says by its run.json which runs `draw` is to be given."""
+def plot_classes() -> list[type[Plot]]:
+    """Every class of a plot, by name."""
+    found: list[type[Plot]] = []
+    for file in pkgutil.iter_modules(plots.__path__, f"{plots.__name__}."):
+        for each in vars(import_module(file.name)).values():
+            is_plot = isinstance(each, type) and issubclass(each, Plot)
+            if is_plot and each.__module__ == file.name:  # not a base class that it imports
+                found.append(each)
+    return sorted(found, key=lambda each: each.name)
 
-    name: str
-    reads: Callable[[Run], bool]
-    draw: Callable[[Sequence[Run]], Drawing]
+
+def plots_for(runs: Sequence[Run]) -> list[Plot]:
+    """Every plot that there is to ask for, with curves for each place that has runs."""
+    return [plot for each in plot_classes() for plot in each.all_for(runs)]
 
 
-def catalogue(runs: Sequence[Run], x: str, published: Path) -> list[Item]:
-    """All that there is to ask for, with curves for each place that has runs."""
+def chosen(names: Sequence[str], runs: Sequence[Run]) -> list[Plot]:
+    """The plots of these names, each its own or that of its class; all without names.
+
+    The table of costs goes with every figure of the runs that it is about. Raises `UserError` for
+    a name that there is not.
+    """
+    there = plots_for(runs)
+    if not names:
+        return there
+    known = [*(each.name for each in plot_classes()), *(plot.name for plot in there)]
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(
+            f"no such figure: {unknown[0]}; there are: {', '.join(dict.fromkeys(known))}"
+        )
+    wanted = [plot for plot in there if plot.name in names or type(plot).name in names]
+    shown = [run for run in runs if any(plot.reads(run) for plot in wanted)]
     return [
-        Item(table.NAME, is_search, table.draw_table),
-        *(Item(each.name, is_search, partial(draw_comparison, each, x=x)) for each in COMPARISONS),
-        Item(INVERSION_FIGURE, partial(_is_study, INVERSION), draw_inversion),
-        Item(THEOREM_FIGURE, partial(_is_study, THEOREM), draw_theorem),
-        Item(GROUPS_FIGURE, is_search, draw_groups),
-        Item(BACKWARD_TIME_FIGURE, is_training, partial(draw_backward_time, published=published)),
-        Item(
-            NETWORK_INVERSION_FIGURE, partial(_is_study, NETWORK_INVERSION), draw_network_inversion
-        ),
-        Item(CONTRACTIVITY_TABLE, is_training, draw_contractivity),
-        Item(NETWORK_TABLE, is_training, draw_network_table),
-        *(
-            Item(f"{CURVES}-{where}", is_search, partial(draw_curves, where, x=x))
-            for where in _places(runs, is_search)
-        ),
-        *(
-            Item(f"{CURVES}-{where}", is_training, partial(draw_network_curves, where, x=x))
-            for where in _places(runs, is_training)
-        ),
+        plot
+        for plot in there
+        if plot in wanted or (plot.name == TABLE and any(map(plot.reads, shown)))
     ]
 
 
-def chosen(items: Sequence[Item], names: Sequence[str]) -> list[Item]:
-    """The items of these names, all without names; the table of what linear models take goes with
-    their figures.
-
-    Raises `UserError` for a name that there is not.
-    """
-    known = [*(item.name for item in items), CURVES]
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(f"no such figure: {unknown[0]}; there are: {', '.join(known)}")
-    if not names:
-        return list(items)
-    wanted = {
-        item.name for item in items if item.name in names or (CURVES in names and _is_curves(item))
-    }
-    if any(item.name in wanted and item.reads is is_search for item in items):
-        wanted.add(table.NAME)
-    return [item for item in items if item.name in wanted]
-
-
-def _is_curves(item: Item) -> bool:
-    return item.name.startswith(f"{CURVES}-")
-
-
-def _is_study(outer: str, run: Run) -> bool:
-    return bool(run.info["choices"]["outer"] == outer)
-
-
-def _places(runs: Iterable[Run], wanted: Callable[[Run], bool]) -> list[str]:
-    return sorted({place(run) for run in runs if wanted(run)})
+def listing() -> str:
+    """A line for each plot: its name and its claim."""
+    classes = plot_classes()
+    width = max(len(each.name) for each in classes)
+    return "\n".join(f"  {each.name:{width}}  {each.claim}" for each in classes)

@@ -1,4 +1,4 @@
-"""What a figure's module returns, and the files that it becomes."""
+"""What a plot returns, a figure or a table, and the files that it becomes."""
 
 import re
 import zlib
@@ -19,7 +19,10 @@ LONGEST_NAME = 200  # bytes; file systems take 255, and the temporary name is lo
 
 @dataclass(frozen=True)
 class Table:
-    """A table to read, its header first, with a `note` below it; and `data`, the same as numbers."""
+    """A table to read, its header first, with a `note` below it.
+
+    `data` has the same as numbers.
+    """
 
     lines: tuple[tuple[str, ...], ...]
     note: str
@@ -51,8 +54,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, or a table, under the name of its files, neither without runs; `notes` say what is
-    missing.
+    """A figure, or a table, under the name of its files; neither without runs.
+
+    `notes` say what is missing.
     """
 
     name: str
@@ -62,13 +66,12 @@ class Drawing:
 
 
 def how_to_make(name: str) -> str:
+    """The command that makes the runs of a figure."""
     return f"make them with: shine-run -m experiment={name.replace('-', '_')}"
 
 
 def replace_file(folder: Path, name: str, content: bytes) -> Path:
-    """Write a file in one step: who reads or interrupts finds the old one or the new one, never a
-    part.
-    """
+    """Write a file in one step: who reads or interrupts finds the old or the new one whole."""
     path = folder / _file_name(name)
     durable.write(path, content)
     return path

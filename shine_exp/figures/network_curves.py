@@ -1,65 +1,71 @@
-"""curves-mdeq-…: test loss and accuracy of a network against what its training cost."""
+"""What a network in training is worth, against what its training cost.
+
+A panel for each of test loss and accuracy that the task measures; the training loss where it
+measures neither.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shine_exp.figures.aggregate import Trace, aggregate
-from shine_exp.figures.drawing import Drawing
-from shine_exp.figures.networks import Network, by_network
-from shine_exp.figures.runs import count, place, seeds_of
-from shine_exp.figures.style import (
-    Style,
+from shine_exp.figures.aggregate import StepFunction, aggregate
+from shine_exp.figures.axes import (
     draw_curve,
     legend_for_all,
     limit_log_y,
     new_figure,
     panel_title,
     plain_log,
-    styles,
 )
-from shine_exp.runs.trace import Run
+from shine_exp.figures.drawing import Drawing
+from shine_exp.figures.grouping import count, seeds_of
+from shine_exp.figures.looks import Style, styles
+from shine_exp.figures.networks import Network, by_network, measured_by_any
+from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BAND = (0.1, 0.9)
-X_LABELS = {"time": "training time (s)", "steps": "training steps"}
-COSTS = {"time": "time", "steps": "step"}
-QUANTITIES = {"test_loss": "test loss", "accuracy": "top-1 (%)"}
+COST_COLUMNS = {"time": "time", "steps": "step"}
+COST_LABELS = {"time": "training time (s)", "steps": "training steps"}
+TRAIN_LOSS = {"train_loss": "training loss"}
+TEST_QUANTITIES = {"test_loss": "test loss", "accuracy": "top-1 (%)"}
 
 
-def draw_network_curves(where: str, runs: Sequence[Run], x: str) -> Drawing:
-    """Every method at one place, unfinished runs too: a row of panels for each model and training
-    budget.
-    """
-    name = f"curves-{where}"
-    if x not in COSTS:
-        note = f"{name}: not drawn against {x}: a training run has only means per step; take --x time or --x steps"
-        return Drawing(f"{name}-{x}", None, (note,))
-    networks = by_network(run for run in runs if place(run) == where and len(run.trace))
-    if not networks:
-        return Drawing(name, None, (f"{name}: no run has a row yet",))
+def draw_network_curves(
+    name: str, runs: Sequence[Run], x: str, band: tuple[float, float]
+) -> Drawing:
+    """Every method at one place: a row of panels for each model and training budget."""
+    file = name if x == "time" else f"{name}-{x}"
+    if x not in COST_COLUMNS:
+        why = "a training run has only means per step; take --x time or --x steps"
+        return Drawing(file, None, (f"{name}: not drawn against {x}: {why}",))
+    shown = measured_by_any(runs, TEST_QUANTITIES) or measured_by_any(runs, TRAIN_LOSS)
+    if not shown:
+        columns = ", ".join([*TEST_QUANTITIES, *TRAIN_LOSS])
+        return Drawing(file, None, (f"{name}: no run has any of the columns {columns}",))
+    networks = by_network(runs)
     looks = styles(sorted({label for network in networks for label in network.runs}))
-    figure, axes = new_figure(len(networks), len(QUANTITIES))
+    figure, axes = new_figure(len(networks), len(shown))
     for row, network in zip(axes, networks, strict=True):
-        for ax, (column, quantity) in zip(row, QUANTITIES.items(), strict=True):
-            medians = _draw_panel(ax, network, looks, column, x)
-            if column == "test_loss":
+        for ax, (column, label) in zip(row, shown.items(), strict=True):
+            medians = _draw_panel(ax, network, looks, column, x, band)
+            if column != "accuracy":
                 limit_log_y(ax, medians)
                 plain_log(ax.yaxis)
-            ax.set(xlabel=X_LABELS[x], ylabel=quantity, title=panel_title(network.title))
-    legend_for_all(figure, f"median and {100 * BAND[0]:.0f} – {100 * BAND[1]:.0f} % of seeds")
-    return Drawing(name if x == "time" else f"{name}-{x}", figure)
+            ax.set(xlabel=COST_LABELS[x], ylabel=label, title=panel_title(network.title))
+    low, high = (f"{100 * share:.0f}" for share in band)
+    legend_for_all(figure, f"median and {low} – {high} % of seeds")
+    return Drawing(file, figure)
 
 
-def trace_of(run: Run, column: str, x: str) -> Trace:
-    """Cost and a measured quantity after each epoch: accuracy in percent, a loss infinite where it
-    is not finite.
-    """
-    frame = run.trace
-    cost, values = frame[COSTS[x]].to_numpy(), frame[column].to_numpy()
+def after_each_epoch(run: Run, column: str, x: str) -> StepFunction:
+    """Cost and a measured quantity: accuracy in percent, a loss infinite where it is not finite."""
+    if column not in run.trace:
+        return np.empty(0), np.empty(0)
+    cost = run.trace[COST_COLUMNS[x]].to_numpy()
+    values = run.trace[column].to_numpy()
     known = np.isfinite(values)
     if column == "accuracy":
         return cost[known], 100 * values[known]
@@ -67,16 +73,21 @@ def trace_of(run: Run, column: str, x: str) -> Trace:
 
 
 def _draw_panel(
-    ax: "Axes", network: Network, looks: Mapping[str, Style], column: str, x: str
+    ax: "Axes",
+    network: Network,
+    looks: Mapping[str, Style],
+    column: str,
+    x: str,
+    band: tuple[float, float],
 ) -> list[float]:
     """Draws a curve for each label, and returns its medians."""
-    seeds = seeds_of(network.everything)
+    seeds = seeds_of(network.all_runs)
     medians: list[float] = []
-    for index, (label, runs) in enumerate(network.runs.items()):
+    for rank, (label, runs) in enumerate(network.runs.items()):
         style = looks[label]
-        curve = aggregate([trace_of(run, column, x) for run in runs], BAND, log=False)
+        curve = aggregate([after_each_epoch(run, column, x) for run in runs], band, log=False)
         counts = count(runs, seeds_of(runs))
         name = style.name if counts.done == len(seeds) else f"{style.name} ({counts})"
-        draw_curve(ax, curve, style, name, index)
+        draw_curve(ax, curve, style, name, rank)
         medians += curve.median.tolist()
     return medians

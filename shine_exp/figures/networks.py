@@ -1,24 +1,18 @@
-"""Runs that train a network: grouped by what must be equal for a comparison, and what each ended
-with.
-"""
+"""Runs that train a network: grouped by what must be equal for a comparison, and how they ended."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from shine_exp.figures.read import TRAIN, pretrain_steps
-from shine_exp.figures.runs import is_finished, natural, place
-from shine_exp.figures.style import PROBLEMS, data_name
-from shine_exp.runs.trace import CONFIG, Run, damaged
+from shine_exp.figures.grouping import natural, place_of
+from shine_exp.figures.names import data_part, problem_name
+from shine_exp.runs.run import CONFIG, Run, damaged
 
 MODEL = "problem/model"
-OF_METHOD = (
-    "method.",
-    "solver",
-)  # changes that make a variant of the method; all others make another setting
+OF_METHOD = ("method.", "solver")  # changes of these make a variant; all others another network
 LAST = (
     "accuracy",
     "test_loss",
@@ -39,85 +33,85 @@ class Network:
     runs: dict[str, list[Run]]
 
     @property
-    def everything(self) -> list[Run]:
+    def all_runs(self) -> list[Run]:
         return [run for members in self.runs.values() for run in members]
-
-
-def is_training(run: Run) -> bool:
-    return bool(run.info["choices"]["outer"] == TRAIN)
 
 
 def by_network(runs: Iterable[Run]) -> list[Network]:
     """Runs grouped by all but method, solver and seed, then by label."""
     groups: dict[tuple[str, ...], dict[str, list[Run]]] = {}
     for run in runs:
-        others = (
-            f"{key}={value}"
-            for key, value in run.info["differs"].items()
-            if not key.startswith(OF_METHOD)
-        )
-        key = (place(run), *sorted(others))
-        groups.setdefault(key, {}).setdefault(method_label(run), []).append(run)
-    ordered = [dict(sorted(members.items(), key=natural)) for _, members in sorted(groups.items())]
-    return [Network(_title(next(iter(members.values()))[0]), members) for members in ordered]
+        changes = run.info["differs"].items()
+        others = (f"{key}={value}" for key, value in changes if not key.startswith(OF_METHOD))
+        network = groups.setdefault((place_of(run), *sorted(others)), {})
+        network.setdefault(method_label(run), []).append(run)
+    return [
+        Network(_title(next(iter(members.values()))[0]), dict(sorted(members.items(), key=natural)))
+        for _, members in sorted(groups.items())
+    ]
 
 
 def method_label(run: Run) -> str:
     """The method, and what was changed in it or in the solver."""
-    changed = [
-        f"{key}={value}" for key, value in run.info["differs"].items() if key.startswith(OF_METHOD)
-    ]
+    changes = run.info["differs"].items()
+    own = [f"{key}={value}" for key, value in changes if key.startswith(OF_METHOD)]
     method = str(run.info["choices"]["method"])
-    return f"{method} ({', '.join(changed)})" if changed else method
+    return f"{method} ({', '.join(own)})" if own else method
 
 
-def configured(run: Run, key: str) -> Any:
+def configured(run: Run, *keys: str) -> Any:
     """The value of a dotted key in the configuration of a run.
 
-    Raises `UserError` where there is none.
+    Further keys are those of earlier versions. Raises `UserError` where there is none of them.
     """
-    value: Any = run.config
-    for part in key.split("."):
-        if not isinstance(value, dict) or part not in value:
-            raise damaged(run.folder / CONFIG, f"{key} is missing")
-        value = value[part]
-    return value
+    for key in keys:
+        value: Any = run.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None:
+            return value
+    raise damaged(run.folder / CONFIG, f"{keys[0]} is missing")
+
+
+def pretrain_steps(run: Run) -> int:
+    """The steps of pre-training. Raises `UserError` where a run has no such number."""
+    steps = configured(run, "outer.pretrain_steps")
+    if not isinstance(steps, int):
+        raise damaged(run.folder / CONFIG, "outer.pretrain_steps is not a whole number")
+    return steps
+
+
+def measured_by_any(runs: Iterable[Run], quantities: Mapping[str, str]) -> dict[str, str]:
+    """Those of some columns, with their titles, that the trace of any run has."""
+    measured = {column for run in runs for column in run.trace}
+    return {column: title for column, title in quantities.items() if column in measured}
 
 
 def outcomes(runs: Iterable[Run]) -> pd.DataFrame:
-    """A row for each run that is done: `LAST` from its last epoch (accuracy in percent), and
-    `TYPICAL`.
+    """A row for each run that is done: `LAST` from its last epoch, and `TYPICAL`, both as columns.
 
-    Those are medians over the epochs that began after pre-training, which has another backward
-    pass; else NaN.
+    Accuracy is in percent. What is typical is the median over the epochs that began after
+    pre-training, which has another backward pass. NaN where a run has no such epoch, or its task
+    does not measure the quantity.
     """
-    rows = [_outcome(run) for run in runs if run.info["status"] == "done" and len(run.trace)]
+    rows = []
+    for run in runs:
+        if run.info["status"] == "done" and len(run.trace):
+            last = run.trace.iloc[-1]
+            began = run.trace["step"].shift(fill_value=0)
+            after = run.trace[began >= pretrain_steps(run)]
+            row = {name: float(last.get(name, float("nan"))) for name in LAST}
+            row |= {name: float(after[name].median()) for name in TYPICAL}
+            rows.append(row | {"seed": run.info["seed"], "accuracy": 100 * row["accuracy"]})
     return pd.DataFrame(rows, columns=["seed", *LAST, *TYPICAL])
 
 
-def finished_training(runs: Iterable[Run]) -> list[Run]:
-    return [run for run in runs if is_training(run) and is_finished(run) and len(run.trace)]
-
-
-def _outcome(run: Run) -> dict[str, float]:
-    last = run.trace.iloc[-1]
-    began = run.trace["step"].shift(fill_value=0)
-    after = run.trace[began >= pretrain_steps(run)]
-    row = {name: float(last[name]) for name in LAST} | {
-        name: float(after[name].median()) for name in TYPICAL
-    }
-    return row | {"seed": run.info["seed"], "accuracy": 100 * row["accuracy"]}
-
-
 def _title(run: Run) -> str:
-    choices, differs = run.info["choices"], run.info["differs"]
-    problem = PROBLEMS.get(choices["problem"], choices["problem"])
-    parts = [f"{problem} {choices.get(MODEL, '')}".strip(), data_name(choices["data"])]
-    shown = (
-        key for key in differs if not key.startswith(OF_METHOD) and key not in (MODEL, "outer")
-    )
-    parts += [
-        f"{key}={Path(str(differs[key])).name if key == 'data.path' else differs[key]}"
-        for key in shown
-    ]
+    """The problem with its model, the data, and the changes that make it another network."""
+    model = run.info["choices"].get(MODEL, "")
+    parts = [f"{problem_name(run)} {model}".strip(), *data_part(run)]
+    for key, value in run.info["differs"].items():
+        if not key.startswith(OF_METHOD) and key not in (MODEL, "outer"):
+            shown = Path(str(value)).name if key == "data.path" else value
+            parts.append(f"{key}={shown}")
     return ", ".join(parts)

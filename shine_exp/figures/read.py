@@ -1,6 +1,4 @@
-"""Finds the runs below a results folder, and says in one line which file of which run is not what
-it should be.
-"""
+"""The runs below a results folder, and which file of which run is not what it should be."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,40 +9,11 @@ import numpy as np
 import pandas as pd
 
 from shine_exp.errors import UserError
-from shine_exp.figures.runs import is_finished, place
-from shine_exp.runs.trace import CONFIG, INFO, TRACE, Run, damaged, load_run, run_folders
+from shine_exp.figures.grouping import is_finished, place_of
+from shine_exp.figures.kinds import OPTIONAL, SEARCH, TEXT, is_search, is_training, kind_of
+from shine_exp.figures.networks import pretrain_steps
+from shine_exp.runs.run import INFO, TRACE, Run, damaged, load_run, run_folders
 
-INVERSION, THEOREM = "inversion_quality", "theorem"
-TRAIN, NETWORK_INVERSION = "train", "network_inversion"
-GROWING = ("step", "time", "evals", "products")
-AXES = {TRAIN: ("step", "time")}  # what else must not fall
-TEXT = ("estimate", "direction")
-SEARCH_COLUMNS = (*GROWING, "outer_loss", "test_loss")
-LATER_COLUMNS = (
-    "tol",
-    "inner_residual",
-    "unsolved_inner",
-    "unsolved_backward",
-)  # older traces lack some
-COLUMNS: dict[str, tuple[str, ...]] = {
-    INVERSION: ("step", "time", "estimate", "direction", "cosine", "norm_ratio"),
-    THEOREM: ("step", "time", "tol", "estimate", "relative_error", "cosine"),
-    NETWORK_INVERSION: ("step", "time", "estimate", "direction", "cosine", "norm_ratio"),
-    TRAIN: (
-        "step",
-        "time",
-        "test_loss",
-        "accuracy",
-        "spectral_radius",
-        "forward_residual",
-        "backward_residual",
-        "converged",
-        "products",
-        "fell_back",
-        "forward_ms",
-        "backward_ms",
-    ),
-}
 STATUSES = ("running", "done", "diverged", "interrupted", "failed")
 CHOICES = ("problem", "data", "outer", "method")
 
@@ -76,11 +45,6 @@ def read_traces(runs: Iterable[Run]) -> Reading:
     return _sift(runs, _read)
 
 
-def is_search(run: Run) -> bool:
-    """Whether a run moved hyperparameters: neither a study nor the training of a network."""
-    return run.info["choices"]["outer"] not in COLUMNS
-
-
 def _sift(items: Iterable[T], read: Callable[[T], Run]) -> Reading:
     runs, refused = [], []
     for item in items:
@@ -99,79 +63,59 @@ def _load(folder: Path) -> Run:
 
 def _read(run: Run) -> Run:
     _check_trace(run)
-    if run.info["choices"]["outer"] == TRAIN:
-        pretrain_steps(run)
+    if is_training(run):
+        pretrain_steps(run)  # raises where config.yaml is damaged
     return run
 
 
-def pretrain_steps(run: Run) -> int:
-    """The steps of pre-training as a run is configured.
-
-    Raises `UserError` where there is no such number.
-    """
-    outer = run.config.get("outer")
-    steps = outer.get("pretrain_steps") if isinstance(outer, dict) else None
-    if not isinstance(steps, int):
-        raise damaged(run.folder / CONFIG, "outer.pretrain_steps is missing")
-    return steps
-
-
 def _without_twins(runs: Iterable[Run]) -> tuple[list[Run], list[UserError]]:
-    """The runs that are there once; of two with one configuration and seed nobody knows which is
-    meant.
+    """The runs that are there once, and an error for each that is there twice.
+
+    Of two with one configuration and seed nobody knows which is meant.
     """
     groups: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
-        outer = run.info["choices"]["outer"]
-        kind = outer if outer in COLUMNS else "search"
-        differs = tuple(sorted(f"{key}={value}" for key, value in run.info["differs"].items()))
-        key = (place(run), kind, run.info["choices"]["method"], differs, run.info["seed"])
+        # `method=grid` and `outer=grid method=grid` are one search, whatever the loop is called.
+        kind = SEARCH if is_search(run) else run.info["choices"]["outer"]
+        changes = tuple(sorted(f"{key}={value}" for key, value in run.info["differs"].items()))
+        key = (place_of(run), kind, run.info["choices"]["method"], changes, run.info["seed"])
         groups.setdefault(key, []).append(run)
-    twins = [members for members in groups.values() if len(members) > 1]
-    refused = [
-        UserError(
-            f"{place(first)}, {first.label} has seed {first.info['seed']} twice: {first.folder} and {second.folder}; "
-            "move one of them away"
-        )
-        for first, second, *_ in twins
-    ]
-    return [members[0] for members in groups.values() if len(members) == 1], refused
+    refused = []
+    for first, *others in groups.values():
+        if others:
+            twice = f"{place_of(first)}, {first.label} has seed {first.info['seed']} twice"
+            folders = f"{first.folder} and {others[0].folder}"
+            refused.append(UserError(f"{twice}: {folders}; move one of them away"))
+    return [first for first, *others in groups.values() if not others], refused
 
 
 def _check_info(run: Run) -> None:
     path, info = run.folder / INFO, run.info
     if info.get("status") not in STATUSES:
-        raise damaged(
-            path, f"its status is {info.get('status')!r}, not one of: {', '.join(STATUSES)}"
-        )
+        known = ", ".join(STATUSES)
+        raise damaged(path, f"its status is {info.get('status')!r}, not one of: {known}")
     if type(info.get("seed")) is not int or not isinstance(info.get("differs"), dict):
         raise damaged(path, "seed or differs is missing")
     choices = info.get("choices")
-    if not isinstance(choices, dict) or not all(
-        isinstance(choices.get(group), str) for group in CHOICES
-    ):
+    named = isinstance(choices, dict) and all(isinstance(choices.get(one), str) for one in CHOICES)
+    if not named:
         raise damaged(path, f"choices must name each of: {', '.join(CHOICES)}")
-    _check_later_info(run)
-
-
-def _check_later_info(run: Run) -> None:
-    """What run.json did not have from the beginning, where it is there."""
-    path, unsolved, data = run.folder / INFO, run.info.get("unsolved", {}), run.info.get("data", {})
+    # What run.json did not have from the beginning is checked where it is there.
+    unsolved, data = info.get("unsolved", {}), info.get("data") or {}
     if not isinstance(unsolved, dict) or not all(type(count) is int for count in unsolved.values()):
         raise damaged(path, "unsolved is not a table of counts")
-    if not isinstance(data, dict) or not isinstance(data.get("digest", ""), str):
+    if not isinstance(data, dict) or not isinstance(data.get("digest"), str | None):
         raise damaged(path, "data has no digest that is a text")
 
 
 def _check_trace(run: Run) -> None:
-    path, trace = run.folder / TRACE, run.trace
-    needed = COLUMNS.get(run.info["choices"]["outer"], SEARCH_COLUMNS)
-    if lacking := [column for column in needed if column not in trace]:
+    path, trace, kind = run.folder / TRACE, run.trace, kind_of(run)
+    if lacking := [column for column in kind.columns if column not in trace]:
         raise damaged(path, f"it lacks: {', '.join(lacking)}")
-    for column in (*needed, *(column for column in LATER_COLUMNS if column in trace)):
+    for column in (*kind.columns, *(column for column in OPTIONAL if column in trace)):
         if column not in TEXT and not pd.api.types.is_numeric_dtype(trace[column]):
             raise damaged(path, f"{column} has a value that is not a number")
-    for column in GROWING if is_search(run) else AXES.get(run.info["choices"]["outer"], ()):
+    for column in kind.never_fall:
         if not trace[column].is_monotonic_increasing:
             raise damaged(path, f"{column} has a gap or goes down")
     if is_search(run) and np.any(np.diff(trace["step"]) != 1):

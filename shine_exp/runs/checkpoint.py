@@ -21,7 +21,7 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loop's `state` after a step, the `trace` and the seconds up to there, and which run it is."""
+    """A loop's `state` after a step, the `trace` and seconds up to there, and which run it is."""
 
     config: dict[str, Any]
     state: dict[str, Any]

@@ -5,37 +5,22 @@ import io
 import os
 import re
 import sys
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from shine_exp import __version__
-from shine_exp.errors import OF_THE_MACHINE, RunRefused, UserError, chain, one_line
-from shine_exp.runs.identity import CONFIG_DIR, GROUPS
-from shine_exp.runs.machine import is_out_of_memory
+from shine_exp.errors import RunRefused, UserError
+from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS, refuse_single_run_of_sweep
+from shine_exp.runs.messages import user_error
 from shine_exp.runs.signals import interruptible, silence_stdout
 
-OURS = (  # messages in place of Hydra's
-    (r"Could not override '(.+?)'\..*", r"\1: no such option; see shine-run --help"),
-    (
-        r"LexerNoViableAltException: (.+?) \^.*",
-        r"""\1: put quotes around what has such letters: 'KEY="größe"'""",
-    ),
-    (
-        r"Ambiguous value for argument '(.+?)' 1\..*",
-        r"\1: more than one value; add -m to run each of them",
-    ),
-)
 SOME_REFUSED = "the sweep is done, but for the runs that are named above with what kept them"
 
 
@@ -92,9 +77,7 @@ def main() -> None:
 
 def add_sweeper() -> None:
     """The sweeper that conf/config.yaml names."""
-    plugins = (
-        Plugins.instance()
-    )  # loads Hydra's own sweeper anew, so that ours must be made after it
+    plugins = Plugins.instance()  # loads Hydra's own sweeper anew: ours must be made after it
     from shine_exp.runs.sweeper import register
 
     register(plugins)
@@ -107,7 +90,7 @@ def overrides_last(arguments: Sequence[str]) -> list[str]:
     """
     for argument in arguments:
         name = argument.removeprefix("--").partition("=")[0]
-        if argument.startswith("--") and name in (*GROUPS, "experiment", "seed", "runtime"):
+        if argument.startswith("--") and name in (*CONFIG_GROUPS, "experiment", "seed", "runtime"):
             raise UserError(f"{argument}: options are written without dashes, {name}=VALUE")
         if not argument.isprintable():
             raise UserError(
@@ -123,7 +106,7 @@ def overrides_last(arguments: Sequence[str]) -> list[str]:
 
 
 def quoted(override: str) -> str:
-    """With quotes around letters that Hydra's grammar has no place for, as in data.path=größe.txt."""
+    """With quotes around letters that Hydra's grammar has no place for: data.path=größe.txt."""
     key, _, value = override.partition("=")
     return (
         override
@@ -142,68 +125,6 @@ def current_folder() -> str:
         return os.getcwd()
     except FileNotFoundError as error:
         raise UserError("the current folder is no longer there; change to another one") from error
-
-
-def refuse_single_run_of_sweep(hydra_config: Any) -> None:
-    """Raises `UserError` for an experiment that lists its runs, given without -m and without
-    saying which of them.
-    """
-    given = {override.partition("=")[0] for override in hydra_config.overrides.task}
-    left = [key for key in hydra_config.sweeper.params or () if key not in (*given, "seed")]
-    if hydra_config.mode == RunMode.RUN and left:
-        experiment = f"experiment={hydra_config.runtime.choices['experiment']}"
-        raise UserError(
-            f"{experiment} is a sweep; run it by shine-run -m {experiment}, or choose {', '.join(left)}"
-        )
-
-
-def user_error(error: BaseException) -> str | None:
-    """One line for an error that the user can mend: one of ours, Hydra's or the machine's. None
-    for a bug.
-    """
-    links = chain(error)
-    for link in links:
-        if isinstance(link, UserError):
-            return str(link)
-    for link in links:
-        if isinstance(link, MissingConfigException) and link.options:
-            options = ", ".join(option for option in link.options if not option.startswith("_"))
-            return f"{str(link).splitlines()[0]}; there are: {options}"
-        if isinstance(link, HydraException | OmegaConfBaseException) and not of_ours(link):
-            message = " ".join(line.strip() for line in str(link).splitlines() if line.strip())
-            return ours_for(message)
-        if isinstance(link, OSError) and link.errno in OF_THE_MACHINE:
-            return f"{link.filename or 'a file'}: {link.strerror}; mend that, and the same command goes on from here"
-        if is_out_of_memory(link):
-            return f"out of memory ({one_line(link)}); take less data or a smaller model"
-    if not while_composing(error):
-        return None
-    said = ours_for(one_line(error, at_most=400))
-    return f"a YAML file is not UTF-8 ({said})" if isinstance(error, UnicodeDecodeError) else said
-
-
-def ours_for(message: str) -> str:
-    """What we say in place of a message of Hydra's."""
-    return next(
-        (found.expand(ours) for hydras, ours in OURS if (found := re.match(hydras, message))),
-        message,
-    )
-
-
-def of_ours(error: BaseException) -> bool:
-    """Whether Hydra met a bug in making one of our objects, whose values were checked before."""
-    made = re.match(r"Error in call to target 'shine_exp\.", str(error))
-    return made is not None and not isinstance(error.__cause__, ValueError | OverflowError)
-
-
-def while_composing(error: BaseException) -> bool:
-    """Whether Hydra raised this before it came to our code: it is about the command, or about a
-    YAML file.
-    """
-    ours = str(Path(__file__).parent.parent)
-    return not any(
-        frame.filename.startswith(ours) for frame in traceback.extract_tb(error.__traceback__)[1:]
-    )
 
 
 def fail(line: str) -> NoReturn:

@@ -1,104 +1,238 @@
-"""Which problem, data, solver, outer loop and method go together: refused before any work, with
-the alternatives.
+"""Which problem, data, solver, outer loop and method go together: refused before any work.
+
+Nothing is listed here. The classes themselves are asked, and the alternatives that a refusal names
+are the options in conf/ (and in the user's own folder) whose classes would do.
 """
 
+import inspect
 from typing import Any
 
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from typing_extensions import get_protocol_members, is_protocol
 
 from shine_exp.errors import UnsupportedSolver, UnsupportedSystem, UserError
-
-SOLVERS = {
-    "minimum": "lbfgs, bfgs, scipy or scipy_cg",
-    "root": "broyden, adjoint_broyden, fixed_point or anderson",
-}
-LEAVING = {"minimum": "lbfgs, bfgs or scipy", "root": "broyden or adjoint_broyden"}
-DATA = {
-    "minimum": "rows with two classes: breast_cancer, digits, 20news, real_sim, libsvm, gaussian or synthetic_text",
-    "root": "images: digits_images, cifar10 or image_folder",
-}
-AWARE = {"minimum": "lbfgs or bfgs", "root": "adjoint_broyden"}
-NEEDED = {  # of what is not ours, which annotations cannot check
-    "problem": ("solution", "data_type", "sets"),
-    "outer": ("problem_type", "needs_gradient", "begin", "advance", "measure"),
-    "solver": ("finds", "leaves_estimate", "takes_awareness", "__call__"),
-}
+from shine_exp.loop import OuterLoop
+from shine_exp.runs.composition import default, options
+from shine_exp.runs.identity import flat
+from shine_exp.runs.problem import data_kind, kind_of
+from shine_exp.runs.validation import check_groups, located, parameters
+from shine_exp.types import Solver
 
 
-def check(config: DictConfig, choices: dict[str, str]) -> None:
-    """Raises `UserError` for a combination that makes no sense."""
-    names = " ".join(
-        f"{group}={choices[group]}" for group in ("problem", "outer", "solver", "method")
-    )
-    problem, loop = get_object(config.problem._target_), get_object(config.outer._target_)
-    solver, inverse = instantiate(config.solver), instantiate(config.method.inverse)
-    for group, made in (("problem", problem), ("outer", loop), ("solver", solver)):
-        _require(group, made, config[group]._target_)
-    returned = getattr(get_object(config.data._target_), "__annotations__", {}).get("return")
-    if isinstance(returned, type):
-        check_data(problem, returned, choices)
-    _check_loop(names, problem, loop, choices["outer"])
-    if inverse is not None and not callable(inverse):
-        raise UserError(
-            f"method.inverse={config.method.inverse}: cannot be called; see shine_exp.types.InverseMethod"
-        )
-    _check_solver(config, names, problem, loop, solver, inverse)
+def check_classes(config: DictConfig, choices: dict[str, str]) -> None:
+    """Raises `UserError` where the classes of problem, data, outer loop and solver do not go
+    together.
+
+    Asked before the values: what an option sets for others, as method=opa does, is unknown to a
+    class that it was not made for.
+    """
+    check_groups(config)
+    _Combination(config, choices).check_classes()
 
 
-def check_data(problem: Any, kind: type, choices: dict[str, str]) -> None:
-    """Raises `UserError` where the problem needs data of another kind."""
-    if not issubclass(kind, problem.data_type):
-        needed = DATA[problem.solution]
-        raise UserError(
-            f"problem={choices['problem']} cannot use data={choices['data']}: it needs {needed}"
-        )
+def check_objects(config: DictConfig, choices: dict[str, str]) -> None:
+    """Raises `UserError` where solver, outer loop and method do not go together, or nothing reads
+    the method.
+    """
+    _Combination(config, choices).check_objects()
 
 
-def _require(group: str, made: Any, target: str) -> None:
-    lacking = [name for name in NEEDED[group] if not hasattr(made, name)]
-    if lacking:
-        raise UserError(
-            f"{group}._target_={target}: has no {', '.join(lacking)}; derive it from one in shine_exp"
-        )
+class _Combination:
+    """The classes that a configuration names, and the options that they were chosen by."""
 
+    def __init__(self, config: DictConfig, choices: dict[str, str]) -> None:
+        self.config, self.choices = config, choices
+        self.problem: Any = kind_of(config, "problem")
+        self.loop: Any = located("outer._target_", config.outer._target_)
+        named = ("problem", "outer", "solver", "method")
+        self.names = " ".join(f"{group}={choices[group]}" for group in named)
 
-def _check_loop(names: str, problem: Any, loop: Any, outer: str) -> None:
-    needed = loop.problem_type
-    if not (isinstance(problem, type) and issubclass(problem, needed)):
-        other = "hoag" if problem.solution == "minimum" else "train"
-        if outer == other:
+    def check_classes(self) -> None:
+        self._check_problem()
+        self._check_data()
+        _require("outer", self.loop, OuterLoop, self.config)
+        self._check_loop()
+        if self.config.solver.get("opa") is not None:
+            self._check_opa()
+
+    def check_objects(self) -> None:
+        solver = instantiate(self.config.solver)
+        _require("solver", solver, Solver, self.config)
+        self._check_solver(solver)
+        self._check_method(solver)
+
+    def _check_problem(self) -> None:
+        target = self.config.problem._target_
+        if lacking := sorted(getattr(self.problem, "__abstractmethods__", ())):
+            raise UserError(f"problem._target_={target}: has no {', '.join(lacking)}")
+        if not hasattr(self.problem, "solution"):
+            raise UserError(
+                f"problem._target_={target}: makes neither a shine_exp.BilevelProblem nor a "
+                "shine_exp.Task; it must say what a solver has to find: solution"
+            )
+
+    def _check_data(self) -> None:
+        needed, problem, data = data_kind(self.config), *map(self.choices.get, ("problem", "data"))
+        if "_target_" not in self.config.data:
+            if needed is not None and _needs(self.config, "data"):
+                raise UserError(f"problem={problem} needs data: {self._data_for(needed)}")
+            return
+        if needed is None:
+            raise UserError(
+                f"problem={problem} takes no data: leave data={data} away, or take data=none"
+            )
+        kind = kind_of(self.config, "data")
+        if not _is_a(kind, needed):
+            raise UserError(
+                f"problem={problem} cannot use data={data}, which gives {kind.__name__}: "
+                f"{self._data_for(needed)}"
+            )
+
+    def _data_for(self, needed: Any) -> str:
+        def gives_it(node: DictConfig) -> bool:
+            return "_target_" in node and _is_a(kind_of(DictConfig({"data": node}), "data"), needed)
+
+        return self._take("data", gives_it)
+
+    def _check_loop(self) -> None:
+        needed, outer = self.loop.problem_type, self.choices["outer"]
+        if not fits(self.problem, needed):
+
+            def takes_it(node: DictConfig) -> bool:
+                return fits(self.problem, get_object(node._target_).problem_type)
+
             base = f"{needed.__module__}.{needed.__qualname__}"
             raise UserError(
-                f"{names}: outer={outer} needs a problem that derives from {base}; this one does not"
+                f"{self.names}: outer={outer} is made for problems that are a {base}; "
+                f"for this one {self._take('outer', takes_it)}"
             )
+
+    def _check_opa(self) -> None:
+        if not _has_opa(self.config.solver):
+
+            def takes_it(node: DictConfig) -> bool:
+                return self._finds_it(node) and _has_opa(node)
+
+            raise UnsupportedSolver(
+                f"{self.names}: OPA needs a solver that takes extra updates: "
+                f"{self._take('solver', takes_it)}"
+            )
+        if not self.loop.needs_gradient:
+            raise UserError(
+                f"solver.opa={self.config.solver.opa}: outer={self.choices['outer']} tells the "
+                "solver of no outer gradient, so that nothing would read it; leave it away"
+            )
+
+    def _finds_it(self, node: DictConfig) -> bool:
+        return bool(instantiate(node).finds == self.problem.solution)
+
+    def _check_solver(self, solver: Any) -> None:
+        if solver.finds != self.problem.solution:
+            raise UnsupportedSolver(
+                f"{self.names}: this problem needs a solver that finds a {self.problem.solution}: "
+                f"{self._take('solver', self._finds_it)}"
+            )
+
+    def _check_method(self, solver: Any) -> None:
+        node, names = self.config.method, self.names
+        is_read = _is_read("method", self.config)
+        if is_read and not node:
+            raise UserError(
+                f"{names}: this outer loop needs a method with an inverse, and "
+                f"method={self.choices['method']} brings none; leave outer to the method, or "
+                f"{self._take('method', bool)}"
+            )
+        if not is_read and node and not self._came_by_itself("method"):
+            raise UserError(
+                f"{names}: outer={self.choices['outer']} reads no method; leave one of them away"
+            )
+        if not is_read or not node:
+            return
+        method = instantiate(node)
+        if not callable(method):
+            raise UserError(
+                f"method._target_={node._target_}: cannot be called; "
+                "see shine_exp.types.InverseMethod"
+            )
+        if getattr(method, "uses_estimate", False) and not solver.leaves_estimate:
+
+            def leaves_one(node: DictConfig) -> bool:
+                return self._finds_it(node) and instantiate(node).leaves_estimate
+
+            def needs_no_estimate(node: DictConfig) -> bool:
+                return bool(node) and not getattr(instantiate(node), "uses_estimate", False)
+
+            raise UnsupportedSolver(
+                f"{names}: this method uses the solver's inverse estimate and this solver leaves "
+                f"none: {self._take('solver', leaves_one)}; or "
+                f"{self._take('method', needs_no_estimate)}"
+            )
+        if getattr(method, "needs_symmetry", False) and self.problem.solution != "minimum":
+
+            def needs_none(node: DictConfig) -> bool:
+                return bool(node) and not getattr(instantiate(node), "needs_symmetry", False)
+
+            raise UnsupportedSystem(
+                f"{names}: this method needs a symmetric system, and this problem has none: "
+                f"{self._take('method', needs_none)}"
+            )
+
+    def _came_by_itself(self, group: str) -> bool:
+        """Whether a group has the option that it would have if the command had not named one."""
+        others = [f"{name}={self.choices[name]}" for name in ("problem", "data")]
+        return default(others).choices[group] == self.choices[group]
+
+    def _take(self, group: str, does: Any) -> str:
+        found = options(group, {"problem": self.choices["problem"]}, does)
+        return f"take {group}={', '.join(found)}" if found else f"no {group} here is made for it"
+
+
+def fits(problem: type, needed: type) -> bool:
+    """Whether a loop that needs problems of one type takes those of a class.
+
+    Of a protocol the methods are asked for; an attribute may be set when the problem is made.
+    """
+    if not is_protocol(needed):
+        return issubclass(problem, needed)
+    members = get_protocol_members(needed)
+    methods = [name for name in members if callable(getattr(needed, name, None))]
+    return all(hasattr(problem, name) for name in methods)
+
+
+def _require(group: str, made: Any, protocol: type, config: DictConfig) -> None:
+    """Refuse what is not ours and lacks what its protocol has."""
+    lacking = sorted(name for name in get_protocol_members(protocol) if not hasattr(made, name))
+    if lacking:
+        where = f"{protocol.__module__}.{protocol.__qualname__}"
         raise UserError(
-            f"{names}: this outer loop is not made for this problem; take outer={other}"
+            f"{group}._target_={config[group]._target_}: has no {', '.join(lacking)}; see {where}"
         )
 
 
-def _check_solver(
-    config: DictConfig, names: str, problem: Any, loop: Any, solver: Any, inverse: Any
-) -> None:
-    if solver.finds != problem.solution:
-        raise UnsupportedSolver(
-            f"{names}: this problem needs another solver: {SOLVERS[problem.solution]}"
-        )
-    oracle = config.outer.get("oracle") or config.outer.get("train") or config.outer
-    if loop.needs_gradient and oracle.get("inverse") is None and oracle.get("n_unrolled") is None:
-        raise UserError(
-            f"{names}: this method gives no gradient of the kind that this outer loop uses; leave outer to the method"
-        )
-    if getattr(inverse, "uses_estimate", False) and not solver.leaves_estimate:
-        raise UnsupportedSolver(
-            f"{names}: this method uses the solver's inverse estimate and this solver leaves none: take solver="
-            f"{LEAVING[problem.solution]}, or a method that needs no estimate, such as full or jf"
-        )
-    if getattr(inverse, "needs_symmetry", False) and problem.solution != "minimum":
-        raise UnsupportedSystem(
-            f"{names}: this method needs a symmetric system; take full, refine, neumann, shine or jf"
-        )
-    if config.method.opa is not None and not solver.takes_awareness:
-        raise UnsupportedSolver(
-            f"{names}: OPA needs a solver that takes extra updates: solver={AWARE[problem.solution]}"
-        )
+def _has_opa(solver: DictConfig) -> bool:
+    return "opa" in parameters("solver.", solver)
+
+
+def _needs(config: DictConfig, name: str) -> bool:
+    """Whether the problem cannot be made without a parameter."""
+    parameter = inspect.signature(get_object(config.problem._target_)).parameters[name]
+    return parameter.default is inspect.Parameter.empty
+
+
+def _is_a(kind: type, needed: Any) -> bool:
+    """Whether an annotation of a parameter takes objects of a class."""
+    if needed is Any or needed is object:
+        return True
+    members = getattr(needed, "__args__", (needed,))  # of a union
+    return any(inspect.isclass(one) and issubclass(kind, one) for one in members)
+
+
+def _is_read(group: str, config: DictConfig) -> bool:
+    """Whether anything outside of a group takes its value from there."""
+    written = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(written, dict)
+    leaves = flat({key: value for key, value in written.items() if key != group})
+    return any(
+        str(value).startswith((f"${{{group}}}", f"${{{group}.")) for value in leaves.values()
+    )

@@ -1,5 +1,6 @@
 """run.json: what a run is, where it stands, and how each start of it has ended."""
 
+import json
 import os
 import platform
 import socket
@@ -14,8 +15,9 @@ from typing import Any
 
 import torch
 
+from shine_exp import durable
 from shine_exp.errors import UserError, one_line
-from shine_exp.runs.trace import INFO, damaged, read_info, write_json
+from shine_exp.runs.run import INFO, damaged, read_info
 
 JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 PROVENANCE = ("versions", "python", "commit", "host", "device", "threads")
@@ -87,6 +89,11 @@ def _earlier(folder: Path) -> list[dict[str, Any]]:
         if entry.get("status") == "running":
             entry["status"] = KILLED
     return starts
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a JSON file in one step: a reader sees the old one or the new one."""
+    durable.write(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _now() -> str:

@@ -4,26 +4,15 @@ it.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
-from hydra._internal.hydra import Hydra
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from shine_exp.errors import UserError
+from shine_exp.runs.composition import CONFIG_GROUPS, WITHIN, Composed, default
 
-PACKAGE = Path(__file__).parent.parent
-CONFIG_DIR = next(
-    path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()
-)  # wheel, checkout
-GROUPS = ("problem", "data", "solver", "outer", "method")
-WITHIN = ("problem/model",)  # groups that only some options have
 PLACES = (
     "cache",
     "data_home",
@@ -31,9 +20,12 @@ PLACES = (
 
 
 @dataclass(frozen=True)
-class Identity:
+class RunIdentity:
     """A run, whatever the time of day: `config` is resolved and holds nothing but what changes its
     numbers.
+
+    `choices` are the options of the groups, `differs` what is not the default: groups → options,
+    dotted keys → values.
     """
 
     choices: dict[str, str]
@@ -43,36 +35,41 @@ class Identity:
 
     @property
     def folder(self) -> Path:
-        """<problem>-<data>/<method>/seed=<k>, with a hash of the configuration where it is not the
-        default one.
+        """<problem>-<data>/<method>/seed=<k>, with a hash of what differs from the defaults where
+        anything does.
+
+        What is at its default is not in the hash: a key that a later version adds with its default
+        leaves the folder as it is.
         """
-        default, other = folders(self.config, self.choices)
-        return other if self.differs else default
+        parent = Path(f"{self.choices['problem']}-{self.choices['data']}", self.choices["method"])
+        if not self.differs:
+            return parent / f"seed={self.seed}"
+        leaves = flat(self.config)
+        changed = {key: leaves.get(key, value) for key, value in self.differs.items()}
+        digest = hashlib.sha256(_text(changed).encode()).hexdigest()
+        return parent / f"seed={self.seed}-{digest[:8]}"
+
+    def is_of(self, config: dict[str, Any]) -> bool:
+        """Whether the config.yaml of a run is this one's; that of an older version may lack what
+        is at its default.
+        """
+        if config == self.config:
+            return True
+        ours, theirs = flat(self.config), flat(config)
+        lacking = ours.keys() - theirs.keys()
+        return (
+            {"seed", *CONFIG_GROUPS} <= config.keys()
+            and all(ours.get(key, ...) == value for key, value in theirs.items())
+            and not lacking & self.differs.keys()
+        )
 
 
-def folders(numbers: dict[str, Any], choices: dict[str, str]) -> tuple[Path, Path]:
-    """Where a run lies if its configuration is the default one, and where if it is not."""
-    parent = Path(f"{choices['problem']}-{choices['data']}", choices["method"])
-    name = f"seed={numbers['seed']}"
-    return (
-        parent / name,
-        parent / f"{name}-{hashlib.sha256(_text(numbers).encode()).hexdigest()[:8]}",
-    )
-
-
-def identify(config: DictConfig, choices: dict[str, str]) -> Identity:
-    """The identity of a composed configuration. Raises `UserError` as `known_by` does."""
-    numbers = known_by(config)
-    chosen = {group: choices[group] for group in (*GROUPS, *WITHIN) if group in choices}
-    return Identity(chosen, config.seed, numbers, _differences(config, numbers, chosen))
-
-
-def known_by(config: DictConfig) -> dict[str, Any]:
-    """What changes the numbers of a run.
+def identify(config: DictConfig, choices: dict[str, str]) -> RunIdentity:
+    """The identity of a composed configuration.
 
     Raises `UserError` for a missing group or value, or a bad seed.
     """
-    for group in GROUPS:
+    for group in CONFIG_GROUPS:
         if not isinstance(config.get(group), DictConfig):
             raise UserError(
                 f"{group}={config.get(group)}: is no option of this group; see shine-run --help"
@@ -83,10 +80,14 @@ def known_by(config: DictConfig) -> dict[str, Any]:
         raise UserError(f"{key} has no value: add {key}=… to the command")
     if type(config.seed) is not int or not 0 <= config.seed < 2**32:
         raise UserError(f"seed={config.seed}: take a whole number, 0 or larger and below 2³²")
-    return _numbers(config, resolve=True)
+    numbers = _numbers(config, resolve=True)
+    _text(numbers)
+    chosen = {group: choices[group] for group in (*CONFIG_GROUPS, *WITHIN) if group in choices}
+    return RunIdentity(chosen, config.seed, numbers, _differences(config, numbers, chosen))
 
 
 def _text(config: dict[str, Any]) -> str:
+    """As JSON, the same for the same content. Raises `UserError` where a table has no order."""
     try:
         return json.dumps(config, sort_keys=True)
     except TypeError as error:
@@ -96,17 +97,18 @@ def _text(config: dict[str, Any]) -> str:
 def _differences(
     config: DictConfig, resolved: dict[str, Any], choices: dict[str, str]
 ) -> dict[str, Any]:
-    """What is not the default: options of groups, by problem and method; then dotted keys →
+    """What is not the default: options of groups, by problem, data and method; then dotted keys →
     values, by the options.
     """
-    default = _default([f"{group}={choices[group]}" for group in ("problem", "data", "method")])
+    usual = default([f"{group}={choices[group]}" for group in ("problem", "data", "method")])
     changed: dict[str, Any] = {
-        group: choices[group] for group in choices if choices[group] != default.choices[group]
+        group: choices[group] for group in choices if choices[group] != usual.choices[group]
     }
     if changed:
-        default = _default([f"{group}={option}" for group, option in choices.items()])
-    plain, actual = default.flat | {"seed": config.seed}, flat(_numbers(config, resolve=False))
-    if not changed and (actual == plain or resolved == default.resolved(config.seed)):
+        usual = default([f"{group}={option}" for group, option in choices.items()])
+    plain = flat(_numbers(usual.config, resolve=False)) | {"seed": config.seed}
+    actual = flat(_numbers(config, resolve=False))
+    if not changed and (actual == plain or resolved == _resolved(usual, config.seed)):
         return {}
     for key in actual | plain:
         if plain.get(key, ...) != actual.get(key, ...):
@@ -114,40 +116,10 @@ def _differences(
     return changed
 
 
-@dataclass(frozen=True)
-class _Default:
-    """The configuration that some options of groups give: what was chosen in the other groups, and
-    its leaves.
-    """
-
-    config: DictConfig
-    choices: dict[str, str]
-    flat: dict[str, Any]
-
-    def resolved(self, seed: int) -> dict[str, Any]:
-        """With all interpolations resolved."""
-        self.config.seed = seed
-        return _numbers(self.config, resolve=True)
-
-
-def _default(overrides: Sequence[str]) -> _Default:
-    if (hydra := GlobalHydra.instance().hydra) is not None:
-        return _composed(hydra, tuple(overrides))
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return _composed(GlobalHydra.instance().hydra, tuple(overrides))
-
-
-@lru_cache(
-    maxsize=256
-)  # a sweep has few choices and many runs, and composing takes longer than all the rest
-def _composed(hydra: Hydra, overrides: tuple[str, ...]) -> _Default:
-    config = hydra.compose_config(
-        "config", list(overrides), run_mode=RunMode.RUN, with_log_configuration=False
-    )
-    choices = dict(config.hydra.runtime.choices)
-    OmegaConf.set_struct(config, False)
-    del config["hydra"]
-    return _Default(config, choices, flat(_numbers(config, resolve=False)))
+def _resolved(composed: Composed, seed: int) -> dict[str, Any]:
+    """With all interpolations resolved, for this seed."""
+    composed.config.seed = seed
+    return _numbers(composed.config, resolve=True)
 
 
 def _numbers(config: DictConfig, resolve: bool) -> dict[str, Any]:
@@ -159,10 +131,11 @@ def _numbers(config: DictConfig, resolve: bool) -> dict[str, Any]:
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested tables by their dotted keys."""
+    """The leaves of nested tables by their dotted keys; an empty table is a leaf."""
     leaves: dict[str, Any] = {}
     for key, value in config.items():
-        leaves |= (
-            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-        )
+        if isinstance(value, dict) and value:
+            leaves |= flat(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
     return leaves

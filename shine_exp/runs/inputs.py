@@ -6,9 +6,10 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from shine_exp.data.digest import Stamp, digest_of, names_input_file, stamp_of
+from shine_exp.data.io.digest import Stamp, digest_of, stamp_of
+from shine_exp.data.io.files import names_input_file
 from shine_exp.errors import DataError, UserError
-from shine_exp.runs.trace import INFO, damaged
+from shine_exp.runs.run import INFO, damaged
 from shine_exp.runs.validation import nodes, parameters
 
 WAY_OUT = "move this run's folder away, or set runtime.results=FOLDER"
@@ -64,9 +65,8 @@ def refuse_other_data(folder: Path, info: dict[str, Any], now: dict[str, Any]) -
     known = _recorded(folder, info)
     for key, file in now["files"].items():
         if key in known.get("files", {}) and known["files"][key]["sha256"] != file["sha256"]:
-            raise UserError(
-                f"{folder}: was started with other data than {key}={file['path']} now holds; {WAY_OUT}"
-            )
+            now_holds = f"{key}={file['path']} now holds"
+            raise UserError(f"{folder}: was started with other data than {now_holds}; {WAY_OUT}")
     if known.get("digest") not in (None, now["digest"]):
         raise UserError(f"{folder}: was started with other data than are loaded now; {WAY_OUT}")
 

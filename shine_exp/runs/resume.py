@@ -13,15 +13,15 @@ from shine_exp.errors import one_line
 from shine_exp.loop import LoopState, OuterLoop
 from shine_exp.runs import checkpoint
 from shine_exp.runs.checkpoint import CHECKPOINT, Checkpoint, unusable
-from shine_exp.runs.identity import Identity
+from shine_exp.runs.identity import RunIdentity
 from shine_exp.runs.machine import is_out_of_memory
-from shine_exp.runs.trace import TRACE
+from shine_exp.runs.run import TRACE
 
 
 def resume(
-    loop: OuterLoop[Any, Any], problem: Any, identity: Identity, folder: Path, device: str
+    loop: OuterLoop[Any, Any], problem: Any, identity: RunIdentity, folder: Path, device: str
 ) -> tuple[LoopState, Checkpoint] | None:
-    """State and checkpoint to go on from, if there is one, which is printed.
+    """State and checkpoint to go on from, if there is one.
 
     Raises `UserError` for a checkpoint that is damaged, or not of this run.
     """
@@ -29,10 +29,10 @@ def resume(
     saved = checkpoint.load(folder, device)
     if saved is None:
         return None
-    if saved.config != identity.config:
+    if not identity.is_of(saved.config):
         raise unusable(path, "its configuration is another one")
     try:
-        state = loop.restore(problem, saved.state)
+        state = loop.load_state_dict(problem, saved.state)
         misfit = _misfit(loop, problem, identity.seed, state, saved)
     except Exception as error:  # anything, of what somebody else may have written
         if is_out_of_memory(error):
@@ -40,10 +40,17 @@ def resume(
         raise unusable(path, one_line(error)) from error
     if misfit:
         raise unusable(path, misfit)
-    print(f"{folder}: resumed after step {state.step}")
-    if not _begins_with(folder / TRACE, saved.trace.encode()):
-        print(f"{folder}: {TRACE} lacked rows, or had others; written anew from {CHECKPOINT}")
     return state, saved
+
+
+def resumed(folder: Path, state: LoopState, saved: Checkpoint) -> list[str]:
+    """What there is to tell of a resumed run, a line each."""
+    lines = [f"{folder}: resumed after step {state.step}"]
+    if not _begins_with(folder / TRACE, saved.trace.encode()):
+        lines.append(
+            f"{folder}: {TRACE} lacked rows, or had others; written anew from {CHECKPOINT}"
+        )
+    return lines
 
 
 def _misfit(
@@ -56,22 +63,20 @@ def _misfit(
     if not (math.isfinite(saved.elapsed) and saved.elapsed >= 0):
         return f"its time is {saved.elapsed}"
     header, *rows = csv.reader(saved.trace.splitlines() or [""])
-    if header != ["step", "time", *loop.columns]:
+    if header != ["step", "time", *loop.columns(problem)]:
         return "its trace has other columns"
     if any(not 0 <= int(row[0]) <= state.step for row in rows):
         return f"its trace has steps beyond {state.step}"
-    if shapes := _shapes(state):
-        expected = _shapes(loop.begin(problem, seed))
-        if wrong := [name for name in expected if shapes.get(name) != expected[name]]:
-            return f"its {', '.join(wrong)} has another shape than the data needs"
+    # Of α and θ; a network checks its own weights when it loads them.
+    expected = _shapes(loop.solution(loop.init(problem, seed)))
+    found = _shapes(loop.solution(state))
+    if wrong := [name for name in expected if found.get(name) != expected[name]]:
+        return f"its {', '.join(wrong)} has another shape than the problem needs"
     return None
 
 
-def _shapes(state: LoopState) -> dict[str, torch.Size]:
-    """Of the tensors that a state holds by name, α and θ; a network checks its own on loading."""
-    return {
-        name: value.shape for name, value in state.as_dict().items() if isinstance(value, Tensor)
-    }
+def _shapes(solution: dict[str, Any]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in solution.items() if isinstance(value, Tensor)}
 
 
 def _begins_with(path: Path, content: bytes) -> bool:

@@ -1,7 +1,10 @@
 """Where and how to run: changes none of the numbers that a run is known by."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
@@ -10,12 +13,15 @@ from shine_exp.errors import UserError
 
 @dataclass(frozen=True)
 class Runtime:
-    """The folder of all runs, PyTorch's device and threads, seconds between checkpoints."""
+    """The folder of all runs, PyTorch's device and threads, seconds between checkpoints, and what
+    of the solution a run keeps.
+    """
 
     results: str
     device: str
     threads: PositiveInt
     checkpoint_every: NonNegativeFloat
+    keep: list[Literal["alpha", "theta", "network"]]
 
     def check(self) -> None:
         """Raises `UserError` for no folder, too many threads, a device that is not here, or one
@@ -28,7 +34,8 @@ class Runtime:
         processors = os.cpu_count() or 1
         if self.threads > processors:
             raise UserError(
-                f"runtime.threads={self.threads}: this machine has {processors}; take no more than that"
+                f"runtime.threads={self.threads}: this machine has {processors}; "
+                "take no more than that"
             )
         if self.device == "cpu":
             return
@@ -42,11 +49,17 @@ class Runtime:
                 f"runtime.device={self.device}: not usable here ({reason}); take runtime.device=cpu"
             ) from error
 
-    def prepare(self) -> None:
-        """Set threads and precision."""
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """With this run's threads and precision; those of before come back."""
         import torch
 
+        threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
         torch.set_num_threads(self.threads)
-        torch.backends.cudnn.allow_tf32 = (
-            False  # its rounding, 5e-4, is far above the tolerance of an equilibrium
-        )
+        # The rounding of TF32, 5e-4, is far above the tolerance of an equilibrium.
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.backends.cudnn.allow_tf32 = tf32

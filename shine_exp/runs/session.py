@@ -1,21 +1,24 @@
 """A loop at work in its folder: its steps, clock, trace and checkpoints, and how it ends."""
 
 import contextlib
+import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from shine_exp import durable
 from shine_exp.loop import LoopState, OuterLoop, Row
 from shine_exp.runs.checkpoint import CHECKPOINT, Checkpoint, save
 from shine_exp.runs.history import History
-from shine_exp.runs.identity import Identity
+from shine_exp.runs.identity import RunIdentity
 from shine_exp.runs.machine import refusal
-from shine_exp.runs.resume import resume
+from shine_exp.runs.resume import resume, resumed
+from shine_exp.runs.run import SOLUTION
 from shine_exp.runs.runtime import Runtime
 from shine_exp.runs.signals import continuations, deferred
 from shine_exp.runs.trace import Stopwatch, TraceWriter, fingerprint
@@ -33,21 +36,23 @@ class Recorded:
 
 
 class Session:
-    """One run of a loop on a problem, from its checkpoint if there is one.
+    """One run of a loop on a problem, from its checkpoint if there is one; it keeps what it found.
 
     Interrupts wait for the end of the step in progress. Whatever ends a run, its rows stay in the
     trace and its last good step in the checkpoint, unless an error has left that step half changed
     in place: then it is the one before that was saved. `data`, what was read, goes into run.json.
+    `verbose` prints how the run begins and ends, and a progress bar where there is a terminal.
     """
 
     def __init__(
         self,
         loop: OuterLoop[Any, Any],
         problem: Any,
-        identity: Identity,
+        identity: RunIdentity,
         folder: Path,
         runtime: Runtime,
         data: Mapping[str, Any] | None = None,
+        verbose: bool = True,
     ) -> None:
         self.loop = loop
         self.problem = problem
@@ -55,6 +60,7 @@ class Session:
         self.folder = folder
         self.runtime = runtime
         self.data = data
+        self.verbose = verbose
         self.state: LoopState | None = None
         self.writer: TraceWriter | None = None
         self.recorded: Recorded | None = None
@@ -86,20 +92,27 @@ class Session:
                 if self.writer is not None:
                     self.writer.close()
             if status != "interrupted":
-                print(summary(self.folder, status, self.rows, self.clock.elapsed, self._unsolved))
+                self._tell(
+                    summary(self.folder, status, self.rows, self.clock.elapsed, self._unsolved)
+                )
 
     def _restore(self) -> Checkpoint | None:
         there = resume(self.loop, self.problem, self.identity, self.folder, self.runtime.device)
         if there is None:
             return None
         self.state, saved = there
+        self._tell(*resumed(self.folder, self.state, saved))
         return saved
+
+    def _tell(self, *lines: str) -> None:
+        if self.verbose:
+            print(*lines, sep="\n")
 
     def _work(self, saved: Checkpoint | None) -> str:
         """All steps that are left, and how that ended."""
         if self.state is None:
-            self.state = self.loop.begin(self.problem, self.identity.seed)
-        columns = ("step", "time", *self.loop.columns)
+            self.state = self.loop.init(self.problem, self.identity.seed)
+        columns = ("step", "time", *self.loop.columns(self.problem))
         self.writer = TraceWriter(self.folder, columns, saved.trace.encode() if saved else None)
         if saved:
             self.recorded = Recorded(self.state, saved.elapsed, len(self.writer.content))
@@ -107,7 +120,14 @@ class Session:
             return "diverged"
         saved_at = time.monotonic()
         steps = range(self.state.step, self.loop.length(self.problem))
-        for _ in (bar := tqdm(steps, desc=str(self.identity.folder), disable=None, leave=False)):
+        where_a_terminal = None
+        bar = tqdm(
+            steps,
+            desc=str(self.identity.folder),
+            disable=where_a_terminal if self.verbose else True,
+            leave=False,
+        )
+        for _ in bar:
             if self.interrupts:
                 return "interrupted"
             self._advance()
@@ -124,7 +144,7 @@ class Session:
         if self.loop.changes_in_place:
             self.recorded = None  # until the step is whole
         with self.clock.running():
-            self.state = self.loop.advance(self.problem, self.state)
+            self.state = self.loop.step(self.problem, self.state)
 
     def _record(self) -> bool:
         """Append the rows of this step, if it has any; False where the method has diverged."""
@@ -149,18 +169,28 @@ class Session:
             return
         self.writer.sync()
         trace = self.writer.content[: self.recorded.trace_bytes].decode()
-        state = self.recorded.state.as_dict()
+        state = self.recorded.state.state_dict()
         save(self.folder, Checkpoint(self.identity.config, state, trace, self.recorded.elapsed))
 
     def _finish(self, status: str) -> None:
         """Say how the run ended, once all that this stands for is durable."""
         assert self.writer is not None
         self.writer.sync()
-        if status == "interrupted" or (status == "done" and self.loop.keeps_state):
+        if status == "interrupted":
             self._save()
+        if status == "done":
+            self._keep_solution()
         self.history.end(status, self._left())
-        if status == "done" and not self.loop.keeps_state:
+        if status == "done":
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def _keep_solution(self) -> None:
+        found = self.loop.solution(self.state)
+        kept = {name: found[name] for name in self.runtime.keep if name in found}
+        if kept:
+            buffer = io.BytesIO()
+            torch.save(kept, buffer)
+            durable.write(self.folder / SOLUTION, buffer.getvalue())
 
     def _break_off(self, status: str, error: Exception | None = None) -> None:
         """Keep what an error allows: the error is what is told of, not what it still prevents."""

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end, or that it goes on; and a reader of our output who has gone."""
+"""Signals that ask a process to end, or to go on; and a reader of our output who has gone."""
 
 import contextlib
 import os

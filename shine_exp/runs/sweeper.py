@@ -8,9 +8,9 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
 
 from shine_exp.errors import RunRefused
+from shine_exp.runs.composition import separated
 
 PLUGIN = "hydra_plugins.shine_exp"  # as conf/config.yaml calls this module
 
@@ -45,17 +45,13 @@ class ShineSweeper(BasicSweeper):
     def _passed_over(self, overrides: Sequence[str]) -> bool:
         assert self.hydra_context is not None
         assert self.config is not None
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        choices = dict(config.hydra.runtime.choices)
-        OmegaConf.set_struct(config, False)
-        del config["hydra"]
+        loader = self.hydra_context.config_loader
+        composed = separated(loader.load_sweep_config(self.config, list(overrides)))
         try:
             from shine_exp.runs.runner import passed_over
 
-            return passed_over(config, choices)
-        except (
-            Exception
-        ):  # whatever is wrong with this run, it says so itself, and the others go on
+            return passed_over(composed.config, composed.choices) is not None
+        except Exception:  # whatever is wrong with this run, it says so itself, and others go on
             return False
 
 
@@ -78,7 +74,7 @@ def _launching(launch: Any) -> Any:
 
 
 def register(plugins: Plugins) -> None:
-    """Make the sweeper known to Hydra, which takes plugins from the package `hydra_plugins` alone."""
+    """Make the sweeper known to Hydra, which takes plugins only from its own package."""
     ShineSweeper.__module__ = PLUGIN
     sys.modules[PLUGIN] = sys.modules[__name__]
     plugins.register(ShineSweeper)

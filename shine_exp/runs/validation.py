@@ -16,13 +16,16 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
 from shine_exp.errors import UserError, one_line
-from shine_exp.runs.identity import CONFIG_DIR, GROUPS, PLACES
+from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS
+from shine_exp.runs.identity import PLACES
 
 logging.getLogger("hydra.utils").addHandler(
     logging.NullHandler()
 )  # what it would print, a `UserError` says
 OUR_OWN = "shine_exp."
 PLAIN = (int, float, bool, str, NoneType)
+GIVEN = ("data", "seed", "device")  # what a problem gets of the run, and not of its own node
+MAY_BE_EMPTY = ("data", "method")
 
 
 def check_values(config: DictConfig) -> None:
@@ -30,23 +33,37 @@ def check_values(config: DictConfig) -> None:
     take.
     """
     primary = OmegaConf.load(CONFIG_DIR / "config.yaml")
-    _check_names(
-        config, [*GROUPS, *(str(key) for key in primary if key not in ("defaults", "hydra"))], ""
-    )
-    _check_names(config.method, list(map(str, primary.method)), "method.")
+    others = [str(key) for key in primary if key not in ("defaults", "hydra")]
+    _check_names(config, [*CONFIG_GROUPS, *others], "")
     for prefix, node in nodes(config):
         _check_node(config, node, prefix)
 
 
+def check_groups(config: DictConfig) -> None:
+    """Raises `UserError` for a group that nothing is made of, and for its keys."""
+    for group in CONFIG_GROUPS:
+        node = config[group]
+        if "_target_" in node:
+            continue
+        if group not in MAY_BE_EMPTY:
+            raise UserError(f"{group} has no _target_: name the class or function that makes it")
+        if node:
+            key = str(next(iter(node)))
+            raise UserError(f"{group}.{key}: nothing reads it, since {group} has no _target_")
+
+
 def check_unidentified(config: DictConfig) -> None:
-    """The same for what a run is not known by, which may be wrong though the run itself is there."""
+    """The same for what a run is not known by: it may be wrong though the run is there."""
     _check_node(config, config.runtime, "runtime.")
     if any(key in config.data for key in PLACES):
         _check_node(config, config.data, "data.")
 
 
 def nodes(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:
-    """A node and all within it, with their dotted keys; what is taken from elsewhere is met there."""
+    """A node and all within it, with their dotted keys.
+
+    What is taken from elsewhere is met there.
+    """
     yield prefix, node
     for name in map(str, node):
         if OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name):
@@ -134,13 +151,18 @@ def _check_node(config: DictConfig, node: DictConfig, prefix: str) -> None:
     if "_target_" not in node:
         return
     known = parameters(prefix, node)
+    if prefix == "problem.":
+        known = {name: annotation for name, annotation in known.items() if name not in GIVEN}
     _check_names(node, known, prefix)
     for name in map(str, node):
-        if not OmegaConf.is_missing(node, name) and not name.startswith("_"):
-            value = node[name]
-            if not isinstance(value, DictConfig):
-                plain = OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
-                _check_value(_source(config, f"{prefix}{name}"), plain, known[name])
+        if OmegaConf.is_missing(node, name) or name.startswith("_"):
+            continue
+        value, key = node[name], f"{prefix}{name}"
+        if not isinstance(value, DictConfig):
+            plain = OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
+            _check_value(_source(config, key), plain, known[name])
+        elif not value and not OmegaConf.is_interpolation(node, name):
+            _check_value(key, {}, known[name])
 
 
 def _check_value(key: str, value: Any, annotation: Any) -> None:

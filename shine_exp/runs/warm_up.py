@@ -3,34 +3,39 @@
 import functools
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import conv2d
 
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.data.splits import Splits
+from shine_exp.bilevel.problem import BilevelProblem
+from shine_exp.solvers.objective import Smooth
 
 
 def warm_up(problem: Any, solver: Any, differentiates: bool) -> None:
     """Libraries, kernels and threads for what is computed at work; `differentiates`: with
     derivatives by autograd.
     """
-    if isinstance(problem, LinearModel):
-        _solve(problem, solver)
+    if isinstance(problem, BilevelProblem):
+        alpha, theta = problem.start(0)
+        _minimise(solver, theta)
+        _evaluate(problem, alpha, theta)
     if differentiates:
-        _differentiate(problem.device)
+        _differentiate(getattr(problem, "device", "cpu"))
 
 
-def _solve(problem: LinearModel, solver: Any) -> None:
-    """A small problem of the same loss, solved and differentiated."""
-    rng = np.random.default_rng(0)
-    rows = (rng.standard_normal((40, 5)), np.where(np.arange(40) % 2, 1.0, -1.0))
-    small = LinearModel(problem.loss, Splits(rows, rows, rows), 1, problem.device)
-    alpha = torch.zeros(1, dtype=torch.float64, device=problem.device)
-    theta = torch.zeros(5, dtype=torch.float64, device=problem.device)
-    theta = solver(small.inner(alpha), theta, 1e-6).z
-    _, r = small.outer(theta)
-    small.cross(alpha, theta, small.hessian(alpha, theta)(r))
+def _minimise(solver: Any, like: Tensor) -> None:
+    """½ zᵀAz − Σz, z (5,), A = diag(1, …, 5), in the type and on the device of θ."""
+    a = torch.arange(1, 6).to(like)
+    quadratic = Smooth(lambda z: (z @ (0.5 * a * z - 1), a * z - 1))
+    solver(quadratic, torch.zeros_like(a), 1e-4)
+
+
+def _evaluate(problem: BilevelProblem, alpha: Tensor, theta: Tensor) -> None:
+    """All that a hypergradient asks of the problem, once."""
+    point = problem.inner(alpha)(theta)
+    point = point.ray(-point.gradient).end(0.0)
+    r = problem.outer(alpha, theta).gradient
+    problem.cross(alpha, theta, problem.hessian(alpha, point)(r))
 
 
 @functools.cache

@@ -1,7 +1,8 @@
-"""What a network is trained on."""
+"""What a network with an equilibrium layer is trained on."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,37 +11,58 @@ from shine_exp.deq.layer import DEQ
 LayerFactory = Callable[[nn.Module], DEQ]  # of a cell, with the run's solver and inverse method
 
 
-class Task(Protocol):
-    """A network, its batches, its loss, and what is measured.
+class Task(ABC):
+    """min over w of the mean loss L(w) of a network's batches, in which z* = f(z*, x; w).
 
-    What is random follows from the seed and the step, never from the state of a generator, so that
-    a resumed run needs no such state.
+    A task says which network, batches and loss, and what is measured; a task of one's own derives
+    from this class. What is random in it follows from the seed and the step, never from the state
+    of a generator, so that an interrupted training goes on with the same numbers.
     """
 
-    solution: str  # what a solver must find: a "root"
-    steps_per_epoch: int  # between two rows of the trace
-    columns: tuple[str, ...]  # the names that `evaluate` gives
+    solution = "root"  # what a solver must find
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int:
+        """How many steps lie between two rows of the trace; may be a plain class attribute."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """The names that `evaluate` gives; may be a plain class attribute."""
 
     @property
     def sizes(self) -> dict[str, int]:
         """For run.json, such as the number of training samples."""
-        ...
+        return {}
 
-    def network(self, layer: LayerFactory, seed: int) -> nn.Module:
-        """A new network, its weights by the seed, with one equilibrium layer made by `layer`."""
-        ...
+    @abstractmethod
+    def network(self, layer: LayerFactory) -> nn.Module:
+        """A new network, on its device, with exactly one equilibrium layer: `layer(cell)`.
 
-    def batch(self, seed: int, step: int) -> Any:
-        """What the network is trained on at a step: anything that `loss` takes."""
-        ...
-
-    def loss(self, network: nn.Module, batch: Any) -> Tensor:
-        """The mean loss of a batch, a scalar with a graph.
-
-        A network that supports OPA passes the loss as a function of z on to its layer.
+        PyTorch's own random numbers, which initial weights are drawn from, follow from the run's
+        seed here. The network calls its layer once in a forward pass.
         """
-        ...
 
+    @abstractmethod
+    def batch(self, seed: int, step: int) -> Any:
+        """What the network is trained on at a step, in a form that `loss` takes.
+
+        What else is random at a step, such as dropout masks, is drawn here too, so that the loss
+        is a function of the network and the batch.
+        """
+
+    @abstractmethod
+    def loss(self, network: nn.Module, batch: Any) -> Tensor:
+        """The mean loss of a batch, a scalar with a graph, of a network in training mode.
+
+        For OPA the network passes the loss as a function of z on to its layer, as `loss=`.
+        """
+
+    @abstractmethod
     def evaluate(self, network: nn.Module) -> dict[str, float]:
-        """What is measured for the trace, off the clock and without a graph: columns by name."""
-        ...
+        """What is measured for the trace: columns by name.
+
+        It is called off the clock, without a graph, on a network in evaluation mode. Samples whose
+        equilibrium missed the tolerance are counted by the training loop.
+        """

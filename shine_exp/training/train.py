@@ -1,24 +1,24 @@
-"""Training of a deep equilibrium network: Adam on the hypergradients of batches."""
+"""Training of a network with an equilibrium layer: Adam on the hypergradients of batches."""
 
 import math
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
 
+from shine_exp.deq.layer import DEQ
 from shine_exp.deq.report import Report
+from shine_exp.errors import UserError
 from shine_exp.loop import Row
 from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
-from shine_exp.training.images.augment import crop_and_flip
-from shine_exp.training.images.image_classification import ImageClassification
-from shine_exp.training.images.mdeq import MDEQ
+from shine_exp.training.layer_calls import calls_of, equilibrium_layer
+from shine_exp.training.task import Task
 from shine_exp.types import InverseMethod, Solver
 
 MEANS = (
@@ -36,33 +36,30 @@ MEANS = (
 MEDIANS = ("forward_ms", "backward_ms")
 FINITE = ("train_loss", "gradient_norm")
 TOTALS = ("unsolved_inner", "unsolved_backward")
-PADDING = 4  # pixels, of the crops
-EPOCH = 1  # of the two streams of random numbers: the order of an epoch, and what a step draws
+RADIUS = 2  # the stream of random numbers that the power method starts from
 T = TypeVar("T")
+AnyTask = TypeVar("AnyTask", bound=Task)
 Log = dict[str, list[float]]  # a number per step of the epoch
 
 
 @dataclass
 class TrainState:
-    """The network and its optimiser after `step` steps, and the log of the epoch; a step changes
-    it in place.
+    """The network and its optimiser after `step` steps, and the log of the epoch.
 
-    There is no random state: what is random at a step follows from the seed and the number of the
-    step. The samples whose forward or backward solve missed its tolerance are counted over all
-    steps, on the device.
+    A step changes it in place. It holds no random state: what is random at a step follows from the
+    seed and the number of the step. The samples whose forward or backward solve missed its
+    tolerance are counted over all steps, on the device.
     """
 
     step: int
     seed: int
-    network: MDEQ
+    network: nn.Module
+    layer: DEQ  # that of the network
     optimizer: torch.optim.Adam
     schedule: torch.optim.lr_scheduler.CosineAnnealingLR
     log: Log = field(default_factory=dict)
     unsolved_inner: Tensor | int = 0
     unsolved_backward: Tensor | int = 0
-    rows: list[dict[str, float | int | str]] = field(
-        default_factory=list
-    )  # of a study, at this step
 
     @property
     def unsolved(self) -> dict[str, int]:
@@ -74,100 +71,107 @@ class TrainState:
         if last.backward_converged is not None:
             self.unsolved_backward = self.unsolved_backward + (~last.backward_converged).sum()
 
-    def as_dict(self) -> dict[str, Any]:
-        parts = {
-            name: getattr(self, name).state_dict() for name in ("network", "optimizer", "schedule")
-        }
+    def state_dict(self) -> dict[str, Any]:
         return {
             "step": self.step,
             "seed": self.seed,
             "log": self.log,
             "unsolved": self.unsolved,
-            **parts,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
         }
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Generic[AnyTask]):
     """`epochs` of Adam with a learning rate that falls along a cosine at every step (Ramzi et al.
     2022, appendix D).
 
     The first `pretrain_steps` differentiate through `n_pretrain_unrolled` applications of the
-    cell; then the equilibrium is solved, and differentiated by `inverse`, or, with `n_unrolled`,
-    never. `augment` crops and flips. `mixed_precision` trains the network, but not the solver's
-    vectors, in bfloat16. The trace has a row per epoch: means over its steps (residuals are
-    medians over each batch), median milliseconds of the network's forward pass with the loss, and
-    of its backward pass. `unsolved_inner` and `unsolved_backward` count the samples of all steps
-    so far whose solve missed its tolerance, and `test_unsolved` those of the test set.
-    `spectral_radius` is the median ρ(∂f/∂z) at the equilibrium over a batch of test images, by
+    cell. Then the equilibrium is solved by `solver` to `tol` and differentiated by `inverse` to
+    `adjoint_tol`, as `shine_exp.deq.DEQ` says; or, with `n_unrolled`, never.
+    `mixed_precision` trains the network, but not the solver's vectors, in bfloat16.
+
+    The trace has a row per epoch: what the task measures; means over the steps of the epoch
+    (residuals are medians over each batch); median milliseconds of the forward pass with the loss,
+    and of the backward pass. `unsolved_inner` and `unsolved_backward` count the samples of all
+    steps so far whose solve missed its tolerance, `test_unsolved` those of the task's evaluation.
+    `spectral_radius` is the median ρ(∂f/∂z) over the first batch of the evaluation, by
     `n_power_steps` of the power method (0: not measured).
     """
 
     solver: Solver[RootFunction]
     inverse: InverseMethod | None
-    opa: PositiveInt | None
+    tol: PositiveFloat
+    adjoint_tol: PositiveFloat
     n_unrolled: PositiveInt | None
     epochs: PositiveInt
-    batch_size: PositiveInt
     pretrain_steps: NonNegativeInt
     n_pretrain_unrolled: PositiveInt
     learning_rate: PositiveFloat
     final_learning_rate: NonNegativeFloat
-    augment: bool
     mixed_precision: bool
     n_power_steps: NonNegativeInt
 
-    problem_type = ImageClassification
+    problem_type: ClassVar[type] = Task
     needs_gradient = True
     changes_in_place = True
-    keeps_state = True  # the trained network
-    columns = (
-        "epoch",
-        "test_loss",
-        "accuracy",
-        "test_unsolved",
-        "spectral_radius",
-        "learning_rate",
-        *MEANS,
-        *TOTALS,
-        *MEDIANS,
-    )
 
-    def length(self, problem: ImageClassification) -> int:
-        return self.epochs * self.epoch_length(problem)
+    def columns(self, task: AnyTask) -> tuple[str, ...]:
+        solves = ("test_unsolved", "spectral_radius")
+        ours = (*solves, "learning_rate", *MEANS, *TOTALS, *MEDIANS)
+        if clash := {"step", "time", "epoch", *ours} & set(task.columns):
+            raise UserError(
+                f"{type(task).__name__}.columns: {', '.join(sorted(clash))} is a column of the "
+                "training loop itself; take another name"
+            )
+        return ("epoch", *task.columns, *ours)
 
-    def epoch_length(self, problem: ImageClassification) -> int:
-        """Steps in an epoch; a last batch that is not full is left out, unless it is the only one."""
-        return max(1, len(problem.images.train.labels) // self.batch_size)
+    def length(self, task: AnyTask) -> int:
+        return self.epochs * task.steps_per_epoch
 
-    def begin(self, problem: ImageClassification, seed: int) -> TrainState:
-        network = problem.network(self.solver, self.inverse, self.opa, seed)
+    def init(self, task: AnyTask, seed: int) -> TrainState:
+        if task.steps_per_epoch < 1:
+            raise UserError(
+                f"{type(task).__name__}.steps_per_epoch={task.steps_per_epoch}: must be 1 or more"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = task.network(self._layer)
+        layer = equilibrium_layer(network)
         optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, max(1, self.length(problem)), eta_min=self.final_learning_rate
+            optimizer, self.epochs * task.steps_per_epoch, eta_min=self.final_learning_rate
         )
-        return TrainState(0, seed, network, optimizer, schedule)
+        return TrainState(0, seed, network, layer, optimizer, schedule)
 
-    def restore(self, problem: ImageClassification, saved: dict[str, Any]) -> TrainState:
-        state = self.begin(problem, saved["seed"])
-        for name in ("network", "optimizer", "schedule"):
-            getattr(state, name).load_state_dict(saved[name])
-        for of_parameter in state.optimizer.state.values():
-            of_parameter["step"] = of_parameter[
-                "step"
-            ].cpu()  # where Adam reads it without waiting for the device
+    def _layer(self, cell: nn.Module) -> DEQ:
+        tolerances = {"tol": self.tol, "adjoint_tol": self.adjoint_tol}
+        # The loop counts what misses its tolerance: no warnings.
+        return DEQ(cell, self.solver, self.inverse, **tolerances, warn=False)
+
+    def load_state_dict(self, task: AnyTask, saved: dict[str, Any]) -> TrainState:
+        state = self.init(task, saved["seed"])
+        state.network.load_state_dict(saved["network"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.schedule.load_state_dict(saved["schedule"])
+        for moments in state.optimizer.state.values():
+            # Adam reads its step count on the CPU; on the device it would wait for it.
+            moments["step"] = moments["step"].cpu()
         state.step, state.log = saved["step"], saved["log"]
-        state.unsolved_inner, state.unsolved_backward = (
-            saved["unsolved"]["inner"],
-            saved["unsolved"]["backward"],
-        )
+        state.unsolved_inner = saved["unsolved"]["inner"]
+        state.unsolved_backward = saved["unsolved"]["backward"]
         return state
 
-    def advance(self, problem: ImageClassification, state: TrainState) -> TrainState:
-        if state.step % self.epoch_length(problem) == 0:
+    def step(self, task: AnyTask, state: TrainState) -> TrainState:
+        if state.step % task.steps_per_epoch == 0:
             state.log = {}
+        pretrains = state.step < self.pretrain_steps
+        state.layer.n_unrolled = self.n_pretrain_unrolled if pretrains else self.n_unrolled
+        state.layer.last = None  # not yet called
         state.network.train()
-        entries = self._differentiate(problem, state, *self._batch(problem, state))
+        entries = self._differentiate(task, state, task.batch(state.seed, state.step))
         for name, value in entries.items():
             state.log.setdefault(name, []).append(value)
         if not self.diverged(state):
@@ -179,79 +183,61 @@ class Train:
     def diverged(self, state: TrainState) -> bool:
         return not all(math.isfinite(state.log[name][-1]) for name in FINITE if name in state.log)
 
-    def measure(self, problem: ImageClassification, state: TrainState) -> list[Row]:
-        if state.step == 0 or (
-            state.step % self.epoch_length(problem) and not self.diverged(state)
-        ):
+    def measure(self, task: AnyTask, state: TrainState) -> list[Row]:
+        ends_epoch = state.step > 0 and state.step % task.steps_per_epoch == 0
+        if not ends_epoch and not self.diverged(state):
             return []
-        measured = problem.evaluate(state.network, self.n_unrolled)
+        measured = self._evaluate(task, state)
         means = {name: statistics.fmean(state.log[name]) for name in MEANS if name in state.log}
         medians = {name: statistics.median(state.log[name]) for name in MEDIANS}
-        epoch = state.step / self.epoch_length(problem)
-        row: dict[str, float | int | str] = {
-            "step": state.step,
-            "epoch": epoch,
-            "test_loss": measured.loss,
-            "accuracy": measured.accuracy,
-            **({} if measured.unsolved is None else {"test_unsolved": measured.unsolved}),
-            "learning_rate": float(state.schedule.get_last_lr()[0]),
-            **means,
-            **{f"unsolved_{kind}": number for kind, number in state.unsolved.items()},
-            **medians,
-        }
-        if self.n_power_steps and self.n_unrolled is None:
-            row["spectral_radius"] = problem.spectral_radius(state.network, self.n_power_steps)
-        return [row]
+        totals = {f"unsolved_{kind}": number for kind, number in state.unsolved.items()}
+        place = {"step": state.step, "epoch": state.step / task.steps_per_epoch}
+        learning_rate = float(state.schedule.get_last_lr()[0])
+        return [place | measured | {"learning_rate": learning_rate} | means | totals | medians]
 
     def progress(self, state: TrainState) -> dict[str, str]:
-        return {
-            name: f"{state.log[name][-1]:.3g}"
-            for name in ("train_loss", "forward_residual")
-            if name in state.log
-        }
+        shown = (name for name in ("train_loss", "forward_residual") if name in state.log)
+        return {name: f"{state.log[name][-1]:.3g}" for name in shown}
 
-    def _batch(
-        self, problem: ImageClassification, state: TrainState
-    ) -> tuple[Tensor, Tensor, torch.Generator]:
-        """Images and labels of this step, and the generator that made them, for what else is
-        random.
-        """
-        epoch, place = divmod(state.step, self.epoch_length(problem))
-        shuffled = generator(state.seed, epoch, EPOCH)
-        order = torch.randperm(len(problem.images.train.labels), generator=shuffled)
-        images, labels = problem.batch(
-            order[place * self.batch_size : (place + 1) * self.batch_size]
-        )
-        drawn = generator(state.seed, state.step)
-        return crop_and_flip(images, PADDING, drawn) if self.augment else images, labels, drawn
+    def solution(self, state: TrainState) -> dict[str, Any]:
+        return {"network": state.network.state_dict()}
 
-    def _differentiate(
-        self,
-        problem: ImageClassification,
-        state: TrainState,
-        images: Tensor,
-        labels: Tensor,
-        drawn: torch.Generator,
-    ) -> dict[str, float]:
+    def _evaluate(self, task: AnyTask, state: TrainState) -> dict[str, float]:
+        """The task's columns, and what was met in the layer meanwhile."""
+        state.layer.n_unrolled = self.n_unrolled
+        state.network.eval()
+        with torch.no_grad(), calls_of(state.layer) as calls:
+            measured = task.evaluate(state.network)
+        if set(measured) != set(task.columns):
+            raise UserError(
+                f"{type(task).__name__}.evaluate gives {', '.join(measured) or 'nothing'}, and its "
+                f"columns are {', '.join(task.columns) or 'none'}: they must be the same"
+            )
+        if calls.n_solves == 0:
+            return measured
+        measured = measured | {"test_unsolved": calls.n_unsolved}
+        if self.n_power_steps == 0:
+            return measured
+        drawn = generator(state.seed, state.step, RADIUS)
+        radius = calls.spectral_radius(state.layer.cell, self.n_power_steps, drawn)
+        return measured | {"spectral_radius": radius}
+
+    def _differentiate(self, task: AnyTask, state: TrainState, batch: Any) -> dict[str, float]:
         """Gradients of all parameters, and the entries of the log."""
-        network = state.network
-        n_unrolled = (
-            self.n_pretrain_unrolled if state.step < self.pretrain_steps else self.n_unrolled
-        )
-
-        def criterion(logits: Tensor) -> Tensor:
-            return cross_entropy(logits, labels)
+        network, device = state.network, next(state.network.parameters()).device
 
         def forward() -> Tensor:
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.mixed_precision):
-                logits = network(
-                    images, criterion=criterion, n_unrolled=n_unrolled, generator=drawn
-                )
-                return criterion(logits)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.mixed_precision):
+                return task.loss(network, batch)
 
         state.optimizer.zero_grad(set_to_none=True)
-        loss, forward_ms = _timed(forward, images.device)
-        _, backward_ms = _timed(loss.backward, images.device)
+        loss, forward_ms = _timed(forward, device)
+        if not (isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad):
+            raise UserError(
+                f"{type(task).__name__}.loss must return one number that depends on the network's "
+                "parameters, as a tensor with a graph"
+            )
+        _, backward_ms = _timed(loss.backward, device)
         norms = [p.grad.norm() for p in network.parameters() if p.grad is not None]
         entries = {
             "train_loss": float(loss.detach()),
@@ -259,25 +245,26 @@ class Train:
             "forward_ms": forward_ms,
             "backward_ms": backward_ms,
         }
-        if n_unrolled is not None:
+        report = state.layer.last
+        if report is None:
             return entries
-        state.count(network.equilibrium.last)
-        return entries | _log_of(network.equilibrium.last)
+        state.count(report)
+        return entries | _log_of(report)
 
 
-def _log_of(last: Report) -> dict[str, float]:
+def _log_of(report: Report) -> dict[str, float]:
     entries = {
-        "inner_residual": float(last.inner_residual.median()),
-        "forward_residual": float(last.forward_residual.median()),
-        "converged": float(last.converged.float().mean()),
-        "forward_steps": float(last.steps),
-        "evals": float(last.evals),
-        "products": float(last.products),
+        "inner_residual": float(report.inner_residual.median()),
+        "forward_residual": float(report.forward_residual.median()),
+        "converged": float(report.converged.float().mean()),
+        "forward_steps": float(report.steps),
+        "evals": float(report.evals),
+        "products": float(report.products),
     }
-    if last.backward_residual is not None:
-        entries["backward_residual"] = float(last.backward_residual.median())
-    if last.fell_back is not None:
-        entries["fell_back"] = float(last.fell_back.float().mean())
+    if report.backward_residual is not None:
+        entries["backward_residual"] = float(report.backward_residual.median())
+    if report.fell_back is not None:
+        entries["fell_back"] = float(report.fell_back.float().mean())
     return entries
 
 

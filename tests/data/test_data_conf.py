@@ -1,6 +1,4 @@
-"""Every file of conf/data is composed, fits its function, and makes data where it needs no
-download.
-"""
+"""Every file of conf/data fits its function, and makes data where it needs no download."""
 
 import inspect
 from pathlib import Path
@@ -14,7 +12,7 @@ from PIL import Image
 from shine_exp.data.dataset import Dataset
 
 CONF = Path(__file__).parents[2] / "conf"
-NAMES = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+NAMES = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "none")
 
 
 def composed(name: str, *overrides: str) -> DictConfig:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from shine_exp.data import image_cache as module
 from shine_exp.data import images as images_module
-from shine_exp.data.digest import stamp_of
+from shine_exp.data.image_cache import Decoding, Record, cached
 from shine_exp.data.images import Images, LabelledImages
-from shine_exp.data.io import image_cache as module
-from shine_exp.data.io.image_cache import Decoding, Record, cached
+from shine_exp.data.io.digest import stamp_of
 from shine_exp.errors import DataError
 
 SIZES = {"train": 5, "test": 3}
@@ -157,7 +157,8 @@ def test_remains_of_a_process_that_was_killed_are_replaced(tmp_path: Path) -> No
 
 def test_images_that_are_no_data_set_are_not_kept(tmp_path: Path) -> None:
     assert refusal(tmp_path, Decoder(RECORDS[:-1])) == (
-        "some/where/toy: 1 of its images were not found again; it changed while it was read: run again"
+        "some/where/toy: 1 of its images were not found again; "
+        "it changed while it was read: run again"
     )
     assert "the training set has the label 2" in refusal(tmp_path, Decoder(n_classes=2))
     assert not any(path.is_dir() for path in tmp_path.iterdir())
@@ -288,7 +289,8 @@ def test_more_than_fits_on_the_disk_is_refused_before_it_is_written(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=8 * 24 - 1))
     assert refusal(tmp_path, Decoder()) == (
-        f"{tmp_path}: the decoded images take 0.0 GB, but 0.0 GB are free; set data.cache, or make the images smaller"
+        f"{tmp_path}: the decoded images take 0.0 GB, but 0.0 GB are free; "
+        "set data.cache, or make the images smaller"
     )
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=8 * 24))
     load(tmp_path, Decoder())

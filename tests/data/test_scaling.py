@@ -137,8 +137,8 @@ def test_constant_feature_is_left_as_it_is_or_centred_to_zero(value: float, n: i
 def test_unscaled_features_too_large_for_products_are_refused(sparse: bool, factor: float) -> None:
     x = X / np.abs(X).max() * factor
     assert refusal(data(x, "none", sparse)) == (
-        f"made: the training set of seed 0 has features of up to {factor:.1e}, too large to compute with in float64; "
-        "use data.scaling=variance, or other units"
+        f"made: the training set of seed 0 has features of up to {factor:.1e}, "
+        "too large to compute with in float64; use data.scaling=variance, or other units"
     )
 
 
@@ -172,7 +172,10 @@ def test_rows_without_a_feature_are_refused_where_nothing_could_be_learnt() -> N
         x = X.copy()
         x[part[0][:, 0].astype(int)] = 0
         if refused:
-            message = f"made: the {name} set of seed 0 has no feature other than 0; take another seed or more rows"
+            message = (
+                f"made: the {name} set of seed 0 has no feature other than 0; "
+                "take another seed or more rows"
+            )
             assert refusal(data(x, "none")) == refusal(data(x, "none", sparse=True)) == message
         else:
             split(data(x, "none"), 0)

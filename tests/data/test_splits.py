@@ -11,9 +11,7 @@ from shine_exp.errors import DataError
 
 
 def made(n: int, scaling: Scaling = "none", sparse: bool = False) -> Dataset:
-    """Column 0 is the row's number, so that a row can be recognised in a split; the classes
-    alternate.
-    """
+    """Rows that can be recognised in a split by column 0, their number; the classes alternate."""
     rng = np.random.default_rng(n)
     x = np.column_stack([np.arange(n), rng.standard_normal((n, 3)) * [1, 10, 0.1] + 5])
     return Dataset(
@@ -32,9 +30,7 @@ def dense(x: Matrix) -> np.ndarray:
 @given(st.integers(200, 700), st.integers(0, 2**31))
 @settings(max_examples=40)
 def test_protocol_is_the_published_one(n: int, seed: int) -> None:
-    """The same rows in the same order as two shuffles of legacy NumPy give: first tenth taken, its
-    first half outer.
-    """
+    """The same rows in the same order as two shuffles of legacy NumPy give."""
     rest = np.random.RandomState(seed).permutation(n)[: -(-n // 10)]
     again = np.random.RandomState(seed).permutation(len(rest))
     half = -(-len(rest) // 2)

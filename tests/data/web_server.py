@@ -6,8 +6,9 @@ from threading import Event
 
 @dataclass
 class Server:
-    """Serves `content` at every path, or 404 where it is None, and holds on where told to; counts
-    the requests.
+    """Serves `content` at every path, or 404 where it is None, and keeps the requests.
+
+    It holds on where told to.
     """
 
     url: str = ""

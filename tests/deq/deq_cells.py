@@ -1,6 +1,4 @@
-"""Small contractive cells in double precision, and what watches a solver or an inverse method at
-work.
-"""
+"""Small contractive cells in double precision, and what watches solvers and inverse methods."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shine_exp.types import Adjoint, AdjointSystem, InverseMethod, Solution
+from shine_exp.types import Adjoint, AdjointSystem, InverseMethod, LinearOperator, Solution
 
 
 def normal(*shape: int, seed: int) -> Tensor:
@@ -31,8 +29,9 @@ class TanhCell(nn.Module):
 
 
 class PairCell(nn.Module):
-    """A state of images (batch, 2, 3, 2) and vectors (batch, 5), coupled; two inputs, (batch, 17)
-    and (batch, 1).
+    """A state of images (batch, 2, 3, 2) and vectors (batch, 5), coupled.
+
+    Its two inputs are (batch, 17) and (batch, 1).
     """
 
     def __init__(self, gain: float = 0.8, seed: int = 0) -> None:
@@ -84,9 +83,7 @@ class Watched:
 
 @dataclass
 class Spy:
-    """An inverse method, the system that it was given, its J (batch, d, d), its answer, and its
-    calls of vjp.
-    """
+    """An inverse method, its system, J (batch, d, d) and answer, and its number of products."""
 
     inner: InverseMethod
     n_products: int = 0
@@ -100,11 +97,14 @@ class Spy:
         self.J = torch.stack([system.operator(e.expand_as(system.r)) for e in unit], dim=1)
         self.before = None if system.estimate is None else system.estimate.matvec(system.r)
 
-        def vjp(v: Tensor) -> Tensor:
+        def counted(v: Tensor) -> Tensor:
             self.n_products += 1
             return system.operator(v)
 
-        self.system, self.adjoint = system, self.inner(replace(system, vjp=vjp))
+        self.system, self.adjoint = (
+            system,
+            self.inner(replace(system, operator=LinearOperator(counted))),
+        )
         return self.adjoint
 
     @property

@@ -40,11 +40,10 @@ def solved(
     gain: float = 0.8,
     d: int = 8,
     tol: float = 1e-6,
-    opa=None,
 ) -> tuple[Spy, Watched, DEQ, Tensor]:
     """A layer after its backward pass, and what was seen of it."""
     spy, watched = Spy(inverse), Watched(Broyden(100) if solver is None else solver)
-    layer = DEQ(TanhCell(d, gain, seed), watched, spy, tol=tol, adjoint_tol=1e-12, opa=opa)
+    layer = DEQ(TanhCell(d, gain, seed), watched, spy, tol=tol, adjoint_tol=1e-12)
     x = normal(3, 3, seed=seed + 7)
     loss(layer(torch.zeros(3, d, dtype=torch.float64), x, loss=loss)).backward()
     return spy, watched, layer, x
@@ -134,11 +133,11 @@ def test_awareness_sharpens_the_gradient_that_the_loss_prescribes(every: int) ->
     """Medians over seeds: u is within cosine 0.999 of J⁻ᵀr, and nearer to it than plain SHINE's."""
     cosine, error = [], {"aware": [], "shine": []}
     for seed in range(12):
-        for name, solver, opa in (
-            ("aware", AdjointBroyden(100), every),
-            ("shine", Broyden(100), None),
+        for name, solver in (
+            ("aware", AdjointBroyden(100, opa=every)),
+            ("shine", Broyden(100)),
         ):
-            spy, *_ = solved(Shine(), seed, solver=solver, gain=0.9, d=20, opa=opa)
+            spy, *_ = solved(Shine(), seed, solver=solver, gain=0.9, d=20)
             error[name].append((spy.adjoint.u - spy.exact).norm(dim=-1) / spy.exact.norm(dim=-1))
             if name == "aware":
                 cosine.append(cosine_similarity(spy.adjoint.u, spy.exact))
@@ -243,7 +242,7 @@ def test_the_direction_of_awareness_is_the_gradient_of_the_loss() -> None:
         return cross_entropy(torch.cat([z[0].flatten(1), z[1]], dim=1) @ head, labels)
 
     spy = Spy(Shine())
-    layer = DEQ(cell, AdjointBroyden(60), spy, tol=1e-8, opa=2)
+    layer = DEQ(cell, AdjointBroyden(60, opa=2), spy, tol=1e-8)
     criterion(layer(z0, *inputs, loss=criterion)).backward()
     assert len(states) == layer.last.steps // 2 + 1
     assert [t.shape for t in states[0]] == [t.shape for t in z0]

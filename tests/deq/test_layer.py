@@ -1,4 +1,4 @@
-"""The equilibrium layer as a module: its output, its report, its cost, and its place in autograd."""
+"""The equilibrium layer as a module: its output, report, cost, and place in autograd."""
 
 import gc
 import math
@@ -9,7 +9,7 @@ import torch
 from deq_cells import PairCell, Spy, TanhCell, Watched, normal, pair_problem
 from torch import Tensor, nn
 
-from shine_exp.deq import DEQ
+from shine_exp.deq import DEQ, unroll
 from shine_exp.errors import UserError
 from shine_exp.inverse.fallback import Fallback
 from shine_exp.inverse.full import Full
@@ -69,35 +69,32 @@ def test_evaluation_needs_no_inverse_method() -> None:
 
 
 @pytest.mark.parametrize(
-    ("solver", "inverse", "opa", "says"),
+    ("solver", "inverse", "says"),
     [
         (
             Anderson(),
             Shine(),
-            None,
             "Shine uses the solver's inverse estimate and Anderson leaves none: take Broyden",
         ),
         (
             FixedPoint(),
             Refine(Shine(), Full()),
-            None,
             "Refine uses the solver's inverse estimate and FixedPoint",
         ),
-        (Broyden(), Shine(), 5, "Broyden takes no updates of OPA: take AdjointBroyden"),
-        (AdjointBroyden(), Shine(), 0, "opa=0: take a number of steps"),
+        (AdjointBroyden(opa=0), Shine(), r"AdjointBroyden\.opa=0: take a number of steps"),
     ],
 )
 def test_what_does_not_go_together_is_refused_when_the_layer_is_made(
-    solver, inverse, opa: int | None, says
+    solver, inverse, says: str
 ) -> None:
     with pytest.raises(UserError, match=says):
-        DEQ(TanhCell(), solver, inverse, opa=opa)
+        DEQ(TanhCell(), solver, inverse)
 
 
 def test_opa_needs_the_loss() -> None:
     cell, z0, x = problem()
-    layer = DEQ(cell, AdjointBroyden(5), Shine(), opa=2)
-    with pytest.raises(UserError, match="loss="):
+    layer = DEQ(cell, AdjointBroyden(5, opa=2), Shine())
+    with pytest.raises(UserError, match=r"opa=2 and needs the loss as a function of z: .*loss="):
         layer(z0, x)
     with torch.no_grad():
         layer(z0, x)
@@ -281,6 +278,44 @@ def test_a_layer_leaves_no_cycle_behind() -> None:
         assert [reference() for reference in left] == [None, None]
     finally:
         gc.enable()
+
+
+def test_unrolled_layer_is_the_cell_applied_so_often() -> None:
+    """In both modes, with the gradient of that, and without a report: nothing was solved."""
+    cell, z0, x = problem()
+    layer = DEQ(cell, Broyden(50), None)
+    with torch.no_grad():
+        layer(z0, x)
+    layer.n_unrolled = 4
+    output = layer(z0, x, loss=torch.sum)
+    assert layer.last is None
+    assert torch.equal(output, unroll(cell, z0, x, n_steps=4))
+    assert torch.equal(output, cell(cell(cell(cell(z0, x), x), x), x))
+    with torch.no_grad():
+        assert torch.equal(layer(z0, x), output)
+    (found,) = torch.autograd.grad(output.square().sum(), cell.weight)
+    unrolled = unroll(cell, z0, x, n_steps=4)
+    assert torch.equal(found, *torch.autograd.grad(unrolled.square().sum(), cell.weight))
+
+
+def test_unrolled_layer_solves_again_once_it_is_not_unrolled() -> None:
+    cell, z0, x = problem()
+    layer = DEQ(cell, Broyden(50), FULL)
+    solved = layer(z0, x)
+    layer.n_unrolled = 1
+    layer(z0, x)
+    layer.n_unrolled = None
+    assert torch.equal(layer(z0, x), solved)
+    assert layer.last.status is Status.CONVERGED
+
+
+@pytest.mark.parametrize("n_steps", [0, -1, 2.0, True, "3"])
+def test_unrolled_layer_refuses_what_is_no_number_of_steps(n_steps) -> None:
+    cell, z0, x = problem()
+    layer = DEQ(cell, Broyden(50), FULL)
+    layer.n_unrolled = n_steps
+    with pytest.raises(UserError, match=r"n_unrolled=.*: take a number of steps, 1 or more"):
+        layer(z0, x)
 
 
 def test_the_state_dict_is_that_of_the_cell() -> None:

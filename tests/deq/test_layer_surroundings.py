@@ -148,7 +148,7 @@ def gloo(tmp_path: Path):
 def test_distributed_training_gets_the_same_gradients(gloo, method, opa: int | None) -> None:
     cell, x = TanhCell(), normal(3, 3, seed=7)
     z0 = torch.zeros(3, 8, dtype=torch.float64)
-    layer = DEQ(cell, AdjointBroyden(50), method, opa=opa)
+    layer = DEQ(cell, AdjointBroyden(50, opa=opa), method)
     parallel = nn.parallel.DistributedDataParallel(copy.deepcopy(layer))
 
     def loss(z: Tensor) -> Tensor:

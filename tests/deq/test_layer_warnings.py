@@ -238,9 +238,9 @@ class Given:
 
     status: Status
     finds = "root"
-    leaves_estimate = takes_awareness = False
+    leaves_estimate = False
 
-    def __call__(self, g, z0: Tensor, tol: float, *, awareness=None, inverse=None) -> Solution:
+    def __call__(self, g, z0: Tensor, tol: float, *, outer=None, estimate=None) -> Solution:
         residual = g(z0).norm(dim=-1)
         converged = torch.full_like(residual, self.status is Status.CONVERGED, dtype=torch.bool)
         return Solution(z0, None, residual, 1, 1, self.status, converged, ~converged)

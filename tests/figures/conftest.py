@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
+from traces import EPOCH, search_row
 
-from shine_exp.runs.trace import CONFIG, INFO, Row, TraceWriter, write_json
+from shine_exp.loop import Row
+from shine_exp.runs.history import write_json
+from shine_exp.runs.run import CONFIG, INFO
+from shine_exp.runs.trace import TraceWriter
 
 AddRun = Callable[..., Path]
 
@@ -21,8 +25,9 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def add_run(results: Path) -> AddRun:
-    """Writes a run of `method`: rows are dictionaries, or (time, products, outer loss, held-out
-    loss).
+    """Writes a run of `method`.
+
+    Its rows are dictionaries, or (time, products, outer loss, held-out loss).
     """
 
     def add(
@@ -41,7 +46,7 @@ def add_run(results: Path) -> AddRun:
         folder = results / "-".join(where) / method / f"seed={seed}{suffix}"
         folder.mkdir(parents=True)
         full = [
-            row if isinstance(row, Mapping) else _search_row(step, *row)
+            row if isinstance(row, Mapping) else search_row(step, *row)
             for step, row in enumerate(rows)
         ]
         writer = TraceWriter(folder, list(full[0]))
@@ -71,11 +76,10 @@ def add_run(results: Path) -> AddRun:
 
 @pytest.fixture
 def add_network(add_run: AddRun) -> AddRun:
-    """Writes a training run of `method` with 10 steps per epoch, an epoch for each of `epochs`:
-    what to change in it.
+    """Writes a training run of `method` with 10 steps per epoch.
 
-    With `steps`, the method's number of backward steps differs from the default, 5. Pre-training
-    ends at step 15.
+    `epochs` has what to change in each. With `steps`, the method's number of backward steps
+    differs from the default, 5. Pre-training ends at step 15.
     """
 
     def add(
@@ -90,36 +94,16 @@ def add_network(add_run: AddRun) -> AddRun:
             EPOCH | {"step": 10 * n, "time": 2.0 * n, "epoch": n} | dict(epoch)
             for n, epoch in enumerate(epochs, 1)
         ]
-        nested = (
-            {"steps": {"max_steps": steps}} if method.startswith("refine") else {"max_steps": steps}
-        )
-        key = f"method.inverse.{'steps.' if method.startswith('refine') else ''}max_steps"
+        refines = method.startswith("refine")
+        key = "method.steps.max_steps" if refines else "method.max_steps"
+        inverse = {"steps": {"max_steps": steps}} if refines else {"max_steps": steps}
         differs = ({key: steps} if steps != 5 else {}) | more.pop("differs", {})
         more = {
             "where": ("mdeq", "digits_images"),
             "outer": "train",
             "suffix": f"-{len(differs)}-{steps}",
         } | more
-        config = {"outer": {"pretrain_steps": 15}, "method": {"inverse": nested}}
+        config = {"outer": {"pretrain_steps": 15}, "method": inverse}
         return add_run(method, seed, rows, config=config, differs=differs, **more)
 
     return add
-
-
-EPOCH = {
-    "step": 0, "time": 0.0, "epoch": 0, "test_loss": 0.5, "accuracy": 0.9, "spectral_radius": 0.6, "train_loss": 0.4,
-    "forward_residual": 1e-3, "backward_residual": 1e-2, "converged": 0.75, "products": 6.0, "fell_back": "",
-    "forward_ms": 20.0, "backward_ms": 10.0,
-}  # fmt: skip
-
-
-def _search_row(step: int, time: float, products: int, outer: float, test: float) -> Row:
-    evals = products // 2
-    costs = {
-        "step": step,
-        "time": float(time),
-        "inner_steps": 0,
-        "evals": evals,
-        "products": products - evals,
-    }
-    return {**costs, "alpha": 0.0, "outer_loss": float(outer), "test_loss": float(test)}

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shine_exp.figures.aggregate import FloatArray, Trace, aggregate, quantiles
+from shine_exp.figures.aggregate import FloatArray, StepFunction, aggregate, quantiles
 
 MIDDLE = (0.25, 0.75)
 
 
-def trace(x: list[float], y: list[float]) -> Trace:
+def trace(x: list[float], y: list[float]) -> StepFunction:
     return np.array(x, dtype=float), np.array(y, dtype=float)
 
 
@@ -20,7 +20,7 @@ def step_values(x: FloatArray, y: FloatArray, at: FloatArray) -> FloatArray:
     return np.where(index < 0, np.nan, y[index])
 
 
-def test_median_and_band_of_three_seeds_by_hand() -> None:
+def test_aggregate_of_three_seeds_by_hand() -> None:
     curve = aggregate(
         [trace([0, 2], [8, 4]), trace([0, 1], [6, 2]), trace([0, 3], [4, 1])], MIDDLE, log=False
     )
@@ -32,12 +32,12 @@ def test_median_and_band_of_three_seeds_by_hand() -> None:
     np.testing.assert_array_equal(curve.high, [7, 6, 4])
 
 
-def test_tenths_are_interpolated_between_seeds() -> None:
+def test_aggregate_interpolates_tenths_between_seeds() -> None:
     curve = aggregate([trace([0], [value]) for value in range(11)], (0.1, 0.9), log=False)
     assert (curve.low.item(), curve.median.item(), curve.high.item()) == (1, 5, 9)
 
 
-def test_a_seed_that_has_not_begun_does_not_count() -> None:
+def test_aggregate_ignores_a_seed_that_has_not_begun() -> None:
     curve = aggregate(
         [trace([1, 5], [8, 2]), trace([2, 5], [6, 2]), trace([3, 5], [1, 2])], MIDDLE, log=False
     )
@@ -45,25 +45,25 @@ def test_a_seed_that_has_not_begun_does_not_count() -> None:
     np.testing.assert_array_equal(curve.median, [7, 6, 2])
 
 
-def test_a_logarithmic_grid_shows_what_holds_from_zero() -> None:
+def test_aggregate_on_logarithmic_grid_shows_what_holds_from_zero() -> None:
     curve = aggregate([trace([0, 4, 8], [3, 2, 1])], MIDDLE, log=True)
     np.testing.assert_array_equal(curve.x, [2, 4, 8])
     np.testing.assert_array_equal(curve.median, [3, 2, 1])
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_seeds_without_a_finite_value_leave_no_curve(log: bool) -> None:
+def test_aggregate_of_empty_traces_is_no_curve(log: bool) -> None:
     assert len(aggregate([trace([], [])], MIDDLE, log=log).x) == 0
     one = aggregate([trace([], []), trace([1, 2], [5, 3])], MIDDLE, log=log)
     np.testing.assert_array_equal(one.median, [5, 3])
 
 
-def test_a_run_that_cost_nothing_has_no_place_on_a_logarithmic_axis() -> None:
+def test_aggregate_on_logarithmic_grid_leaves_out_a_run_that_cost_nothing() -> None:
     assert len(aggregate([trace([0], [1])], MIDDLE, log=True).x) == 0
 
 
 @st.composite
-def traces(draw: st.DrawFn, least: int = 1, most: int = 5) -> list[Trace]:
+def traces(draw: st.DrawFn, least: int = 1, most: int = 5) -> list[StepFunction]:
     numbers = st.floats(-1e6, 1e6, allow_nan=False)
     many = []
     for _ in range(draw(st.integers(least, most))):
@@ -77,7 +77,9 @@ def traces(draw: st.DrawFn, least: int = 1, most: int = 5) -> list[Trace]:
 
 
 @given(traces(most=8), st.booleans())
-def test_aggregate_equals_quantiles_of_all_step_functions(many: list[Trace], log: bool) -> None:
+def test_aggregate_equals_quantiles_of_all_step_functions(
+    many: list[StepFunction], log: bool
+) -> None:
     curve = aggregate(many, (0.1, 0.9), log=log)
     values = np.array([step_values(x, y, curve.x) for x, y in many])
     if len(curve.x):
@@ -87,7 +89,7 @@ def test_aggregate_equals_quantiles_of_all_step_functions(many: list[Trace], log
         )
 
 
-def test_a_seed_that_fails_counts_as_infinite_from_then_on() -> None:
+def test_aggregate_counts_a_failed_seed_as_infinite_from_then_on() -> None:
     many = [
         trace([0, 1, 2], [4, 3, 2]),
         trace([0, 1, 2], [5, np.inf, np.inf]),
@@ -121,8 +123,8 @@ def test_quantiles_are_those_of_numpy(values: list[float], share: float) -> None
 
 
 @given(traces(), st.booleans())
-def test_the_median_lies_in_the_band_and_the_band_among_the_seeds(
-    many: list[Trace], log: bool
+def test_aggregate_median_lies_in_the_band_and_the_band_among_the_seeds(
+    many: list[StepFunction], log: bool
 ) -> None:
     curve = aggregate(many, (0.1, 0.9), log=log)
     values = np.array([step_values(x, y, curve.x) for x, y in many])
@@ -134,7 +136,7 @@ def test_the_median_lies_in_the_band_and_the_band_among_the_seeds(
 
 
 @given(traces(most=1))
-def test_a_single_seed_is_its_own_step_function(one: list[Trace]) -> None:
+def test_aggregate_of_a_single_seed_is_its_step_function(one: list[StepFunction]) -> None:
     ((x, y),) = one
     curve = aggregate(one, (0.1, 0.9), log=False)
     np.testing.assert_array_equal(curve.x, np.unique(x))
@@ -142,7 +144,9 @@ def test_a_single_seed_is_its_own_step_function(one: list[Trace]) -> None:
 
 
 @given(traces(least=2), st.randoms())
-def test_the_order_of_seeds_is_of_no_account(many: list[Trace], random: Random) -> None:
+def test_aggregate_does_not_depend_on_the_order_of_seeds(
+    many: list[StepFunction], random: Random
+) -> None:
     shuffled = list(many)
     random.shuffle(shuffled)
     a, b = aggregate(many, (0.1, 0.9), log=False), aggregate(shuffled, (0.1, 0.9), log=False)

@@ -1,20 +1,14 @@
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from traces import curves_in, draw, figure_of
 
-from shine_exp.figures.network_curves import draw_network_curves
-from shine_exp.runs.trace import load_runs
+from shine_exp.figures.kinds import is_training
+from shine_exp.figures.plots.curves import Curves
 
 PLACE = "mdeq-digits_images"
-
-
-def curves(ax: Any) -> dict[str, tuple[list[float], list[float]]]:
-    points = {
-        line.get_label(): np.round(line.get_xydata(), 9).T.tolist() for line in ax.get_lines()
-    }
-    return {label: (x, y) for label, (x, y) in points.items()}
+CURVES = Curves(PLACE, is_training)
 
 
 def epochs(*values: tuple[float, float]) -> list[dict[str, float]]:
@@ -25,7 +19,7 @@ def epochs(*values: tuple[float, float]) -> list[dict[str, float]]:
     ("x", "costs", "label"),
     [("time", [2, 4], "training time (s)"), ("steps", [10, 20], "training steps")],
 )
-def test_loss_and_accuracy_against_cost(
+def test_network_curves_of_loss_and_accuracy_against_cost(
     add_network, results: Path, x: str, costs: list[float], label: str
 ) -> None:
     for seed, (loss, accuracy) in enumerate([(0.5, 0.9), (0.3, 0.94), (0.4, 0.95)]):
@@ -33,21 +27,20 @@ def test_loss_and_accuracy_against_cost(
     add_network("jf", 0, epochs((0.8, 0.6), (float("nan"), 0.1)), status="diverged")
     add_network("refine", 1, epochs((0.7, 0.65)), status="running")
     add_network("jf", 0, epochs((0.1, 0.1)), where=("mdeq", "cifar10"))
-    drawing = draw_network_curves(PLACE, load_runs(results), x)
+    drawing = draw(CURVES, results, x)
     assert drawing.name == (f"curves-{PLACE}" if x == "time" else f"curves-{PLACE}-steps")
-    assert drawing.figure is not None
-    loss, accuracy = drawing.figure.axes
+    loss, accuracy = figure_of(drawing).axes
     names = (
         "Jacobian-Free (0 of 1 seed; 1 diverged)",
         "SHINE refine (0 of 1 seed; 1 unfinished)",
         "SHINE",
     )
-    assert curves(loss) == {
+    assert curves_in(loss) == {
         names[0]: (costs, [0.8, np.inf]),
         names[1]: (costs[:1], [0.7]),
         names[2]: (costs, [0.9, 0.4]),
     }
-    assert curves(accuracy) == {
+    assert curves_in(accuracy) == {
         names[0]: (costs, [60, 10]),
         names[1]: (costs[:1], [65]),
         names[2]: (costs, [50, 94]),
@@ -59,29 +52,22 @@ def test_loss_and_accuracy_against_cost(
     assert (band.min(), band.max()) == pytest.approx((0.32, 0.9))  # the tenth of 0.3, 0.4, 0.5
 
 
-def test_each_model_and_budget_has_its_row_and_a_method_its_look(
-    add_network, results: Path
-) -> None:
+def test_network_curves_have_a_row_for_each_model_and_budget(add_network, results: Path) -> None:
     add_network("refine", 0, epochs((0.9, 0.5)))
     add_network("refine", 0, epochs((0.9, 0.5)), steps=7)
     add_network("refine", 0, epochs((0.9, 0.5)), steps=7, differs={"outer.epochs": 1})
-    figure = draw_network_curves(PLACE, load_runs(results), "time").figure
-    assert figure is not None
+    figure = figure_of(draw(CURVES, results))
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == ["MDEQ, digits"] * 2 + ["MDEQ, digits, outer.epochs=1"] * 2
     _, changed = figure.axes[0].get_lines()
     (alone,) = figure.axes[2].get_lines()
-    assert (
-        changed.get_label()
-        == alone.get_label()
-        == "SHINE refine (method.inverse.steps.max_steps=7)"
-    )
+    assert changed.get_label() == alone.get_label() == "SHINE refine (method.steps.max_steps=7)"
     assert changed.get_color() == alone.get_color()
 
 
-def test_products_are_means_and_have_no_axis(add_network, results: Path) -> None:
+def test_network_curves_have_no_axis_of_products(add_network, results: Path) -> None:
     add_network("jf", 0, epochs((0.9, 0.5)))
-    drawing = draw_network_curves(PLACE, load_runs(results), "products")
+    drawing = draw(CURVES, results, "products")
     assert drawing.figure is None
     (note,) = drawing.notes
     assert note.startswith(

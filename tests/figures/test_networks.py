@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from shine_exp.errors import UserError
+from shine_exp.figures.kinds import is_search
 from shine_exp.figures.networks import by_network, outcomes
-from shine_exp.figures.read import is_search, read_traces
-from shine_exp.runs.trace import load_runs
+from shine_exp.figures.read import read_traces
+from shine_exp.runs.run import load_runs
 
 
-def test_what_is_not_of_the_method_makes_another_network(add_network, results: Path) -> None:
+def test_by_network_groups_by_all_that_is_not_of_the_method(add_network, results: Path) -> None:
     large = {"problem/model": "large", "data.path": "/where/images.npz"}
     add_network("refine", 0, [{}], differs={"outer.epochs": 4})
     add_network("refine", 1, [{}], differs={"outer.epochs": 4}, steps=10)
@@ -24,12 +25,12 @@ def test_what_is_not_of_the_method_makes_another_network(add_network, results: P
     assert not any(map(is_search, runs))
     digits, images = by_network(runs)
     assert digits.title == "MDEQ, digits, outer.epochs=4"
-    refined = [f"refine (method.inverse.steps.max_steps={n})" for n in (9, 10)]
+    refined = [f"refine (method.steps.max_steps={n})" for n in (9, 10)]
     assert list(digits.runs) == ["opa (solver=adjoint_broyden)", "refine", *refined]
     assert images.title == "MDEQ large, image folder, data.path=images.npz"
 
 
-def test_costs_are_those_after_pre_training_and_worth_that_of_the_last_epoch(
+def test_outcomes_have_costs_after_pre_training_and_worth_of_the_last_epoch(
     add_network, results: Path
 ) -> None:
     costs = [
@@ -51,14 +52,14 @@ def test_costs_are_those_after_pre_training_and_worth_that_of_the_last_epoch(
     assert worth == {"accuracy": 75, "test_loss": 0.3, "spectral_radius": 1.5, "fell_back": 0.25}
 
 
-def test_nothing_but_pre_training_has_no_costs(add_network, results: Path) -> None:
+def test_outcomes_of_nothing_but_pre_training_have_no_costs(add_network, results: Path) -> None:
     add_network("jf", 0, [{}, {}])
     frame = outcomes(load_runs(results))
     assert math.isnan(frame["backward_ms"].item())
     assert frame["accuracy"].item() == 90
 
 
-def test_a_configuration_without_the_steps_is_named(add_network, results: Path) -> None:
+def test_outcomes_name_a_configuration_without_pretrain_steps(add_network, results: Path) -> None:
     folder = add_network("jf", 0, [{}])
     (folder / "config.yaml").write_text("seed: 0")
     with pytest.raises(
@@ -68,7 +69,9 @@ def test_a_configuration_without_the_steps_is_named(add_network, results: Path) 
 
 
 @pytest.mark.parametrize(("old", "new"), [("backward_ms", "backwards"), ("20,4,", "20,1,")])
-def test_a_damaged_training_trace_is_named(add_network, results: Path, old: str, new: str) -> None:
+def test_read_traces_names_a_damaged_training_trace(
+    add_network, results: Path, old: str, new: str
+) -> None:
     path = add_network("jf", 0, [{}, {}]) / "trace.csv"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from traces import quality_row, theorem_row
 
 from shine_exp import __version__
-from shine_exp.figures import plot
+from shine_exp.figures import command
 
 ROWS = [(0.5, 4, 1.0, 0.9), (1.5, 8, 0.5, 0.4)]
 
@@ -22,7 +23,7 @@ def shine_plot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         monkeypatch.setattr(sys, "argv", ["shine-plot", *map(str, arguments)])
         code = 0
         try:
-            plot.main()
+            command.main()
         except SystemExit as exit_:
             code = int(exit_.code or 0)
         return code, *capsys.readouterr()
@@ -34,30 +35,16 @@ def add_everything(add_run) -> None:
     for method in ("shine", "cg", "opa"):
         add_run(method, 0, ROWS)
     add_run("shine", 0, ROWS, where=("nls", "20news"))
-    row = {
-        "step": 0,
-        "time": 0.0,
-        "tol": 0.1,
-        "estimate": "shine",
-        "relative_error": 0.2,
-        "cosine": 0.9,
-    }
+    row = theorem_row("shine", 0.1, 0.2, 0.9)
     add_run("shine", 0, [row], outer="theorem", suffix="-t")
-    row = {
-        "step": 0,
-        "time": 0.0,
-        "estimate": "shine",
-        "direction": "random",
-        "cosine": 0.9,
-        "norm_ratio": 0.5,
-    }
+    row = quality_row("shine", "random", 0.9, 0.5)
     add_run("shine", 0, [row], outer="inversion_quality", suffix="-i")
     add_run("shine", 0, [(0, 1, 0.5, 0.5)], differs={"problem.groups": 2}, suffix="-g")
 
 
 LINEAR = ("fig1", "fig2-left", "figE1", "figNLS", "fig2-right", "fig-theorem", "fig-groups")
 NETWORKS = ("fig3", "figE2", "table-contractivity", "table-networks")
-KNOWN = ("table", *LINEAR, *NETWORKS)
+KNOWN = sorted(("curves", "table", *LINEAR, *NETWORKS))
 NAMES = (*LINEAR, "curves-logreg-20news", "curves-nls-20news")
 
 
@@ -99,10 +86,8 @@ def test_networks_have_figures_and_tables_of_their_own(
 ) -> None:
     for method in ("shine", "jf"):
         add_network(method, 0, [{}] * 3)
-    row = {"step": 0, "time": 0.0, "sample": 0, "estimate": "jf", "direction": "random"}
-    row |= {"cosine": 0.9, "norm_ratio": 0.5}
-    other = row | {"direction": "prescribed"}
-    add_run("full", 0, [row, other], where=("mdeq", "digits_images"), outer="network_inversion")
+    rows = [quality_row("jf", direction, 0.9, 0.5) for direction in ("random", "prescribed")]
+    add_run("full", 0, rows, where=("mdeq", "digits_images"), outer="network_inversion")
     code, out, err = shine_plot(results)
     assert (code, err) == (0, "")
     figures = [
@@ -183,17 +168,15 @@ def test_table_unfinished_and_missing_are_printed(add_run, results: Path, shine_
         *(["not", "recorded", "not", "recorded"]),
     ]
     assert "data not recorded, in runs of before: logreg-20news 2 of 2" in lines
-    assert (
-        "not finished, so not in the table and the paper's figures: logreg-20news, cg: seed 4 interrupted"
-        in lines
-    )
+    waiting = "not finished, so not in the table and the paper's figures"
+    assert f"{waiting}: logreg-20news, cg: seed 4 interrupted" in lines
     how = "make them with: shine-run -m experiment=fig1"
     assert f"fig1: no finished runs of method refine, cg, jf, grid on logreg-20news; {how}" in lines
     assert [line.split("/")[-1] for line in lines if line.startswith("wrote")] == [
-        "table.csv",
-        "table.md",
         "fig1.png",
         "fig1.pdf",
+        "table.csv",
+        "table.md",
     ]
 
 
@@ -205,14 +188,7 @@ def just_begun(folder: Path) -> None:
 
 def test_runs_without_a_row_are_reported_and_not_drawn(add_run, results: Path, shine_plot) -> None:
     just_begun(add_run("shine", 0, ROWS, status="running"))
-    row = {
-        "step": 0,
-        "time": 0.0,
-        "tol": 0.1,
-        "estimate": "shine",
-        "relative_error": 0.2,
-        "cosine": 0.9,
-    }
+    row = theorem_row("shine", 0.1, 0.2, 0.9)
     just_begun(add_run("shine", 1, [row], outer="theorem", status="interrupted"))
     code, out, err = shine_plot(results)
     assert (code, err) == (0, "")
@@ -233,7 +209,7 @@ def test_runs_without_a_row_are_reported_and_not_drawn(add_run, results: Path, s
     assert table == {"shine": ["0", "1", "0"], "cg": ["0", "1", "0"]}
 
 
-def test_options(add_run, results: Path, shine_plot) -> None:
+def test_plot_command_options(add_run, results: Path, shine_plot) -> None:
     add_everything(add_run)
     out = results / "deep" / "er"
     assert (
@@ -246,11 +222,11 @@ def test_options(add_run, results: Path, shine_plot) -> None:
     assert names == {"fig2-left-steps", "curves-logreg-20news-steps", "curves-nls-20news-steps"}
 
 
-def test_refusals_are_one_line(add_run, results: Path, shine_plot) -> None:
+def test_plot_command_refuses_in_one_line(add_run, results: Path, shine_plot) -> None:
     folder = add_run("shine", 0, ROWS)
     file = results / "file"
     file.touch()
-    known = ", ".join([*KNOWN, "curves-logreg-20news", "curves"])
+    known = ", ".join([*KNOWN, "curves-logreg-20news"])
     refused = {
         (results / "nowhere",): f"no such results folder: {results / 'nowhere'}",
         (file,): f"no such results folder: {file}",
@@ -378,14 +354,7 @@ def test_networks_and_studies_of_nothing_but_nan_end_nothing(
     )
     add_network("shine", 0, [dict.fromkeys(numbers, NAN)] * 2, status="diverged")
     add_network("jf", 0, [dict.fromkeys(numbers, NAN)] * 2)
-    row = {
-        "step": 0,
-        "time": 0.0,
-        "estimate": "_a $b$",
-        "direction": "random",
-        "cosine": NAN,
-        "norm_ratio": NAN,
-    }
+    row = quality_row("_a $b$", "random", NAN, NAN)
     add_run("full", 0, [row], where=("mdeq", "digits_images"), outer="network_inversion")
     add_run("shine", 0, [row], outer="inversion_quality", suffix="-i")
     add_run("shine", 0, [row | {"tol": 0.1, "relative_error": NAN}], outer="theorem", suffix="-t")
@@ -462,14 +431,7 @@ def test_names_of_any_kind_are_shown_as_they_are(
 
 @pytest.mark.filterwarnings("error")
 def test_odd_names_in_titles_and_estimates(add_run, results: Path, shine_plot) -> None:
-    row = {
-        "step": 0,
-        "time": 0.0,
-        "tol": 0.1,
-        "estimate": "_a $b$",
-        "relative_error": 0.2,
-        "cosine": 0.9,
-    }
+    row = theorem_row("_a $b$", 0.1, 0.2, 0.9)
     for number, name in enumerate(("$x$ $y", "^{$\\", "x" * 3000, "日本語")):
         rename(add_run("m", number, [row], outer="theorem"), differs={"data.path": name})
     code, _, err = shine_plot(results, "--figure", "fig-theorem")
@@ -571,30 +533,36 @@ def test_output_to_a_terminal_without_our_characters(add_run, results: Path) -> 
     assert rb"logreg-20news, \xe9: seed 0 running" in ended.stdout
 
 
-def test_version(shine_plot) -> None:
+def test_plot_command_version(shine_plot) -> None:
     assert shine_plot("--version") == (0, f"shine-plot {__version__}\n", "")
 
 
-HELP = """
+def test_help_lists_every_figure_with_its_claim(shine_plot) -> None:
+    code, text, _ = shine_plot("--help")
+    assert code == 0
+    for figure in KNOWN:
+        assert re.search(rf"^  {figure} +\w", text, flags=re.MULTILINE)
+    for words in ("--x {time,products,steps}", "experiment=fig1", "curves-PROBLEM-DATA"):
+        assert words in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+IMPORTED = """
 import sys
-from shine_exp.figures import plot
-sys.argv[1:] = ["--help"]
+from shine_exp.figures import command
+sys.argv[1:] = sys.argv[1].split()
 try:
-    plot.main()
+    command.main()
 except SystemExit:
-    assert not {"torch", "matplotlib", "pandas", "numpy", "scipy", "yaml", "hydra"} & set(sys.modules)
+    heavy = {"torch", "matplotlib", "scipy", "yaml", "hydra", "pandas", "numpy"}
+    print("imported:", *sorted(heavy & set(sys.modules)))
 """
 
 
-def test_help_is_quick_and_teaches() -> None:
-    text = subprocess.run(
-        [sys.executable, "-c", HELP], check=True, capture_output=True, text=True
-    ).stdout
-    for word in (
-        "fig-theorem",
-        "--x {time,products,steps}",
-        "shine-run -m experiment=fig1",
-        "curves-PROBLEM-DATA",
-        *NETWORKS,
-    ):
-        assert word in text
+@pytest.mark.parametrize(
+    ("arguments", "imported"), [("--help", ["numpy", "pandas"]), ("--version", []), ("--y", [])]
+)
+def test_help_and_refusals_import_little(arguments: str, imported: list[str]) -> None:
+    command = [sys.executable, "-c", IMPORTED, arguments]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert ended.stdout.splitlines()[-1].split() == ["imported:", *imported]

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from traces import theorem_row
 
 from shine_exp.errors import UserError
 from shine_exp.figures.read import Reading, find_runs, read_traces
@@ -102,7 +103,7 @@ def test_a_run_json_without_status(add_run, results: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("test_loss", "tset_loss", "it lacks: test_loss"),
+        ("evals", "evlas", "it lacks: evals"),
         ("0.6", "0.6.1", "test_loss has a value that is not a number"),
         ("1,2,", "1,0.5,", "time has a gap or goes down"),
         ("1,2,", "1,,", "time has a gap or goes down"),
@@ -160,14 +161,7 @@ def test_a_run_that_is_there_twice_is_refused_and_no_other(
         add_run("shine", 1, ROWS),
         add_run("shine", 0, ROWS, differs={"solver.memory": 5}, suffix="-m"),
     ]
-    row = {
-        "step": 0,
-        "time": 0.0,
-        "tol": 1.0,
-        "estimate": "jf",
-        "relative_error": 1.0,
-        "cosine": 0.0,
-    }
+    row = theorem_row("jf", 1.0, 1.0, 0.0)
     others.append(add_run("shine", 0, [row], outer="theorem", suffix="-t"))
     found = find_runs(results)
     assert {run.folder for run in found.runs} == set(others)

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from shine_exp.deq.layer import DEQ
-from shine_exp.runs.identity import CONFIG_DIR, GROUPS
+from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.training.images.mdeq import MDEQ
 
@@ -89,7 +89,13 @@ def trains(shine_run, folders, status, trace):
 
 def test_every_folder_of_conf_is_tested_here() -> None:
     folders = {str(path.relative_to(CONFIG_DIR)) for path in CONFIG_DIR.rglob("*") if path.is_dir()}
-    assert folders == {*GROUPS, "experiment", "method/special", "outer/oracle", "problem/model"}
+    assert folders == {
+        *CONFIG_GROUPS,
+        "experiment",
+        "method/special",
+        "outer/hypergradient",
+        "problem/model",
+    }
     assert sorted(PAPER + GROUPED + STUDY_EXPERIMENTS + NETWORK_EXPERIMENTS) == sorted(
         options("experiment")
     )
@@ -159,7 +165,7 @@ def test_what_is_special_is_for_a_problem_and_a_method(special: str) -> None:
     problem, _, method = special.partition("_")
     assert problem in options("problem")
     assert method in options("method")
-    name = "method/special@method"
+    name = "method/special"
     assert composed(f"problem={problem}", f"method={method}").hydra.runtime.choices[name] == special
 
 

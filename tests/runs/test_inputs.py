@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from shine_exp.bilevel.descent import Descent
-from shine_exp.runs.identity import CONFIG_DIR
+from shine_exp.runs.composition import CONFIG_DIR
 from shine_exp.runs.inputs import input_files
 
 COMMAND = ("data=libsvm", "data.path=mine.txt", "outer.n_steps=2")
@@ -34,13 +34,13 @@ def interrupt(shine_run, monkeypatch: pytest.MonkeyPatch):
     """Run the command with Ctrl-C pressed in the second step."""
 
     def run(*arguments: str) -> None:
-        def advance(self, problem, state, inner=Descent.advance):
+        def stepping(self, problem, state, inner=Descent.step):
             if state.step == 1:
                 raise KeyboardInterrupt
             return inner(self, problem, state)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Descent, "advance", advance)
+            patch.setattr(Descent, "step", stepping)
             assert shine_run(*arguments).code == 130
 
     return run

@@ -33,22 +33,29 @@ def refuses(shine_run):
 @pytest.mark.parametrize(
     ("overrides", "names"),
     [
-        ("solver=scipy_cg method=shine", "solver=lbfgs, bfgs or scipy"),
-        ("solver=scipy_cg method=fallback", "solver=lbfgs, bfgs or scipy"),
-        ("solver=scipy_cg method=refine", "solver=lbfgs, bfgs or scipy"),
-        ("solver=scipy method=opa", "solver=lbfgs or bfgs"),
-        ("method=grid outer=hoag", "method=grid"),
-        ("method=unroll outer=hoag", "method=unroll"),
-        ("method=shine outer=unroll", "method.n_unrolled=null: must be a valid integer"),
-        ("solver=broyden", "lbfgs, bfgs, scipy or scipy_cg"),
-        ("outer=train", "outer"),
-        ("problem=mdeq solver=lbfgs", "broyden, adjoint_broyden, fixed_point or anderson"),
-        ("problem=mdeq outer=hoag", "outer=train"),
-        ("problem=mdeq solver=anderson", "solver=broyden or adjoint_broyden"),
-        ("problem=mdeq method=opa", "solver=adjoint_broyden"),
-        ("problem=mdeq data=digits", "digits_images"),
-        ("data=digits_images", "breast_cancer"),
-        ("problem=mdeq problem.model.architecture.groups=5", "problem.model.architecture"),
+        ("solver=scipy_cg method=shine", "take solver=bfgs, lbfgs, lbfgs_10, lbfgs_60, scipy; or take"),
+        ("solver=scipy_cg method=fallback", "or take method=cg, cg_limited, full,"),
+        ("solver=scipy_cg method=refine", "leaves none: take solver=bfgs, lbfgs"),
+        ("solver=scipy method=opa", "extra updates: take solver=bfgs, lbfgs, lbfgs_10, lbfgs_60\n"),
+        ("method=grid outer=hoag", "method=grid brings none; leave outer to the method, or take"),
+        ("method=unroll outer=hoag", "method=unroll brings none; leave outer to the method"),
+        ("method=cg outer=unroll", "outer=unroll reads no method; leave one of them away"),
+        ("method=cg outer=grid", "outer=grid reads no method"),
+        ("method=grid solver.opa=5", "solver.opa=5: outer=grid tells the solver of no outer"),
+        ("outer=theorem solver.opa=5", "solver.opa=5: outer=theorem tells the solver of no outer"),
+        ("solver=broyden", "finds a minimum: take solver=bfgs, lbfgs, lbfgs_10, lbfgs_60, scipy"),
+        ("outer=train", "take outer=bayes, descent, grid, hoag, inversion_quality, random, theorem"),
+        ("data=none", "problem=logreg needs data: take data=20news, breast_cancer, digits,"),
+        (
+            "problem=mdeq solver=lbfgs",
+            "finds a root: take solver=adjoint_broyden, anderson, broyden, fixed_point",
+        ),
+        ("problem=mdeq outer=hoag", "for this one take outer=network_inversion, train"),
+        ("problem=mdeq solver=anderson", "leaves none: take solver=adjoint_broyden, broyden; or"),
+        ("problem=mdeq method=opa", "extra updates: take solver=adjoint_broyden"),
+        ("problem=mdeq data=digits", "take data=cifar10, digits_images, image_folder"),
+        ("data=digits_images", "which gives Images: take data=20news, breast_cancer, digits,"),
+        ("problem=mdeq problem.architecture.groups=5", "problem.architecture"),
         ("runtime.threads=0", "runtime.threads=0: must be greater than 0"),
         ("runtime.threads=100000", "runtime.threads=100000: this machine has "),
         ("runtime.results=", "runtime.results is empty"),
@@ -56,26 +63,29 @@ def refuses(shine_run):
         ("outer.n_steps=2.5", "outer.n_steps=2.5: must be a valid integer"),
         ("outer.n_steps=abc", "outer.n_steps=abc"),
         ("outer.n_steps=-1", "outer.n_steps=-1: must be greater than 0"),
-        ("outer.bound=-3", "outer.bound=-3"),
+        ("problem.bound=-3", "problem.bound=-3"),
         ("outer.compare=1", "outer.compare=1: must be a valid boolean"),
         ("outer.schedule.kind=linear", "'exponential', 'quadratic', 'cubic' or 'exact'"),
-        ("outer.oracle=foo", "outer.oracle=foo: must be a node with a _target_"),
-        ("method.memory=x", "method.memory=x: must be a valid integer"),
-        ("method.opa=foo", "method.opa=foo: must be a valid integer, or 'countdown'"),
+        ("outer.hypergradient=foo", "outer.hypergradient=foo: must be a node with a _target_"),
+        ("solver.memory=x", "solver.memory=x: must be a valid integer"),
+        ("solver.opa=foo", "solver.opa=foo: must be a valid integer, or 'countdown'"),
         (
-            "method.tolerance_decrease=2",
-            "method.tolerance_decrease=2: must be less than or equal to 1",
+            "outer.schedule.decrease=2",
+            "outer.schedule.decrease=2: must be less than or equal to 1",
         ),
-        ("method=refine method.inverse.steps.max_steps=abc", "method.inverse.steps.max_steps=abc"),
+        ("method=refine method.steps.max_steps=abc", "method.steps.max_steps=abc"),
         ("problem=mdeq outer.epochs=1.5", "outer.epochs=1.5"),
         ("problem=mdeq outer.epochs=-1", "outer.epochs=-1"),
         (
-            "problem=mdeq problem.model.architecture.channels=[8,x]",
-            "problem.model.architecture.channels=[8, 'x']",
+            "problem=mdeq problem.architecture.channels=[8,x]",
+            "problem.architecture.channels=[8, 'x']",
         ),
         ("+methd=shine", "methd: no such option; there are: problem,"),
         ("methd=shine", "methd: no such option"),
-        ("+method.foo=1", "method.foo: no such option; there are: inverse,"),
+        ("method=cg +method.foo=1", "method.foo: no such option; there are: max_steps,"),
+        ("method=grid +method.foo=1", "method.foo: nothing reads it"),
+        ("+problem.seed=1", "problem.seed: no such option; there are: groups, bound"),
+        ("runtime.keep=[alfa]", "runtime.keep=['alfa']: must be 'alpha', 'theta' or 'network'"),
         ("+solver.foo=1", "solver.foo: no such option; there are: memory,"),
         ("+runtime.foo=1", "runtime.foo: no such option; there are: results,"),
         ("seed=", "seed=: take a whole number"),
@@ -97,17 +107,17 @@ def refuses(shine_run):
         (f"-m seed=0,1 runtime.results={300 * 'a'}", "too long"),
         (f"method={300 * 'a'}", "there are: "),
         (
-            "method.inverse._target_=nothing.Here",
-            "method.inverse._target_=nothing.Here: no module nothing",
+            "method._target_=nothing.Here",
+            "method._target_=nothing.Here: no module nothing",
         ),
         (
-            "method.inverse._target_=shine_exp.inverse.shine.Shin",
+            "method._target_=shine_exp.inverse.shine.Shin",
             "shine_exp.inverse.shine has no Shin",
         ),
-        ("method.inverse._target_=..x", "method.inverse._target_=..x"),
-        ("method.inverse._target_=", "method.inverse._target_="),
-        ("method.inverse._target_=builtins.int", "is no class or function"),
-        ("method.inverse._target_=math.sin", "math.sin"),
+        ("method._target_=..x", "method._target_=..x"),
+        ("method._target_=", "method._target_="),
+        ("method._target_=builtins.int", "is no class or function"),
+        ("method._target_=math.sin", "math.sin"),
         ("method=shine,cg", "method=shine,cg: more than one value; add -m"),
         ("--method shine", "--method: options are written without dashes, method=VALUE"),
         (
@@ -211,7 +221,7 @@ def test_damaged_run_json(shine_run, refuses, folders, content: str) -> None:
 def test_yaml_of_the_user_s_own_that_cannot_be_read(refuses, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "mine" / "method"
     folder.mkdir(parents=True)
-    (folder / f"{name}.yaml").write_bytes({"latin": b"memory: \xff", "bad": b"inverse: ["}[name])
+    (folder / f"{name}.yaml").write_bytes({"latin": b"ratio: \xff", "bad": b"start: ["}[name])
     refuses(
         "--config-dir=mine",
         f"method={name}",
@@ -252,7 +262,7 @@ def test_a_folder_of_another_configuration(shine_run, refuses, folders) -> None:
     shine_run("outer.n_steps=1")
     (folder,) = folders()
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["outer"]["bound"] = 11.0
+    config["problem"]["bound"] = 11.0
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     before = (folder / "trace.csv").read_bytes()
     refuses("outer.n_steps=1", names=str(folder.relative_to(folder.parents[3])))
@@ -268,13 +278,13 @@ def test_a_device_that_is_not_there(refuses) -> None:
 def interrupted(shine_run, folders, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of `shine-run outer.n_steps=2`, interrupted in its second step."""
 
-    def advance(self, problem, state, inner=Descent.advance):
+    def stepping(self, problem, state, inner=Descent.step):
         if state.step == 1:
             raise KeyboardInterrupt
         return inner(self, problem, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Descent, "advance", advance)
+        patch.setattr(Descent, "step", stepping)
         assert shine_run("outer.n_steps=2").code == 130
     (folder,) = folders()
     return folder
@@ -294,7 +304,7 @@ def test_a_truncated_checkpoint(interrupted: Path, refuses) -> None:
 def test_a_checkpoint_of_another_configuration(interrupted: Path, refuses) -> None:
     """Of the same loop and sizes, so that its state alone would fit."""
     saved = checkpoint.load(interrupted, "cpu")
-    saved.config["outer"]["bound"] = 11.0
+    saved.config["problem"]["bound"] = 11.0
     checkpoint.save(interrupted, saved)
     refuses("outer.n_steps=2", names="its configuration is another one")
 

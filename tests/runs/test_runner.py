@@ -93,7 +93,7 @@ def test_an_interrupted_run_resumes_to_the_same_numbers(
 ) -> None:
     """Bit for bit."""
     command = (*command, f"outer.n_steps={N_STEPS}")
-    outcome = interrupt("advance", 4, *command)
+    outcome = interrupt("step", 4, *command)
     assert outcome.code == 130
     assert outcome.err.count("\n") == 1
     (folder,) = folders()
@@ -131,7 +131,7 @@ def test_the_time_of_a_repeated_step_counts_once(
 ) -> None:
     ticks = iter(range(1000))
     monkeypatch.setattr("shine_exp.runs.trace.time.perf_counter", lambda: next(ticks))
-    interrupt("advance", 2, "outer.n_steps=4")
+    interrupt("step", 2, "outer.n_steps=4")
     shine_run("outer.n_steps=4")
     (folder,) = folders()
     assert [float(value) for value in trace(folder).time] == [0, 1, 2, 3, 4]
@@ -140,13 +140,13 @@ def test_the_time_of_a_repeated_step_counts_once(
 def test_a_run_that_ends_by_an_error_says_so_and_can_go_on(
     shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def advance(self, problem, state, inner=Descent.advance):
+    def stepping(self, problem, state, inner=Descent.step):
         if state.step == 3:
             raise ZeroDivisionError("by nothing")
         return inner(self, problem, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Descent, "advance", advance)
+        patch.setattr(Descent, "step", stepping)
         with pytest.raises(ZeroDivisionError):
             shine_run("outer.n_steps=5")
     (folder,) = folders()
@@ -174,13 +174,13 @@ def test_a_run_that_ends_by_an_error_says_so_and_can_go_on(
 def test_a_machine_that_runs_out_is_told_of_in_one_line(
     shine_run, folders, status, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
-    def advance(self, problem, state, inner=Descent.advance):
+    def stepping(self, problem, state, inner=Descent.step):
         if state.step == 2:
             raise error
         return inner(self, problem, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Descent, "advance", advance)
+        patch.setattr(Descent, "step", stepping)
         outcome = shine_run("outer.n_steps=4")
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert says in outcome.err
@@ -192,8 +192,8 @@ def test_a_machine_that_runs_out_is_told_of_in_one_line(
 
 def test_interrupted_twice(interrupt, shine_run, folders, trace) -> None:
     command = ("method=shine", "outer.n_steps=5")
-    interrupt("advance", 1, *command)
-    interrupt("advance", 3, *command)
+    interrupt("step", 1, *command)
+    interrupt("step", 3, *command)
     shine_run(*command)
     (folder,) = folders()
     shine_run(*command, "runtime.results=whole")
@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
     """Killed at step 5 with a checkpoint at step 3: rows 4 and 5 are written once."""
     command = ("outer.n_steps=6", "runtime.checkpoint_every=0")
 
-    def advance(self, problem, state, inner=Descent.advance):
+    def stepping(self, problem, state, inner=Descent.step):
         (folder,) = folders()
         if state.step == 3:
             shutil.copy(folder / "checkpoint.pt", tmp_path)
@@ -215,7 +215,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
         return inner(self, problem, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Descent, "advance", advance)
+        patch.setattr(Descent, "step", stepping)
         assert shine_run(*command).code == 0
     (folder,) = folders()
     shutil.rmtree(folder)
@@ -251,7 +251,7 @@ def test_sigterm_interrupts(terminated, shine_run, folders, status, trace) -> No
 
 
 def test_a_run_at_work_elsewhere_is_left_alone(shine_run, interrupt, folders) -> None:
-    interrupt("advance", 1, "outer.n_steps=2")
+    interrupt("step", 1, "outer.n_steps=2")
     (folder,) = folders()
     before = contents(folder)
     with FileLock(folder / ".lock"):
@@ -266,11 +266,11 @@ def test_a_run_at_work_elsewhere_is_left_alone(shine_run, interrupt, folders) ->
 def test_a_run_whose_loss_is_no_number_is_diverged(
     shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    def advance(self, problem, state, inner=Descent.advance):
+    def stepping(self, problem, state, inner=Descent.step):
         state = inner(self, problem, state)
         return replace(state, outer_value=value) if state.step == 2 else state
 
-    monkeypatch.setattr(Descent, "advance", advance)
+    monkeypatch.setattr(Descent, "step", stepping)
     outcome = shine_run("outer.n_steps=4", "runtime.checkpoint_every=0")
     (folder,) = folders()
     assert (outcome.code, status(folder)) == (0, "diverged")
@@ -291,7 +291,7 @@ def test_run_json(shine_run, folders) -> None:
         "problem": "logreg",
         "data": "breast_cancer",
         "solver": "bfgs",
-        "outer": "hoag",
+        "outer": "descent",
         "method": "shine",
     }
     assert info["choices"] == choices

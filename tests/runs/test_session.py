@@ -53,12 +53,12 @@ def at_step(monkeypatch: pytest.MonkeyPatch, shine_run):
         with monkeypatch.context() as patch:
             for loop in LOOPS:
 
-                def advance(self, problem, state, inner=loop.advance):
+                def stepping(self, problem, state, inner=loop.step):
                     if state.step == step:
                         what()
                     return inner(self, problem, state)
 
-                patch.setattr(loop, "advance", advance)
+                patch.setattr(loop, "step", stepping)
             return shine_run(*command)
 
     return run
@@ -115,13 +115,13 @@ def test_interrupt_that_a_library_swallows_is_noticed(
 ) -> None:
     """As SciPy's compiled Sobol sampler does with whatever a handler raises in its callback."""
 
-    def propose(self, tried, losses, n, bound, seed, inner=Bayesian.__call__):
-        if len(tried) == 3:
+    def propose(self, trials, inner=Bayesian.__call__):
+        if len(trials.points) == 3:
             try:
                 signal.raise_signal(signal.SIGINT)
             except BaseException:
-                return np.zeros(tried.shape[1])
-        return inner(self, tried, losses, n, bound, seed)
+                return np.zeros(trials.points.shape[1])
+        return inner(self, trials)
 
     with monkeypatch.context() as patch:
         patch.setattr(Bayesian, "__call__", propose)
@@ -322,13 +322,13 @@ def test_full_disk_is_one_line_and_loses_no_row(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def advance(self, problem, state, inner=Descent.advance):
+    def stepping(self, problem, state, inner=Descent.step):
         if state.step == 3:
             monkeypatch.setattr("shine_exp.durable.append", full)
         return inner(self, problem, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Descent, "advance", advance)
+        patch.setattr(Descent, "step", stepping)
         outcome = shine_run(*GAUSSIAN, "runtime.checkpoint_every=0")
     monkeypatch.undo()
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
@@ -357,11 +357,11 @@ def test_failed_save_of_an_interrupted_run_is_told_of(at_step, folders) -> None:
 
 
 def test_unsolved_problems_are_told_of(shine_run, folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    def advance(self, problem, state, inner=Descent.advance):
+    def stepping(self, problem, state, inner=Descent.step):
         state = inner(self, problem, state)
         return replace(state, unsolved_inner=3 * state.step)
 
-    monkeypatch.setattr(Descent, "advance", advance)
+    monkeypatch.setattr(Descent, "step", stepping)
     out = shine_run(*GAUSSIAN).out
     assert out.count("not solved to their tolerance") == 1
     assert (

@@ -59,7 +59,7 @@ def refused(shine_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "error_of_test.py").write_text("\n1 / 0")
     (tmp_path / "lacks_of_test.py").write_text("import nothing_like_it")
     for group, name, text in (
-        ("method", "mine", "inverse: {_target_: mine_of_test.Mine, returns: answer}"),
+        ("method", "mine", "{_target_: mine_of_test.Mine, returns: answer}"),
         ("problem", "mine", "_target_: mine_of_test.Problem"),
         ("solver", "mine", "_target_: mine_of_test.Nothing"),
     ):
@@ -89,9 +89,7 @@ def test_method_in_the_current_folder(refused, shine_run, folders, status) -> No
     "problem", ["logreg outer.n_steps=3", "mdeq outer.epochs=1 outer.pretrain_steps=0"]
 )
 def test_method_that_returns_something_else(refused, problem: str, returns: str) -> None:
-    line = refused(
-        "method=mine", f"method.inverse.returns={returns}", *f"problem={problem}".split()
-    )
+    line = refused("method=mine", f"method.returns={returns}", *f"problem={problem}".split())
     assert line.startswith("mine_of_test.Mine")
 
 
@@ -99,7 +97,7 @@ def test_method_that_returns_something_else(refused, problem: str, returns: str)
     ("returns", "error"), [("raises", "ZeroDivisionError"), ("product", "RuntimeError")]
 )
 def test_method_that_raises(refused, folders, status, returns: str, error: str) -> None:
-    line = refused("method=mine", f"method.inverse.returns={returns}", "outer.n_steps=3")
+    line = refused("method=mine", f"method.returns={returns}", "outer.n_steps=3")
     assert "mine_of_test.py, line " in line
     assert error in line
     assert status(folders()[0]) == "failed"
@@ -118,8 +116,8 @@ def test_method_that_raises(refused, folders, status, returns: str, error: str) 
     ],
 )
 def test_module_that_cannot_be_imported(refused, target: str, says: str) -> None:
-    line = refused(f"method.inverse._target_={target}")
-    assert line.startswith(f"method.inverse._target_={target}: ")
+    line = refused(f"method._target_={target}")
+    assert line.startswith(f"method._target_={target}: ")
     assert says in line
 
 
@@ -140,7 +138,7 @@ def test_bug_of_ours_keeps_its_traceback(shine_run, monkeypatch: pytest.MonkeyPa
         raise AttributeError("of ours")
 
     monkeypatch.setattr(
-        "shine_exp.bilevel.descent.Descent.begin", lambda self, problem, seed: bug(self, seed)
+        "shine_exp.bilevel.descent.Descent.init", lambda self, problem, seed: bug(self, seed)
     )
     with pytest.raises(AttributeError, match="of ours"):
         shine_run("outer.n_steps=1")

@@ -7,15 +7,9 @@ import pandas as pd
 import pytest
 
 from shine_exp.errors import UserError
-from shine_exp.runs.trace import (
-    Stopwatch,
-    TraceWriter,
-    check_trace,
-    fingerprint,
-    load_runs,
-    read_info,
-    write_json,
-)
+from shine_exp.runs.history import write_json
+from shine_exp.runs.run import load_runs, read_info
+from shine_exp.runs.trace import Stopwatch, TraceWriter, check_trace, fingerprint
 
 COLUMNS = ("step", "time", "alpha")
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shine_exp.data.digest import InputFile
-from shine_exp.data.io.files import absolute
+from shine_exp.data.io.files import InputFile, absolute
 from shine_exp.errors import UserError, one_line
 
 LONGEST_NUMBER = 32  # bytes in a file, with what stands between it and the next

@@ -17,7 +17,7 @@ from torch import Tensor
 from shine_exp.bilevel.problem import BilevelProblem, Bound, Moved
 from shine_exp.bilevel.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
 from shine_exp.bilevel.problems.feature_groups import feature_groups
-from shine_exp.data.digest import InputFile
+from shine_exp.data.io.files import InputFile
 from shine_exp.data.splits import Splits
 from shine_exp.randomness import generator
 from shine_exp.solvers.objective import Point

@@ -7,7 +7,7 @@ from torch.nn.functional import logsigmoid
 
 from shine_exp.bilevel.problems.linear_model import LinearModel
 from shine_exp.data.dataset import Dataset
-from shine_exp.data.digest import InputFile
+from shine_exp.data.io.files import InputFile
 from shine_exp.data.splits import split
 
 

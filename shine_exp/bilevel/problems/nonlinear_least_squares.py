@@ -6,7 +6,7 @@ from torch import Tensor
 
 from shine_exp.bilevel.problems.linear_model import LinearModel
 from shine_exp.data.dataset import Dataset
-from shine_exp.data.digest import InputFile
+from shine_exp.data.io.files import InputFile
 from shine_exp.data.splits import split
 
 

@@ -83,14 +83,14 @@ def _members(path: Path) -> Iterator[tuple[Name, tarfile.TarFile, tarfile.TarInf
                 )
             if member.issym() or member.islnk():
                 raise DataError(
-                    f"{path}: {member.name!r} is a link, which is not followed; take an archive of files"
+                    f"{path}: {member.name!r} is a link, which is not followed; "
+                    "take an archive of files"
                 )
             if member.isreg():
                 yield name.parts, tar, member
         if tar.fileobj is None or tar.fileobj.read(BLOCK) != bytes(BLOCK):
-            raise tarfile.ReadError(
-                "cut off, or a broken header"
-            )  # tarfile takes either for the end
+            # tarfile takes either for the end of the archive.
+            raise tarfile.ReadError("cut off, or a broken header")
         while stream.read(1 << 20):  # to the checksum of a compressed file
             pass
 
@@ -101,8 +101,8 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (tarfile.TarError, RecursionError, ValueError, *UNREADABLE) as error:
         raise DataError(
-            f"{path}: cannot be read as a tar archive (plain, .gz, .xz or .bz2), or is damaged ({one_line(error)}); "
-            "take a fresh copy"
+            f"{path}: cannot be read as a tar archive (plain, .gz, .xz or .bz2), "
+            f"or is damaged ({one_line(error)}); take a fresh copy"
         ) from error
 
 

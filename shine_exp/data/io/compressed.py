@@ -54,8 +54,8 @@ class Unpacked(io.RawIOBase):
         self._bar.update(self._packed.tell() - self._bar.n)
         if self._n_read > self._allowed:
             raise DataError(
-                f"{self.path}: unpacks to more than {self._allowed} bytes, {LARGEST_RATIO} times its size; "
-                "if that is meant, unpack it first"
+                f"{self.path}: unpacks to more than {self._allowed} bytes, "
+                f"{LARGEST_RATIO} times its size; if that is meant, unpack it first"
             )
         return n
 

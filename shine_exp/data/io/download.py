@@ -10,7 +10,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from shine_exp import durable
-from shine_exp.data.digest import digest_of
+from shine_exp.data.io.digest import digest_of
 from shine_exp.errors import DataError, one_line
 
 TIMEOUT = 30  # seconds without a byte
@@ -56,8 +56,8 @@ def fetch(url: str, path: Path, checksum: str | None = None) -> bool:
 def download_failed(url: str, path: Path, reason: str) -> DataError:
     """What was tried, where to put a copy by hand, and what runs without a download."""
     return DataError(
-        f"cannot download {url} ({reason}); put a copy at {path}, or take data that needs no download, "
-        "such as data=breast_cancer, for a network data=digits_images"
+        f"cannot download {url} ({reason}); put a copy at {path}, or take data that needs no "
+        "download, such as data=breast_cancer, for a network data=digits_images"
     )
 
 

@@ -1,9 +1,24 @@
-"""Paths as a user writes them."""
+"""Paths as a user writes them, and the parameters that take one."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, TypeAlias, get_args
 
 from shine_exp.errors import DataError, one_line
+
+
+@dataclass(frozen=True)
+class Read:
+    """Marks the annotation of a parameter that names a file or folder."""
+
+
+InputFile: TypeAlias = Annotated[str, Read()]
+
+
+def names_input_file(annotation: Any) -> bool:
+    """Whether a parameter takes the name of a file or folder, perhaps among other values."""
+    return isinstance(annotation, Read) or any(map(names_input_file, get_args(annotation)))
 
 
 def absolute(path: str | Path) -> Path:

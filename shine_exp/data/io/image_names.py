@@ -1,5 +1,6 @@
-"""Which files are images of a class: `train/<class>/…` and `test/<class>/…`, in a folder or an
-archive of one.
+"""Which files of a folder, or of an archive of one, are images of a class.
+
+    train/<class>/…    test/<class>/…
 
 The first folder below a split is the class, however deep its images lie. Hidden files and folders
 are left out, as is what lies outside the two splits, or beside the classes and is no image by its
@@ -56,9 +57,8 @@ def _walk(source: Path, folder: Name, above: frozenset[tuple[int, int]]) -> Iter
     here = path.stat()
     identity = (here.st_dev, here.st_ino)
     if identity in above:
-        raise DataError(
-            f"{source}: {shown(folder)} is a link that leads back to a folder above it; take it out"
-        )
+        fault = "is a link that leads back to a folder above it"
+        raise DataError(f"{source}: {shown(folder)} {fault}; take it out")
     with os.scandir(path) as entries:
         for entry in entries:
             name = (*folder, entry.name)
@@ -69,13 +69,12 @@ def _walk(source: Path, folder: Name, above: frozenset[tuple[int, int]]) -> Iter
             elif entry.is_file():
                 yield name
             elif entry.is_symlink():
-                raise DataError(
-                    f"{source}: {shown(name)} is a link that leads to no file; mend it, or take it out"
-                )
+                fault = "is a link that leads to no file"
+                raise DataError(f"{source}: {shown(name)} {fault}; mend it, or take it out")
 
 
 def _root(source: Path, names: Iterable[Name]) -> Name:
-    """The folder that holds both splits: the top one or, if none is there, the one leading folder."""
+    """The folder that holds both splits: the top one, else the one leading folder."""
     splits: dict[Name, set[str]] = defaultdict(set)
     for name in names:
         for depth in (0, 1):
@@ -89,9 +88,8 @@ def _root(source: Path, names: Iterable[Name]) -> Name:
         return leading[0]
     if top:
         return ()
-    raise DataError(
-        f"{source}: has several leading folders, {shown(leading[0])} and {shown(leading[1])}; {LAYOUT}"
-    )
+    first, second = map(shown, leading[:2])
+    raise DataError(f"{source}: has several leading folders, {first} and {second}; {LAYOUT}")
 
 
 def _of_a_class(source: Path, names: Iterable[Name]) -> Iterator[Name]:

@@ -15,8 +15,9 @@ from shine_exp.errors import DataError, one_line
 
 
 def breast_cancer(scaling: Scaling, fraction: float) -> Dataset:
-    """Wisconsin breast cancer, 569 × 30, dense: malignant −1, benign +1. A fraction < 1 draws that
-    part of the rows.
+    """Wisconsin breast cancer, 569 × 30, dense: malignant −1, benign +1.
+
+    A fraction < 1 draws that part of the rows.
     """
     if not 0 < fraction <= 1:
         raise DataError(f"data.fraction={fraction}: take more than 0 and at most 1")
@@ -35,17 +36,17 @@ def digits(scaling: Scaling) -> Dataset:
 
 
 def digits_images(seed: int, test_fraction: float) -> Images:
-    """Handwritten digits as images, 1797 × (1, 8, 8), ten classes; the grey values 0 to 16 become
-    0 to 255.
+    """Handwritten digits as images, 1797 × (1, 8, 8), ten classes.
 
-    The split keeps the shares of the classes. Raises `DataError` where `seed` or `test_fraction`
-    is out of range.
+    The grey values 0 to 16 become 0 to 255. The split keeps the shares of the classes. Raises
+    `DataError` where `seed` or `test_fraction` is out of range.
     """
     from sklearn.model_selection import train_test_split  # slow to import
 
     if not 0.01 <= test_fraction <= 0.99:
         raise DataError(
-            f"data.test_fraction={test_fraction}: take from 0.01 to 0.99, so that each set has all classes"
+            f"data.test_fraction={test_fraction}: take from 0.01 to 0.99, "
+            "so that each set has all classes"
         )
     if not 0 <= seed < 2**32:
         raise DataError(f"data.seed={seed}: take a whole number, 0 or larger and below 2³²")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from shine_exp.data.image_cache import Decoding, Record, cached
 from shine_exp.data.images import Images
 from shine_exp.data.io.archive import tar_files
 from shine_exp.data.io.download import fetch
 from shine_exp.data.io.files import absolute
-from shine_exp.data.io.image_cache import Decoding, Record, cached
 from shine_exp.errors import DataError, one_line
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -22,16 +22,15 @@ RECORDS = 10_000  # in a file
 FILES = {f"data_batch_{k + 1}.bin": ("train", k) for k in range(5)} | {
     "test_batch.bin": ("test", 0)
 }
-FOLDER = "cifar-10-batches-bin"
+FOLDER = "cifar-10-batches-bin"  # in the archive
 
 
 def cifar10(cache: str, subset: int | None, test_subset: int | None, seed: int) -> Images:
-    """Photographs of ten classes, 50 000 + 10 000 × (3, 32, 32), downloaded and decoded once into
-    the folder `cache`.
+    """Photographs of ten classes, 50 000 + 10 000 × (3, 32, 32) (Krizhevsky 2009, binary version).
 
-    `subset` and `test_subset` keep balanced subsets, as `Images.reduced` does. Raises `DataError`
-    where the download fails, its MD5 differs, or as `cached` and `balanced_subset` do. (Krizhevsky
-    2009, the binary version.)
+    They are downloaded and decoded once, into the folder `cache`. `subset` and `test_subset` keep
+    balanced subsets, as `Images.reduced` does. Raises `DataError` where the download fails, its
+    MD5 differs, or as `cached` and `balanced_subset` do.
     """
     folder = absolute(cache)
     images = cached(folder, "cifar10", MD5, lambda: _decoding(folder / "cifar-10-binary.tar.gz"))
@@ -59,7 +58,8 @@ def _records(archive: Path) -> Iterator[Record]:
     for (_, name), data in tar_files(archive, wanted.__contains__, at_most=size):
         if len(data) != size:
             raise DataError(
-                f"{archive}: {name} has {len(data)} bytes, not {size}; delete the archive to download it again"
+                f"{archive}: {name} has {len(data)} bytes, not {size}; "
+                "delete the archive to download it again"
             )
         missing.discard(name)
         split, batch = FILES[name]

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from shine_exp.data.digest import InputFile, digest_of
+from shine_exp.data.image_cache import Decoding, Record, cached
 from shine_exp.data.images import Images
 from shine_exp.data.io.archive import tar_files, tar_names
-from shine_exp.data.io.files import absolute
-from shine_exp.data.io.image_cache import Decoding, Record, cached
+from shine_exp.data.io.digest import digest_of
+from shine_exp.data.io.files import InputFile, absolute
 from shine_exp.data.io.image_decoding import decoded
 from shine_exp.data.io.image_names import (
     LAYOUT,
@@ -27,20 +27,20 @@ Place = tuple[str, int, int]  # split, position in it, label
 def image_folder(
     path: InputFile, cache: str, subset: int | None, test_subset: int | None, seed: int
 ) -> Images:
-    """Your own images of one size, as RGB, in `train/<class>/` and `test/<class>/` of a folder or
-    of a tar archive.
+    """Your own images of one size, as RGB, in `train/<class>/` and `test/<class>/`.
 
-    `path` counts from the working folder. Classes are the sorted folders with an image in them, at
-    any depth; images are sorted by class and name. An archive (plain, .gz, .xz or .bz2) may have
-    one leading folder. `subset` and `test_subset` keep balanced subsets, as `Images.reduced` does.
-    Raises `DataError` where a split is missing, a class is in one split only, a file is of another
-    size or as `decoded` refuses it, or as `names_in_folder`, `names_in_archive`, `tar_names`,
-    `cached` and `balanced_subset` do.
+    `path` is a folder or a tar archive of one, and counts from the working folder. Classes are the
+    sorted folders with an image in them, at any depth; images are sorted by class and name. An
+    archive (plain, .gz, .xz or .bz2) may have one leading folder. `subset` and `test_subset` keep
+    balanced subsets, as `Images.reduced` does. Raises `DataError` where a split is missing, a
+    class is in one split only, a file is of another size or as `decoded` refuses it, or as
+    `names_in_folder`, `names_in_archive`, `tar_names`, `cached` and `balanced_subset` do.
     """
     source = absolute(path)
     if not (source.is_dir() or source.is_file()):
         raise DataError(
-            f"{source}: no such folder or file; data.path takes a folder of images or a tar archive of one"
+            f"{source}: no such folder or file; "
+            "data.path takes a folder of images or a tar archive of one"
         )
     folder = absolute(cache)
     digest = digest_of(source, folder)
@@ -76,9 +76,8 @@ def _places(source: Path, names: list[Name]) -> tuple[tuple[str, ...], dict[Name
     found = {split: {name[1] for name in members} for split, members in by_split.items()}
     for split, other in (SPLITS, SPLITS[::-1]):
         if alone := sorted(found[split] - found[other]):
-            raise DataError(
-                f"{source}: {shown((split, alone[0]))} is a class without images in {other}/; {LAYOUT}"
-            )
+            fault = f"{shown((split, alone[0]))} is a class without images in {other}/"
+            raise DataError(f"{source}: {fault}; {LAYOUT}")
     classes = sorted(found["train"])
     labels = {name: label for label, name in enumerate(classes)}
     return tuple(classes), {

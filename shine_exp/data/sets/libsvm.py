@@ -1,4 +1,7 @@
-"""Files in the LIBSVM text format: a line is `label index:value index:value …`, indices ascending."""
+"""Files in the LIBSVM text format.
+
+A line is `label index:value index:value …`, with ascending indices.
+"""
 
 import io
 from pathlib import Path
@@ -8,9 +11,8 @@ import numpy as np
 from annotated_types import Interval
 
 from shine_exp.data.dataset import Dataset, Matrix, Scaling, two_classes
-from shine_exp.data.digest import InputFile
 from shine_exp.data.io.compressed import BUFFER, UNREADABLE, Kind, Unpacked
-from shine_exp.data.io.files import absolute
+from shine_exp.data.io.files import InputFile, absolute
 from shine_exp.errors import DataError, one_line
 
 SNIFFED_BYTES = 1 << 16
@@ -30,12 +32,12 @@ def libsvm(
     scaling: Scaling,
     n_features: Annotated[int, Interval(ge=1, le=LARGEST_INDEX)] | None = None,
 ) -> Dataset:
-    """The user's own file, plain, .bz2, .xz or .gz, CSR, with labels of any two values (the
-    smaller becomes −1).
+    """The user's own file, plain, .bz2, .xz or .gz, CSR.
 
-    `path` counts from the working folder. `n_features` is for a file whose last features have no
-    entry, or that has more features than `read_libsvm` believes. Raises `DataError` as
-    `read_libsvm` and `Dataset` do, and where the file has more features than `n_features`.
+    Labels are any two values; the smaller becomes −1. `path` counts from the working folder.
+    `n_features` is for a file whose last features have no entry, or that has more features than
+    `read_libsvm` believes. Raises `DataError` as `read_libsvm` and `Dataset` do, and where the
+    file has more features than `n_features`.
     """
     file = absolute(path)
     x, labels = read_libsvm(file, n_features)
@@ -43,12 +45,11 @@ def libsvm(
 
 
 def read_libsvm(path: Path, n_features: int | None = None) -> tuple[Matrix, np.ndarray]:
-    """Rows (n × p, CSR, float64) and labels (n,) as they stand in the file; indices from 0 or 1,
-    found automatically.
+    """Rows (n × p, CSR, float64) and labels (n,) as they stand in the file.
 
-    Raises `DataError` where the file is missing, not a file, empty, binary, damaged, or malformed
-    (with the line), and where it has more features than `n_features` or, without it, more than is
-    plausible (with the row).
+    Whether its indices count from 0 or 1 is found automatically. Raises `DataError` where the file
+    is missing, not a file, empty, binary, damaged, or malformed (with the line), and where it has
+    more features than `n_features` or, without it, more than is plausible (with the row).
     """
     from scipy.sparse import csr_matrix  # slow to import
 
@@ -69,15 +70,13 @@ def read_libsvm(path: Path, n_features: int | None = None) -> tuple[Matrix, np.n
             f"{path}: cannot be read, or is damaged ({one_line(error)}); take a fresh copy"
         ) from error
     if not x.nnz:
-        raise DataError(
-            f"{path}: holds no {'features' if len(labels) else 'rows'}; a line is: label index:value …"
-        )
+        what = "features" if len(labels) else "rows"
+        raise DataError(f"{path}: holds no {what}; a line is: label index:value …")
     first = int(x.indices.min() > 0)  # the index of the first feature
     width = x.shape[1] - first
     _check_width(path, x, width, n_features)
-    index_type = (
-        np.int32 if x.nnz <= LARGEST_INDEX else np.int64
-    )  # the parser's are 64 bit: slower products
+    # The parser's indices have 64 bits, with which products are slower.
+    index_type = np.int32 if x.nnz <= LARGEST_INDEX else np.int64
     indices, starts = (x.indices - first).astype(index_type), x.indptr.astype(index_type)
     return csr_matrix((x.data, indices, starts), shape=(x.shape[0], n_features or width)), labels
 
@@ -91,8 +90,9 @@ def _check_width(path: Path, x: Matrix, width: int, n_features: int | None) -> N
     largest = int(x.indices.argmax())
     row = int(np.searchsorted(x.indptr, largest, side="right"))
     raise DataError(
-        f"{path}: row {row} has the feature index {x.indices[largest]}, but the file has {x.nnz} entries in all; "
-        f"correct the row or, if that many features are meant, set data.n_features={width}"
+        f"{path}: row {row} has the feature index {x.indices[largest]}, but the file has {x.nnz} "
+        "entries in all; correct the row or, if that many features are meant, "
+        f"set data.n_features={width}"
     )
 
 
@@ -113,8 +113,9 @@ def _parse(path: Path) -> tuple[Matrix, np.ndarray]:
 
 
 class _Text(Unpacked):
-    """Refuses a file of blank lines: the parser takes minutes to pass over what packs into a few
-    bytes.
+    """Refuses a file of blank lines.
+
+    The parser takes minutes to pass over what packs into a few bytes.
     """
 
     _n_blank = 0
@@ -124,9 +125,8 @@ class _Text(Unpacked):
         blank = bytes(memoryview(buffer)[:n]).isspace()
         self._n_blank = self._n_blank + n if blank else 0
         if self._n_blank > MOST_BLANK:
-            raise DataError(
-                f"{self.path}: has {MOST_BLANK} bytes of blank lines on end; it is damaged, or no data"
-            )
+            fault = f"has {MOST_BLANK} bytes of blank lines on end"
+            raise DataError(f"{self.path}: {fault}; it is damaged, or no data")
         return n
 
 
@@ -142,8 +142,9 @@ def _first_fault(path: Path) -> str | None:
 
 
 def _fault(line: bytes) -> str | None:
-    """What is wrong with a line by scikit-learn's rules (comments after #, an ignored qid:), or
-    None.
+    """What is wrong with a line by scikit-learn's rules, or None.
+
+    Its rules: a comment goes after #, and a feature qid: is ignored.
     """
     label, *features = line.partition(b"#")[0].split() or [b"0"]
     if not _is_number(label):

@@ -15,22 +15,21 @@ import numpy as np
 from filelock import FileLock
 
 from shine_exp.data.dataset import Dataset, Matrix, Scaling
-from shine_exp.data.digest import digest_of
+from shine_exp.data.io.digest import digest_of
 from shine_exp.data.io.download import download_failed, fetch
 from shine_exp.errors import DataError, one_line
 
 URL = "https://ndownloader.figshare.com/files/5975967"
-SHA256 = (
-    "8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610"  # as scikit-learn has it
-)
+# As scikit-learn has it.
+SHA256 = "8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610"
 
 
 def newsgroups(scaling: Scaling, data_home: str | None = None) -> Dataset:
-    """All posts as ℓ²-normalised term counts, 18 846 × 130 107, CSR; labels: target < 10 → −1,
-    else +1 (section 4).
+    """All posts as ℓ²-normalised term counts, 18 846 × 130 107, CSR (Ramzi et al. 2022, section 4).
 
-    `data_home` is scikit-learn's cache folder, by default its own choice (`SCIKIT_LEARN_DATA`).
-    Raises `DataError` where the data is neither there nor can be downloaded, or where the copy is
+    Of the twenty groups the first ten are labelled −1, the others +1. `data_home` is
+    scikit-learn's cache folder, by default its own choice (`SCIKIT_LEARN_DATA`). Raises
+    `DataError` where the data is neither there nor can be downloaded, or where the copy is
     damaged.
     """
     from scipy.sparse import csr_matrix  # slow to import, as is scikit-learn
@@ -75,8 +74,9 @@ def _exclusive(home: Path) -> Iterator[None]:
 
 
 def _download(home: Path) -> tuple[Matrix, np.ndarray]:
-    """Put the archive where scikit-learn unpacks it; it would download another in place of one
-    that it refuses.
+    """Put the archive where scikit-learn unpacks it.
+
+    It is checked here: scikit-learn would download another in place of one that it refuses.
     """
     archive = home / "20news_home" / "20news-bydate.tar.gz"
     fetch(URL, archive, f"sha256:{SHA256}")

@@ -15,13 +15,12 @@ SHAPE = (72309, 20958)
 
 
 def real_sim(cache: str, scaling: Scaling, sha256: str | None = None) -> Dataset:
-    """Posts on real or simulated vehicles, 72 309 × 20 958, CSR; downloaded once into the folder
-    `cache` (section 4).
+    """Posts on real or simulated vehicles, 72 309 × 20 958, CSR (Ramzi et al. 2022, section 4).
 
-    No checksum is published: `sha256` pins one, otherwise that of the first copy that proves to be
-    real-sim is recorded beside the file and holds from then on. Raises `DataError` where the
-    download fails or brings something else, the checksum or the shape differs, or as `read_libsvm`
-    does.
+    They are downloaded once, into the folder `cache`. No checksum is published: `sha256` pins one,
+    otherwise that of the first copy that proves to be real-sim is recorded beside the file and
+    holds from then on. Raises `DataError` where the download fails or brings something else, the
+    checksum or the shape differs, or as `read_libsvm` does.
     """
     path = absolute(cache) / "real-sim.bz2"
     is_new = fetch(URL, path)

@@ -1,4 +1,8 @@
-"""Made data, seeded: sparse rows like those of text, and dense Gaussian rows."""
+"""Made data: sparse rows like those of text, and dense Gaussian rows.
+
+NumPy draws them, not the generator of the runs: they are arrays, and a data set is known by its
+own seed, `data.seed`, whatever the seed of the run.
+"""
 
 import numpy as np
 
@@ -11,18 +15,18 @@ MARGIN = 4.0
 
 
 def synthetic_text(n: int, p: int, nnz_per_row: int, seed: int, scaling: Scaling) -> Dataset:
-    """Term frequencies of n documents over p words, CSR with ℓ²-normalised rows of about
-    `nnz_per_row` entries.
+    """Term frequencies of n documents over p words, CSR, about `nnz_per_row` words a document.
 
-    A document draws its words from Zipf's law, P(word of rank k) ∝ 1/k; ranks are scattered over
-    the columns. Labels follow P(y = +1) = σ(m), where m is linear in the row, with normal weights
-    on a tenth of the words, and shifted and scaled to median 0 and standard deviation 4. Raises
-    `DataError` where the sizes make no sense.
+    Rows are ℓ²-normalised. A document draws its words from Zipf's law, P(word of rank k) ∝ 1/k;
+    ranks are scattered over the columns. Labels follow P(y = +1) = σ(m), where m is linear in the
+    row, with normal weights on a tenth of the words, and shifted and scaled to median 0 and
+    standard deviation 4. Raises `DataError` where the sizes make no sense.
     """
     _check_sizes("synthetic_text", n, p, seed)
     if not 1 <= nnz_per_row <= p // 2:
         raise DataError(
-            f"synthetic_text: data.nnz_per_row={nnz_per_row} is not between 1 and {p // 2}, half of data.p"
+            f"synthetic_text: data.nnz_per_row={nnz_per_row} is not between 1 and {p // 2}, "
+            "half of data.p"
         )
     rng = np.random.default_rng(seed)
     x = _term_frequencies(n, p, nnz_per_row, rng)
@@ -41,9 +45,8 @@ def gaussian(n: int, p: int, seed: int, scaling: Scaling) -> Dataset:
     _check_sizes("gaussian", n, p, seed)
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, p))
-    return Dataset(
-        x, _logistic_labels(x @ rng.standard_normal(p) / np.sqrt(p), rng), "gaussian", scaling
-    )
+    labels = _logistic_labels(x @ rng.standard_normal(p) / np.sqrt(p), rng)
+    return Dataset(x, labels, "gaussian", scaling)
 
 
 def _check_sizes(name: str, n: int, p: int, seed: int) -> None:
@@ -68,8 +71,9 @@ def _term_frequencies(n: int, p: int, nnz_per_row: int, rng: np.random.Generator
 
 
 def _document_length(frequencies: np.ndarray, nnz_per_row: int) -> int:
-    """The fewest draws T whose expected number of different words, Σ_k 1 − (1 − f_k)ᵀ, reaches
-    `nnz_per_row`.
+    """The fewest draws T for which Σ_k 1 − (1 − f_k)^T reaches `nnz_per_row`.
+
+    That sum is the expected number of different words, f_k the frequency of word k.
     """
     below, enough = 0, nnz_per_row
     log_absent = np.log1p(-frequencies)

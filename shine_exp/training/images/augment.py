@@ -6,9 +6,9 @@ from torch.nn.functional import pad
 
 
 def crop_and_flip(batch: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Each image is padded by zeros, of normalised images the mean, cropped at random, and
-    mirrored one time in two.
+    """Each image is padded by zeros, cropped at random, and mirrored one time in two.
 
+    Zero is the mean of normalised images.
     The usual augmentation of CIFAR-10 (He et al. 2016, section 4.2, with 4 pixels of padding).
     Shapes (n, channels, height, width) → the same, any dtype and device; the random numbers are
     drawn on the generator's.

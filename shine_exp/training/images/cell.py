@@ -1,5 +1,6 @@
-"""The cell of a multiscale DEQ: a residual block per branch, fusion of all branches, a 1 × 1
-convolution each.
+"""The cell of a multiscale DEQ.
+
+A residual block per branch, then fusion of all branches, then a 1 × 1 convolution each.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,10 @@ def convolution(c_in: int, c_out: int, kernel: int, stride: int = 1) -> nn.Conv2
 
 
 class ResidualBlock(nn.Module):
-    """conv 3×3 (c → e c), GN, ReLU, conv 3×3 (e c → c), dropout, + injection, GN, + residual,
-    ReLU, GN.
+    """A residual block of c channels, expanded to e c.
+
+    conv 3×3 (c → e c), group norm, ReLU, conv 3×3 (e c → c), dropout, + injection, group norm,
+    + residual, ReLU, group norm.
     """
 
     def __init__(self, channels: int, expansion: int, groups: int) -> None:
@@ -43,8 +46,10 @@ class ResidualBlock(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Branch i becomes Σ_j T_ij z_j: strided 3 × 3 convolutions down, 1 × 1 and nearest-neighbour
-    up, T_ii = I.
+    """Branch i becomes Σ_j T_ij z_j.
+
+    T_ij is strided 3 × 3 convolutions down, a 1 × 1 convolution and nearest neighbours up, and
+    T_ii = I.
     """
 
     def __init__(self, channels: Sequence[int], groups: int) -> None:
@@ -76,9 +81,8 @@ class Fusion(nn.Module):
     def forward(self, z: Sequence[Tensor]) -> list[Tensor]:
         fused = []
         for own, paths in zip(z, self.paths, strict=True):
-            height, width = own.shape[
-                2:
-            ]  # of odd sizes, the last row or column of what goes up is left over
+            # Of odd sizes, the last row or column of what goes up is left over.
+            height, width = own.shape[2:]
             terms = [
                 path(x)[..., :height, :width]
                 for path, x in zip(cast(nn.ModuleList, paths), z, strict=True)
@@ -88,8 +92,9 @@ class Fusion(nn.Module):
 
 
 class MultiscaleCell(nn.Module):
-    """f(z, injection, *masks), z a list of (batch, c_i, h / 2ⁱ, w / 2ⁱ) (Bai et al. 2020, section
-    3.1).
+    """f(z, injection, *masks), z a list of (batch, c_i, h / 2ⁱ, w / 2ⁱ).
+
+    The cell of Bai et al. 2020, section 3.1.
 
     The injection, (batch, c_0, h, w), enters the first branch alone. `masks` are none, or for each
     branch one of shape (batch, c_i, 1, 1): variational dropout, drawn by the caller and the same

@@ -24,8 +24,9 @@ def activated(c_in: int, c_out: int, kernel: int, stride: int = 1) -> nn.Sequent
 
 
 def injection(c_in: int, channels: Sequence[int], n_downsamplings: int) -> nn.Sequential:
-    """Two 3 × 3 convolutions, the first `n_downsamplings` with stride 2; for more than two
-    branches one 1 × 1.
+    """Two 3 × 3 convolutions, the first `n_downsamplings` of them with stride 2.
+
+    For more than two branches a 1 × 1 convolution follows.
     """
     strides = [2 if i < n_downsamplings else 1 for i in range(2)]
     layers = [
@@ -38,7 +39,9 @@ def injection(c_in: int, channels: Sequence[int], n_downsamplings: int) -> nn.Se
 
 
 class Bottleneck(nn.Module):
-    """1 × 1 (c → h), 3 × 3 (h → h), 1 × 1 (h → 4 h), each with batch normalisation, + 1 × 1
+    """A bottleneck from c channels by h hidden ones to 4 h.
+
+    1 × 1 (c → h), 3 × 3 (h → h), 1 × 1 (h → 4 h), each with batch normalisation, + a 1 × 1
     shortcut, ReLU.
     """
 
@@ -56,8 +59,9 @@ class Bottleneck(nn.Module):
 
 
 class ClassificationHead(nn.Module):
-    """A bottleneck per branch, each sum downsampled into the next, 1 × 1 convolution, mean,
-    linear: logits.
+    """Logits: a bottleneck per branch, downsampled and added to the next, then a classifier.
+
+    The classifier is a 1 × 1 convolution, the mean over the image, and a linear map.
     """
 
     def __init__(

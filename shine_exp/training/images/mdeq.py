@@ -7,23 +7,22 @@ from typing import Annotated
 
 import torch
 from annotated_types import Interval, MinLen
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from shine_exp.deq.cell_state import CellState
 from shine_exp.deq.layer import DEQ
-from shine_exp.deq.state import State
-from shine_exp.deq.unroll import unroll
 from shine_exp.training.images.cell import MultiscaleCell
 from shine_exp.training.images.head import ClassificationHead, injection
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of an MDEQ: one entry of `channels` and `head_channels` per branch, each at half
-    the resolution.
+    """The sizes of an MDEQ.
 
-    `channels_last` is how tensors lie in memory: which way is faster depends on the sizes and the
-    device.
+    `channels` and `head_channels` have an entry per branch; each branch has half the resolution of
+    the one before. `channels_last` is how tensors lie in memory: which way is faster depends on
+    the sizes and the device.
     """
 
     channels: Annotated[Sequence[PositiveInt], MinLen(1)]
@@ -39,30 +38,25 @@ class Architecture:
     def memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
+    def dropout_masks(self, n: int, generator: torch.Generator) -> list[Tensor]:
+        """Variational dropout of n samples, on the CPU: a mask (n, c, 1, 1) for each branch.
 
-@dataclass(frozen=True)
-class Recipe:
-    """A network, and what the solver, the method and the outer loop are set to for it
-    (`${problem.model.…}` in conf/).
-
-    Steps of the forward solver and of a full backward pass; training epochs, images in a batch,
-    steps of unrolled pre-training, and whether images are cropped and flipped.
-    """
-
-    architecture: Architecture
-    forward_steps: PositiveInt
-    backward_steps: PositiveInt
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    pretrain_steps: NonNegativeInt
-    augment: bool
+        Its entries are 0 or 1 / (1 − dropout). Without dropout there are no masks.
+        """
+        keep = 1 - self.dropout
+        if keep == 1:
+            return []
+        shapes = [(n, c, 1, 1) for c in self.channels]
+        return [
+            torch.bernoulli(torch.full(shape, keep), generator=generator) / keep for shape in shapes
+        ]
 
 
 class MDEQ(nn.Module):
-    """Logits (batch, n_classes) of images (batch, c, h, w) (Bai et al. 2020; Ramzi et al. 2022,
-    appendix C).
+    """Logits (batch, n_classes) of images (batch, c, h, w).
 
-    `layer` makes the equilibrium layer of the cell.
+    The multiscale deep equilibrium network of Bai et al. 2020, with the settings of Ramzi et al.
+    2022, appendix C. `layer` makes the equilibrium layer of the cell.
     """
 
     def __init__(
@@ -82,28 +76,25 @@ class MDEQ(nn.Module):
     def forward(
         self,
         images: Tensor,
+        masks: Sequence[Tensor] = (),
         *,
         criterion: Callable[[Tensor], Tensor] | None = None,
-        n_unrolled: int | None = None,
-        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """`criterion(logits)` is the loss that OPA is to be aware of, `n_unrolled` replaces the
-        solver by so many applications of the cell, and `generator`, on the CPU, draws the dropout
-        masks in training.
+        """`masks` are those of dropout, none in evaluation.
+
+        `criterion(logits)` is the loss that OPA is to be aware of.
         """
-        z0, inputs = self.start(images, generator)
-        if n_unrolled is not None:
-            z: State = unroll(self.equilibrium.cell, z0, *inputs, n_steps=n_unrolled)
-        else:
-            z = self.equilibrium(z0, *inputs, loss=self._loss(criterion))
-        logits: Tensor = self.head(z)
+        z0, inputs = self.layer_arguments(images, masks)
+        logits: Tensor = self.head(self.equilibrium(z0, *inputs, loss=self._loss(criterion)))
         return logits
 
-    def start(
-        self, images: Tensor, generator: torch.Generator | None = None
+    def layer_arguments(
+        self, images: Tensor, masks: Sequence[Tensor] = ()
     ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        """What the equilibrium layer is called with: z₀ = 0, in the images' precision, and the
-        cell's inputs.
+        """What the equilibrium layer is called with: z₀ = 0 and the cell's inputs.
+
+        z₀ is in the images' precision, (batch, c_i, ⌈h / 2ⁱ⌉, ⌈w / 2ⁱ⌉) for h × w after the
+        injection.
         """
         memory_format = self.architecture.memory_format
         x = self.injection(images.contiguous(memory_format=memory_format))
@@ -116,25 +107,16 @@ class MDEQ(nn.Module):
             images.new_zeros(len(x), *size).contiguous(memory_format=memory_format)
             for size in sizes
         ]
-        return z0, (x, *self._masks(x, generator))
-
-    def _masks(self, x: Tensor, generator: torch.Generator | None) -> list[Tensor]:
-        keep = 1 - self.architecture.dropout
-        if not self.training or keep == 1:
-            return []
-        shapes = [(len(x), c, 1, 1) for c in self.architecture.channels]
-        return [
-            torch.bernoulli(torch.full(shape, keep), generator=generator).to(x.device) / keep
-            for shape in shapes
-        ]
+        return z0, (x, *masks)
 
     def _loss(
         self, criterion: Callable[[Tensor], Tensor] | None
-    ) -> Callable[[State], Tensor] | None:
+    ) -> Callable[[CellState], Tensor] | None:
+        """The criterion as a function of the equilibrium."""
         if criterion is None:
             return None
 
-        def loss(z: State) -> Tensor:
+        def loss(z: CellState) -> Tensor:
             with _frozen_statistics(self.head):
                 return criterion(self.head(z))
 

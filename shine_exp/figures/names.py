@@ -1,0 +1,42 @@
+"""What a title calls the problems, the data and the place of a run."""
+
+from shine_exp.runs.run import Run
+
+DATA_NAMES = {
+    "20news": "20newsgroups",
+    "real_sim": "real-sim",
+    "breast_cancer": "breast cancer",
+    "cifar10": "CIFAR-10",
+    "digits_images": "digits",
+    "image_folder": "image folder",
+}
+PROBLEM_NAMES = {
+    "logreg": "logistic regression",
+    "nls": "non-linear least squares",
+    "mdeq": "MDEQ",
+}
+NO_DATA = "none"  # the choice of a problem that takes no data set
+
+
+def data_name(data: str) -> str:
+    """The data's name in a title; a synthetic stand-in is called one."""
+    real = data.removeprefix("synthetic_")
+    if data != real and real in DATA_NAMES:
+        return f"synthetic stand-in for {DATA_NAMES[real]}"
+    return DATA_NAMES.get(data, data)
+
+
+def problem_name(run: Run) -> str:
+    problem = str(run.info["choices"]["problem"])
+    return PROBLEM_NAMES.get(problem, problem)
+
+
+def place_title(run: Run) -> str:
+    """The problem and the data in words; the problem alone where it takes no data."""
+    return ", ".join([problem_name(run), *data_part(run)])
+
+
+def data_part(run: Run) -> list[str]:
+    """The data as a part of a title: none where the problem takes none."""
+    data = run.info["choices"]["data"]
+    return [] if data == NO_DATA else [data_name(data)]

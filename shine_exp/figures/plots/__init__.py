@@ -1,0 +1,1 @@
+"""One figure or table a file: a class with its name, found by the catalogue."""

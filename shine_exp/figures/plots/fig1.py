@@ -1,0 +1,11 @@
+"""Figure 1 of Ramzi et al. 2022."""
+
+from shine_exp.figures.comparison import Comparison
+
+
+class Fig1(Comparison):
+    name = "fig1"
+    claim = "held-out loss against time, logistic regression on 20news and real_sim"
+    methods = ("shine", "refine", "cg", "jf", "grid")
+    problem = "logreg"
+    data = ("20news", "real_sim")

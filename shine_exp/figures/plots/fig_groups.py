@@ -1,0 +1,101 @@
+"""What each method ends at, by the number of hyperparameters."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shine_exp.figures.aggregate import BEYOND
+from shine_exp.figures.axes import legend_for_all, log_x, new_figure, panel_title
+from shine_exp.figures.drawing import Drawing, how_to_make
+from shine_exp.figures.grouping import is_finished, place_of, seeds_of
+from shine_exp.figures.kinds import is_search
+from shine_exp.figures.looks import styles
+from shine_exp.figures.names import place_title
+from shine_exp.figures.plot import Options, Plot
+from shine_exp.figures.provenance import unsolved
+from shine_exp.runs.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+N_GROUPS = "problem.groups"  # the key that says how many hyperparameters there are
+END_LABELS = {"outer_loss": "outer loss at the end", "test_loss": "held-out loss at the end"}
+
+
+class FigGroups(Plot):
+    """Median and range over seeds of both losses: a row for each place with several groups."""
+
+    name = "fig-groups"
+    claim = "what methods end at, by the number of hyperparameters"
+
+    def reads(self, run: Run) -> bool:
+        return is_search(run)
+
+    def draw(self, runs: Sequence[Run], options: Options) -> Drawing:
+        plain = [
+            run
+            for run in runs
+            if is_finished(run) and set(run.info["differs"]) <= {N_GROUPS} and _n_groups(run)
+        ]
+        several = [run for run in plain if _n_groups(run) > 1]
+        places = sorted({place_of(run) for run in several})
+        if not places:
+            missing = f"{self.name}: no finished runs with several groups"
+            return Drawing(self.name, None, (f"{missing}; {how_to_make(self.name)}",))
+        methods = sorted({run.info["choices"]["method"] for run in several})
+        figure, axes = new_figure(len(places), len(END_LABELS))
+        for row, where in zip(axes, places, strict=True):
+            seeds = seeds_of(run for run in several if place_of(run) == where)
+            there = [run for run in plain if place_of(run) == where]
+            compared = [run for run in there if run.info["seed"] in seeds]
+            title = f"{place_title(there[0])} ({len(seeds)} seed{'s' * (len(seeds) != 1)})"
+            for ax, (loss, label) in zip(row, END_LABELS.items(), strict=True):
+                _draw_panel(ax, compared, methods, loss)
+                log_x(ax)
+                ax.set(xlabel="hyperparameters", ylabel=label, title=panel_title(title))
+        legend_for_all(figure, "median, lowest and highest of the seeds")
+        return Drawing(self.name, figure)
+
+
+def _draw_panel(ax: "Axes", runs: Sequence[Run], methods: Sequence[str], loss: str) -> None:
+    seeds = len(seeds_of(runs))
+    for method, style in styles(methods).items():
+        members = [run for run in runs if run.info["choices"]["method"] == method]
+        ends = _ends(members, loss)
+        shown = {n: values for n, values in ends.items() if np.isfinite(np.median(values))}
+        low, median, high = (
+            np.array([how(values) for values in shown.values()]) for how in (min, np.median, max)
+        )
+        bars = median - low, np.where(np.isfinite(high), high, median) - median
+        name = _legend(style.name, members, ends, seeds)
+        ax.errorbar(list(shown), median, bars, label=name, capsize=3, **style.line)
+
+
+def _legend(name: str, runs: Sequence[Run], ends: Mapping[int, Sequence[float]], seeds: int) -> str:
+    """A method in the legend, with what keeps its points from being those of all seeds, solved."""
+    fewest, missed = min(map(len, ends.values()), default=0), unsolved(runs)
+    failed = sum(not np.isfinite(value) for values in ends.values() for value in values)
+    parts = {
+        f"{fewest} of {seeds} seeds at fewest": 0 < fewest < seeds,
+        f"{failed} end{'s' * (failed != 1)} not finite": failed,
+        f"unsolved: {missed}": missed.runs,
+    }
+    said = [part for part, holds in parts.items() if holds]
+    return f"{name} ({'; '.join(said)})" if said else name
+
+
+def _n_groups(run: Run) -> int:
+    """0 where the groups were read from a file."""
+    groups = run.info["differs"].get(N_GROUPS, 1)
+    return groups if isinstance(groups, int) else 0
+
+
+def _ends(runs: Sequence[Run], loss: str) -> dict[int, list[float]]:
+    """The last losses of the runs with n groups, by n; one that no axis shows is infinite."""
+    ends: dict[int, list[float]] = {}
+    for run in sorted(runs, key=_n_groups):
+        if loss in run.trace:
+            last = float(run.trace[loss].iloc[-1])
+            ends.setdefault(_n_groups(run), []).append(last if abs(last) < BEYOND else np.inf)
+    return ends

@@ -1,0 +1,12 @@
+"""Figure 1 for another inner problem: non-linear least squares (Ramzi et al. 2022, appendix E)."""
+
+from shine_exp.figures.comparison import Comparison
+from shine_exp.figures.plots.fig1 import Fig1
+
+
+class FigNLS(Comparison):
+    name = "figNLS"
+    claim = "fig1 for non-linear least squares on 20news"
+    methods = Fig1.methods
+    problem = "nls"
+    data = ("20news",)

@@ -1,0 +1,121 @@
+"""Composing of configurations: from conf/, and from a folder of the user's own beside it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from shine_exp.errors import UserError
+
+PACKAGE = Path(__file__).parent.parent
+CONFIG_DIR = next(
+    path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()
+)  # wheel, checkout
+CONFIG_GROUPS = ("problem", "data", "solver", "outer", "method")
+WITHIN = ("problem/model",)  # groups that only some options have
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A configuration without Hydra's own part, and which option each group has."""
+
+    config: DictConfig
+    choices: dict[str, str]
+
+
+def separated(config: DictConfig) -> Composed:
+    """What Hydra composed, its own part taken out."""
+    choices = dict(config.hydra.runtime.choices)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return Composed(config, choices)
+
+
+@contextmanager
+def hydra_for(config_dir: str | Path | None = None) -> Iterator[Hydra]:
+    """Hydra as the command has it, for use without the command.
+
+    Raises `UserError` where there is no such folder. A Hydra that is at work is put back.
+    """
+    path = create_config_search_path(str(CONFIG_DIR))
+    if config_dir is not None:
+        folder = Path(config_dir).expanduser().absolute()
+        if not folder.is_dir():
+            raise UserError(f"config_dir={config_dir}: no such folder")
+        path.prepend(provider="command-line", path=f"file://{folder}")
+    of_all, before = GlobalHydra.instance(), GlobalHydra.instance().hydra
+    of_all.hydra = None
+    try:
+        yield Hydra.create_main_hydra2("shine-run", path)
+    finally:
+        of_all.hydra = before
+
+
+def compose(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
+    """The configuration of a single run, with Hydra's own part. Raises Hydra's errors."""
+    return hydra.compose_config(
+        "config", list(overrides), run_mode=RunMode.RUN, with_log_configuration=False
+    )
+
+
+def default(overrides: Sequence[str]) -> Composed:
+    """What some options of groups give by themselves, found where the running command looks."""
+    with _at_work() as hydra:
+        return _default(hydra, tuple(overrides))
+
+
+@lru_cache(maxsize=256)  # a sweep has few choices and many runs, and composing takes long
+def _default(hydra: Hydra, overrides: tuple[str, ...]) -> Composed:
+    return separated(compose(hydra, overrides))
+
+
+def options(group: str, beside: dict[str, str], fits: Callable[[DictConfig], bool]) -> list[str]:
+    """The options of a group whose node `fits`, composed with the options that stand `beside`.
+
+    One that cannot be composed or asked does not fit.
+    """
+    others = [f"{name}={option}" for name, option in beside.items() if name != group]
+    with _at_work() as hydra:
+        names = hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
+        return [name for name in names if _fits(others, group, name, fits)]
+
+
+def _fits(others: Sequence[str], group: str, name: str, fits: Callable[[DictConfig], bool]) -> bool:
+    try:
+        node = default([*others, f"{group}={name}"]).config.get(group)
+        return isinstance(node, DictConfig) and fits(node)
+    except Exception:  # of a file of the user's own, which is not what was asked for
+        return False
+
+
+@contextmanager
+def _at_work() -> Iterator[Hydra]:
+    """The Hydra of the running command, which knows the user's own folder; else a new one."""
+    if (hydra := GlobalHydra.instance().hydra) is not None:
+        yield hydra
+        return
+    with hydra_for() as hydra:
+        yield hydra
+
+
+def refuse_single_run_of_sweep(of_hydra: Any) -> None:
+    """Raises `UserError` for an experiment that lists its runs, given without -m and without
+    saying which of them.
+    """
+    given = {override.partition("=")[0] for override in of_hydra.overrides.task}
+    left = [key for key in of_hydra.sweeper.params or () if key not in (*given, "seed")]
+    if of_hydra.mode != RunMode.MULTIRUN and left:
+        experiment = f"experiment={of_hydra.runtime.choices['experiment']}"
+        raise UserError(
+            f"{experiment} is a sweep; run it by shine-run -m {experiment}, or choose "
+            f"{', '.join(left)}"
+        )
