@@ -166,6 +166,28 @@ def test_moved_pairs_are_kept_dropped_or_measured_again() -> None:
     torch.testing.assert_close(measured.estimate.pairs()[1], hessian(s))
 
 
+def test_moved_pairs_of_a_diagonal_penalty_are_shifted_as_measured_again() -> None:
+    alpha = torch.zeros(5, dtype=torch.float64)
+    groups = torch.arange(P) * 5 // P
+    shifting = logistic(5, pairs=lambda alpha: alpha.exp()[groups])
+    measuring = logistic(5, pairs="measure")
+    at = solved(shifting, alpha, tol=1e-3)
+    quadratic = at.estimate.remeasured(shifting.hessian(alpha, at.point))
+    new = alpha + torch.linspace(-1, 1, 5, dtype=torch.float64)
+    shifted, measured = (
+        problem.moved(quadratic, alpha, new, at.theta) for problem in (shifting, measuring)
+    )
+    assert shifted.n_products == 0
+    torch.testing.assert_close(shifted.estimate.pairs()[1], measured.estimate.pairs()[1])
+
+
+def test_a_diagonal_of_another_shape_than_theta_is_refused() -> None:
+    problem = logistic(1, pairs=lambda alpha: alpha.exp())
+    at = solved(problem, torch.zeros(1, dtype=torch.float64), tol=1e-3)
+    with pytest.raises(UserError, match="the shape of theta"):
+        problem.moved(at.estimate, at.alpha, at.alpha + 1, at.theta)
+
+
 @pytest.mark.parametrize("pairs", ["keep", "drop", "measure"])
 def test_descent_on_an_autodiff_problem_goes_on_from_a_saved_state_to_the_bit(pairs: str) -> None:
     problem = logistic(5, pairs=pairs)

@@ -30,8 +30,10 @@ class AutodiffProblem(BilevelProblem):
     `lower` and `upper` bound every entry of α (`project` may be overridden for another set).
 
     `pairs` says what a move of α does to the solver's secant pairs: "keep" them as they were
-    measured, "drop" them, or "measure" them again, at one Hessian product each. `evaluate(α, θ)`
-    gives the columns of the trace, by default F as `outer_loss`.
+    measured, "drop" them, or "measure" them again, at one Hessian product each. Where α enters the
+    Hessian by a diagonal alone, as a penalty does, `pairs` is a function of α that gives it, in
+    the structure of θ: each y is then shifted by diagonal ∘ s, exactly and for nothing.
+    `evaluate(α, θ)` gives the columns of the trace, by default F as `outer_loss`.
 
     Raises `UserError` where a start is no tensor, or a function returns no scalar that depends on
     θ.
@@ -46,7 +48,7 @@ class AutodiffProblem(BilevelProblem):
         *,
         lower: float = -torch.inf,
         upper: float = torch.inf,
-        pairs: Literal["keep", "drop", "measure"] = "keep",
+        pairs: Literal["keep", "drop", "measure"] | Callable[[Any], Tensors] = "keep",
         evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     ) -> None:
         self._inner, self._outer, self._evaluate = inner, outer, evaluate
@@ -102,9 +104,11 @@ class AutodiffProblem(BilevelProblem):
         return product[0]
 
     def moved(self, estimate: SecantEstimate, old: Tensor, new: Tensor, theta: Tensor) -> Moved:
+        if callable(self.pairs):
+            return Moved(estimate.shifted(self._diagonal(new) - self._diagonal(old)))
         if self.pairs == "drop":
             return Moved(None)
-        if self.pairs == "keep":
+        if self.pairs == "keep" or torch.equal(old, new):
             return Moved(estimate.copy())
         hessian = _RecordedHessian(self, new, theta)
         return Moved(estimate.remeasured(hessian), hessian.n_products)
@@ -123,6 +127,16 @@ class AutodiffProblem(BilevelProblem):
             if found[0] is not None:
                 return found
         raise UserError("the inner loss does not depend on θ, or detaches it")
+
+    def _diagonal(self, alpha: Tensor) -> Tensor:
+        """What `pairs` gives at α, as a vector (d,)."""
+        assert callable(self.pairs)
+        one = self.alpha_structure.names is None
+        diagonal = self.pairs(alpha if one else self.alpha_structure.unflatten(alpha))
+        shapes = Structure.of(diagonal, "pairs(alpha)")
+        if shapes != self.theta_structure:
+            raise UserError("pairs(alpha) must have the shape of theta, for which it is a diagonal")
+        return self.theta_structure.flatten(diagonal).detach()
 
     def _tensors(self, alpha: Tensor, theta: Tensor) -> tuple[Tensors, Tensors]:
         one = self.alpha_structure.names is None
