@@ -1,7 +1,7 @@
 """Single runs killed, interrupted and damaged at random: each must end with its numbers, whole.
 
-    scripts/chaos.py                                  60 kills, 60 interrupts, 60 damaged files:
-    minutes scripts/chaos.py --seed 1 --kills 200 --damages 0
+    scripts/chaos.py                                  60 kills, 60 interrupts, 60 damaged files
+    scripts/chaos.py --seed 1 --kills 200 --damages 0
 
 Each trial starts a run, does something to it, and gives the same command again. The final trace
 must be that of an undisturbed run in all columns but the clocks; after damage, a refusal in one
@@ -39,10 +39,11 @@ from shine_exp.runs.command import main as shine_run
 from shine_exp.runs.signals import INTERRUPTS
 
 NETWORK = (
-    "problem=mdeq method=shine outer.epochs=2 outer.batch_size=224 data.test_fraction=0.5 outer.pretrain_steps=1 "
-    "outer.n_power_steps=2 problem.model.forward_steps=5 problem.model.architecture.channels=[4,8] "
-    "problem.model.architecture.head_channels=[2,2] problem.model.architecture.final_channels=8 "
-    "problem.model.architecture.expansion=1 problem.model.architecture.groups=2"
+    "problem=mdeq method=shine outer.epochs=2 problem.batch_size=224 data.test_fraction=0.5 "
+    "outer.pretrain_steps=1 outer.n_power_steps=2 solver.max_steps=5 "
+    "problem.architecture.channels=[4,8] problem.architecture.head_channels=[2,2] "
+    "problem.architecture.final_channels=8 problem.architecture.expansion=1 "
+    "problem.architecture.groups=2"
 )
 LOOPS = {
     "shine": "data=gaussian method=shine outer.n_steps=20",
@@ -61,7 +62,7 @@ PATIENCE = 300  # seconds for any run
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A loop's run as it should be: command, trace, and seconds before the first row and after it."""
+    """A loop's run as it should be: command, trace, seconds before the first row and after it."""
 
     command: list[str]
     trace: pd.DataFrame
@@ -378,7 +379,7 @@ def attempt(root: Path, runs: dict[str, Undisturbed], trial: Trial) -> Outcome:
 
 
 def trials(counts: dict[str, int], seed: int) -> list[Trial]:
-    """Loops in turn; a third of the interrupts is on bayes, whose compiled sampler swallowed them."""
+    """Loops in turn; a third of the interrupts is on bayes, whose sampler swallowed them."""
     planned = []
     for kind, count in counts.items():
         others = [loop for loop in LOOPS if loop != "bayes"] if kind == "interrupt" else list(LOOPS)

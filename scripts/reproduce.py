@@ -1,8 +1,8 @@
 """The paper's figures, each by its name: nothing but `shine-run -m experiment=…` and `shine-plot`.
 
-    scripts/reproduce.py fig2_left                 the paper's protocol: hours
-    scripts/reproduce.py fig1 figE2 --fast         the same on two cores in minutes: fewer seeds, smaller sets
-    scripts/reproduce.py --list                    every figure, its commands, and how long they take
+    scripts/reproduce.py fig2_left             the paper's protocol: hours
+    scripts/reproduce.py fig1 figE2 --fast     minutes on two cores: fewer seeds, smaller sets
+    scripts/reproduce.py --list                every figure, its commands, and how long they take
 
 What is done already is skipped and what was interrupted goes on, so the same command can be given
 again. The minutes are rough: what the runs in results/ took on one thread of machines more or less
@@ -34,9 +34,9 @@ IMAGES = (
     "data=image_folder data.path={images} data.subset=5000 data.test_subset=1000 outer.epochs=4"
 )
 STEPS = (
-    ("full_limited", "method.inverse.max_steps"),
-    ("refine", "method.inverse.steps.max_steps"),
-    ("refine_jf", "method.inverse.steps.max_steps"),
+    ("full_limited", "method.max_steps"),
+    ("refine", "method.steps.max_steps"),
+    ("refine_jf", "method.steps.max_steps"),
 )
 FULL = {
     "fig1": [Sweep("experiment=fig1 data=20news,real_sim", 60)],
@@ -53,7 +53,7 @@ FULL = {
             for method, key in STEPS
         ),
     ],
-    "figE2": [Sweep(f"experiment=figE2 {IMAGES.replace('outer.', 'outer.train.')}", 30)],
+    "figE2": [Sweep(f"experiment=figE2 {IMAGES}", 30)],
 }
 FAST = {
     "fig1": [Sweep("experiment=fig1 data=20news seed=0", 3)],
@@ -100,7 +100,8 @@ def main() -> None:
     needs_images = any("{images}" in sweep.overrides for todo in chosen.values() for sweep in todo)
     if needs_images and not (options.list or Path(options.images).exists()):
         refuse(
-            f"{options.images}: no such folder or file; say where CIFAR-10's images are: --images PATH, or take --fast"
+            f"{options.images}: no such folder or file; "
+            "say where CIFAR-10's images are: --images PATH, or take --fast"
         )
     images = (
         options.images if re.fullmatch(r"[\w./~-]+", options.images) else f"'{options.images}'"
@@ -108,7 +109,8 @@ def main() -> None:
     commands = []
     for name, todo in chosen.items():
         print(
-            f"{name}: {sum(sweep.minutes for sweep in todo):g} min on one thread, less what is done already"
+            f"{name}: {sum(sweep.minutes for sweep in todo):g} min on one thread, "
+            "less what is done already"
         )
         for sweep in todo:
             overrides = [part.format(images=images) for part in sweep.overrides.split()]

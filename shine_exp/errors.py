@@ -1,4 +1,4 @@
-"""What a user can mend: raised where it is found, printed in one line by the command, exit code 2."""
+"""What a user can mend: raised where it is found, printed in a line by the command, exit code 2."""
 
 import errno
 import traceback
@@ -58,8 +58,9 @@ def chain(error: BaseException) -> list[BaseException]:
 
 
 def raised_in(error: BaseException, files: Collection[str]) -> str | None:
-    """Which line of these files raised it, itself or through a library; None where the package
-    did.
+    """Which line of these files raised it, itself or through a library.
+
+    None where the package did.
     """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename in files:

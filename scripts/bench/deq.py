@@ -1,12 +1,15 @@
 """Forward and backward cost of the equilibrium layer beside TorchDEQ, per method, model and batch.
 
-    python scripts/bench/deq.py                                      TINY at batch 32, then LARGE at batch 8
-    python scripts/bench/deq.py --model micro --batch 4 --no-peer    one model, without TorchDEQ
-    python scripts/bench/deq.py --methods full:12,full@anderson,opa  METHOD, METHOD:STEPS or METHOD@SOLVER, of conf/
+    python scripts/bench/deq.py
+    python scripts/bench/deq.py --model micro --batch 4 --no-peer
+    python scripts/bench/deq.py --methods full:12,full@anderson,opa
+
+The first compares TINY at batch 32, then LARGE at batch 8; the second one model, without TorchDEQ.
+Methods are METHOD, METHOD:STEPS or METHOD@SOLVER, of conf/.
 
 All contenders get one cell object (in the memory format of its YAML, weight norm, no dropout), one
 injection (of seeded normal images, 3 × 32 × 32), the start 0, the gradient r at the layer's output
-(seeded normal) and, with tolerances of 0, exactly the steps of the recipe. The cell comes from
+(seeded normal) and, with tolerances of 0, exactly the steps of conf/. The cell comes from
 `--pretrain` Adam steps through 5 unrolled applications on one batch with random labels: no trained
 network, but no longer the initial cell, on which solvers have nothing to do.
 
@@ -14,7 +17,7 @@ network, but no longer the initial cell, on which solvers have nothing to do.
   and of the injection. Contenders take turns; milliseconds are medians, ratios are medians of the
   ratios within a round. With one thread on the CPU, milliseconds of CPU time: of other processes,
   only what they take of caches and memory counts.
-- `one vjp` is the floor: one recorded evaluation at a solution, and its gradients of parameters
+- `one vjp` is the baseline: one recorded evaluation at a solution, and its gradients of parameters
   and injection alone; `one vjp, z` is the same with the gradient of z.
 - f: evaluations of f, forward + backward; vjp: passes back through f, forward + backward, that to
   the parameters included. Counted by this script inside the cell, in a run off the clock.
@@ -34,7 +37,7 @@ network, but no longer the initial cell, on which solvers have nothing to do.
   returned what it holds; on CUDA as allocated.
 
 TorchDEQ (`torchdeq`) gets the cell as a function of a list, which it flattens in its own way, to
-NCHW; `, packed` gets one vector in the order of memory, as our layer does. `, 5 pairs` is `hook`
+NCHW; `, flat` gets one vector in the order of memory, as our layer does. `, 5 pairs` is `hook`
 with a limited memory in the backward pass, as ours has: no option of `get_deq`, but of its Broyden
 solver, which writes over the oldest pairs where ours restarts. Its weight norm is evaluated once
 per solve, as its own would be.
@@ -46,13 +49,13 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 import torch
-from deq_contenders import FLOORS, Contender, Setting, floors, ours, peers, setting
+from deq_contenders import BASELINES, Contender, Setting, baselines, ours, peers, setting
 from deq_measures import check, clock, exact_gradient, once, peaks
 from torch import Tensor
 
 METHODS = "full,full@anderson,shine,jf,refine,neumann,opa"
-HEADER = f"{'':26}{'f':>7}{'vjp':>7}{'fwd ms':>9}{'bwd ms':>9}{'/ vjp':>7}{'/ vjp, z':>9}{'‖z − f(z)‖ / ‖z‖':>20}"
-HEADER += f"{'‖Jᵀu − r‖ / ‖r‖':>20}{'error':>9}{'peak MiB':>14}"
+HEADER = f"{'':26}{'f':>7}{'vjp':>7}{'fwd ms':>9}{'bwd ms':>9}{'/ vjp':>7}{'/ vjp, z':>9}"
+HEADER += f"{'‖z − f(z)‖ / ‖z‖':>20}{'‖Jᵀu − r‖ / ‖r‖':>20}{'error':>9}{'peak MiB':>14}"
 
 
 def pair(a: float, b: float, digits: int = 0) -> str:
@@ -68,7 +71,7 @@ def spread(residual: Tensor | None) -> str:
 def table(contenders: Sequence[Contender], at: Setting, repeats: int) -> None:
     exact = exact_gradient(at)
     checked = {c.name: check(c, at, exact) for c in contenders}
-    rest = floors(at, checked[contenders[0].name].z)
+    rest = baselines(at, checked[contenders[0].name].z)
     checked |= {c.name: check(c, at, exact) for c in rest}
     memory = {c.name: peaks(c, at) for c in (*contenders, *rest)}
     rounds = [{c.name: once(c, at, clock) for c in (*contenders, *rest)} for _ in range(repeats)]
@@ -81,12 +84,12 @@ def table(contenders: Sequence[Contender], at: Setting, repeats: int) -> None:
         forward, backward = (statistics.median(r[name][i] for r in rounds) for i in (0, 1))
         quality = (
             ("", "", "")
-            if name in FLOORS
+            if name in BASELINES
             else (spread(facts.forward), spread(facts.backward), f"{facts.error:.1e}")
         )
         print(
             f"{name:26}{facts.evals:>7}{facts.vjps:>7}{forward:9.0f}{backward:9.0f}"
-            f"{ratio(name, FLOORS[0], 1):7.2f}{ratio(name, FLOORS[1], 1):9.2f}"
+            f"{ratio(name, BASELINES[0], 1):7.2f}{ratio(name, BASELINES[1], 1):9.2f}"
             f"{quality[0]:>20}{quality[1]:>20}{quality[2]:>9}{pair(*memory[name]):>14}",
             flush=True,
         )
@@ -104,18 +107,18 @@ def growth(at: Setting, model: str) -> None:
     """Memory against the number of steps."""
     size = sum(t.nelement() * t.element_size() for t in at.start) / 2**20
     print(f"\npeak MiB, forward / backward, with fewer and more steps; z has {size:.1f} MiB")
-    for spec, which in (
-        ("full", "backward_steps"),
-        ("full", "forward_steps"),
-        ("shine", "forward_steps"),
+    for spec, key in (
+        ("full", "method.max_steps"),
+        ("full", "solver.max_steps"),
+        ("shine", "solver.max_steps"),
     ):
         found = []
         for n in (5, 20):
-            contender = ours(at, model, spec, f"problem.model.{which}={n}")
+            contender = ours(at, model, spec, f"{key}={n}")
             once(contender, at, clock)
             found.append(f"{n}: {pair(*peaks(contender, at))}")
         print(
-            f"{spec:8}{which.replace('_', ' '):16}" + "".join(f"{text:>18}" for text in found),
+            f"{spec:8}{key:18}" + "".join(f"{text:>18}" for text in found),
             flush=True,
         )
 

@@ -1,6 +1,4 @@
-"""What bench_deq.py compares: our layer by method and solver, TorchDEQ's, and the floor of one
-evaluation.
-"""
+"""What deq.py compares: our layer by method and solver, TorchDEQ's, and one evaluation alone."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -11,16 +9,16 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from shine_exp.runs.composition import CONFIG_DIR
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrize
 
 from shine_exp.deq import DEQ
-from shine_exp.deq.packing import Packing
-from shine_exp.runs.identity import CONFIG_DIR
+from shine_exp.deq.flattening import Flattening
 from shine_exp.training.images.mdeq import MDEQ
 
-FLOORS = ("one vjp", "one vjp, z")
+BASELINES = ("one vjp", "one vjp, z")
 
 
 @dataclass(frozen=True)
@@ -64,51 +62,46 @@ class Contender:
 
 
 def configuration(model: str, spec: str, *overrides: str) -> DictConfig:
-    """conf/ composed for METHOD, METHOD@SOLVER or either with :STEPS, those of the backward pass."""
+    """conf/ composed for METHOD or METHOD@SOLVER, either with :STEPS of the backward pass."""
     name, _, steps = spec.partition(":")
     method, _, solver = name.partition("@")
     solver = solver or ("adjoint_broyden" if method == "opa" else "broyden")
     options = ["problem=mdeq", f"problem/model={model}", f"method={method}", f"solver={solver}"]
-    limit = [f"problem.model.backward_steps={steps}"] if steps else []
+    limit = [f"method.max_steps={steps}"] if steps else []
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose(
-            "config", [*options, "problem.model.architecture.dropout=0", *limit, *overrides]
-        )
+        return compose("config", [*options, "problem.architecture.dropout=0", *limit, *overrides])
 
 
 def setting(model: str, batch: int, pretrain: int, device: str) -> Setting:
     """A seeded network after `pretrain` steps, and what surrounds its cell."""
     torch.manual_seed(0)
-    architecture = instantiate(configuration(model, "shine").problem.model.architecture)
+    architecture = instantiate(configuration(model, "shine").problem.architecture)
     network = MDEQ(architecture, 3, 10, lambda cell: DEQ(cell, lambda *_: None, None)).to(device)
     images, labels = (
         torch.randn(batch, 3, 32, 32).to(device),
         torch.randint(10, (batch,)).to(device),
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    network.equilibrium.n_unrolled = 5
     for _ in range(pretrain):
         optimizer.zero_grad()
-        cross_entropy(network(images, n_unrolled=5), labels).backward()
+        cross_entropy(network(images), labels).backward()
         optimizer.step()
     with torch.no_grad():
-        start, (x,) = network.start(images)
+        start, (x,) = network.layer_arguments(images)
     r = [torch.randn(t.shape).to(t) for t in start]
     return Setting(network.equilibrium.cell, start, x.requires_grad_(), r)
 
 
 def ours(at: Setting, model: str, spec: str, *overrides: str) -> Contender:
     config = configuration(model, spec, *overrides)
-    solver, inverse, opa = (
-        instantiate(config.solver),
-        instantiate(config.method.inverse),
-        config.method.opa,
-    )
+    solver, inverse = instantiate(config.solver), instantiate(config.method)
 
     def loss(z: Sequence[Tensor]) -> Tensor:  # whose gradient is r
         return torch.stack([(a * b).sum() for a, b in zip(z, at.r, strict=True)]).sum()
 
     def solve(cell: nn.Module) -> Sequence[Tensor]:
-        layer = DEQ(cell, solver, inverse, tol=0.0, adjoint_tol=0.0, opa=opa)
+        layer = DEQ(cell, solver, inverse, tol=0.0, adjoint_tol=0.0)
         return layer(at.start, at.injection, loss=loss)
 
     return Contender(spec, solve)
@@ -122,17 +115,17 @@ def peers(at: Setting, model: str) -> list[Contender]:
     from torchdeq.solver import broyden_solver, register_solver
 
     register_solver("broyden, 5 pairs", partial(broyden_solver, LBFGS_thres=5))
-    recipe = configuration(model, "full").problem.model
+    config = configuration(model, "full")
     steps = {
-        "f_max_iter": recipe.forward_steps,
-        "b_max_iter": recipe.backward_steps,
+        "f_max_iter": config.solver.max_steps,
+        "b_max_iter": config.method.max_steps,
         "f_tol": 0.0,
         "b_tol": 0.0,
     }
-    packing = Packing.of(at.start)
+    flattening = Flattening.of(at.start)
 
     def contender(
-        name: str, n_recorded: int = 1, packed: bool = False, **options: object
+        name: str, n_recorded: int = 1, flat: bool = False, **options: object
     ) -> Contender:
         deq = get_deq(**steps, **options)
 
@@ -142,10 +135,10 @@ def peers(at: Setting, model: str) -> list[Contender]:
                     _ = (
                         module.weight if parametrize.is_parametrized(module, "weight") else None
                     )  # with its graph
-                if not packed:
+                if not flat:
                     return deq(lambda *z: cell(z, at.injection), at.start)[0][-1]
-                f = lambda z: packing.pack(cell(packing.unpack(z), at.injection))  # noqa: E731
-                return packing.unpack(deq(f, packing.pack(at.start))[0][-1])
+                f = flattening.on_vectors(cell, at.injection)
+                return flattening.unflatten(deq(f, flattening.flatten(at.start))[0][-1])
 
         return Contender(f"torchdeq {name}", solve, n_recorded)
 
@@ -153,7 +146,7 @@ def peers(at: Setting, model: str) -> list[Contender]:
     anderson = {"f_solver": "anderson", "b_solver": "anderson"}
     return [
         contender("broyden", ift=True, **broyden),
-        contender("broyden, packed", packed=True, ift=True, **broyden),
+        contender("broyden, flat", flat=True, ift=True, **broyden),
         contender("broyden, hook", hook_ift=True, **broyden),
         contender("broyden, 5 pairs", hook_ift=True, **broyden | {"b_solver": "broyden, 5 pairs"}),
         contender("anderson", ift=True, **anderson),
@@ -161,11 +154,11 @@ def peers(at: Setting, model: str) -> list[Contender]:
     ]
 
 
-def floors(at: Setting, z: list[Tensor]) -> list[Contender]:
+def baselines(at: Setting, z: list[Tensor]) -> list[Contender]:
     def solve(with_z: bool, cell: nn.Module) -> Sequence[Tensor]:
         return cell([t.detach().requires_grad_(with_z) for t in z], at.injection)
 
     return [
         Contender(name, partial(solve, with_z))
-        for name, with_z in zip(FLOORS, (False, True), strict=True)
+        for name, with_z in zip(BASELINES, (False, True), strict=True)
     ]

@@ -1,6 +1,4 @@
-"""What bench_deq.py measures of a contender: counts, residuals and the error of its gradient,
-time, peak memory.
-"""
+"""What deq.py measures of a contender: counts, residuals, gradient error, time, peak memory."""
 
 import ctypes
 import math
@@ -16,8 +14,8 @@ from deq_contenders import Contender, Setting
 from scipy.sparse.linalg import LinearOperator, gmres
 from torch import Tensor, nn
 
+from shine_exp.deq.flattening import Flattening
 from shine_exp.deq.linearisation import Linearisation
-from shine_exp.deq.packing import Packing
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.types import Status
 
@@ -26,7 +24,7 @@ FIXED_POINT = 1e-8  # root mean square of z − f(z) where the exact gradient is
 
 @dataclass
 class Visit:
-    """A recorded evaluation: where it was made, and the last gradient that arrived at its output."""
+    """A recorded evaluation: its z, and the last gradient that arrived at its output."""
 
     z: list[Tensor]
     u: dict[int, Tensor] = field(default_factory=dict)
@@ -128,8 +126,9 @@ def exact_gradient(at: Setting) -> Tensor:
     where one fails.
     """
     at = at.double()
-    packing = Packing.of(at.start)
-    f, start, r = packing.lift(at.cell, at.injection), packing.pack(at.start), packing.pack(at.r)
+    flattening = Flattening.of(at.start)
+    f = flattening.on_vectors(at.cell, at.injection)
+    start, r = flattening.flatten(at.start), flattening.flatten(at.r)
     solution = Broyden(max_steps=200)(
         lambda z: z - f(z), start, FIXED_POINT * start.shape[-1] ** 0.5
     )
@@ -149,7 +148,7 @@ def exact_gradient(at: Setting) -> Tensor:
 
 
 def peaks(contender: Contender, at: Setting) -> tuple[float, float]:
-    """Peaks during a forward and during a backward pass, in MiB above what was there before both."""
+    """Peaks of a forward and of a backward pass, in MiB above what was there before both."""
     at.forget()
     before = peak(at.device, present=True)
     z = contender.solve(at.cell)

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from shine_exp.data.sets.newsgroups import newsgroups
 from shine_exp.data.splits import Rows, Splits, split
-from shine_exp.runs.trace import load_runs
+from shine_exp.runs.run import load_runs
 
 GRID = (-3.0, -4.0, -5.0, -6.0, -7.0, -8.0)
 

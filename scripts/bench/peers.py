@@ -38,7 +38,7 @@ from tqdm import tqdm
 from shine_exp.bilevel.problems.linear_model import LinearModel
 from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.data.splits import Splits, split
-from shine_exp.runs.identity import CONFIG_DIR
+from shine_exp.runs.composition import CONFIG_DIR
 
 BOUND, VALUES = 12.0, 25
 SHARES = (0.01, 0.001)

@@ -1,10 +1,10 @@
 """What `shine-run` takes before its work, beside what it is built on.
 
-    python scripts/bench_startup.py                  medians of five, in turn
-    python scripts/bench_startup.py --runs 200       and a finished sweep of so many runs, beside composing as many
+    python scripts/bench/startup.py                 medians of five, in turn
+    python scripts/bench/startup.py --runs 200      and a finished sweep, beside composing as many
 
-The yardsticks are measured in the same turns: `import torch`, and a Hydra program that does nothing. Wall-clock seconds
-of whole processes.
+The yardsticks are measured in the same turns: `import torch`, and a Hydra program that does
+nothing. Wall-clock seconds of whole processes.
 """
 
 import argparse
@@ -20,10 +20,11 @@ from pathlib import Path
 
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from shine_exp.runs.identity import CONFIG_DIR, identify
-from shine_exp.runs.trace import CONFIG, INFO
+from shine_exp.runs.composition import CONFIG_DIR, separated
+from shine_exp.runs.identity import identify
+from shine_exp.runs.run import CONFIG, INFO
 
 NOTHING = """
 import hydra
@@ -106,17 +107,14 @@ def sweep(folder: Path, n_runs: int) -> None:
     passed = seconds(lambda: python(command, folder))
     n = len(METHODS) * len(seeds)
     print(f"{f'composing {n} configurations':<32}{taken:6.2f} s")
-    print(
-        f"{f'a finished sweep of {n}':<32}{passed:6.2f} s{passed / taken:8.2f} times that, at most 1.5"
-    )
+    times = passed / taken
+    print(f"{f'a finished sweep of {n}':<32}{passed:6.2f} s{times:8.2f} times that, at most 1.5")
 
 
 def finish(results: Path, config: DictConfig) -> None:
     """Leave what a run that is done leaves."""
-    choices = dict(config.hydra.runtime.choices)
-    identity = identify(
-        OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), choices
-    )
+    composed = separated(config)
+    identity = identify(composed.config, composed.choices)
     folder = results / identity.folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(yaml.safe_dump(identity.config, sort_keys=False))

@@ -6,23 +6,22 @@ Faults 1 to 6 on g(z) = z − tanh(W z + b) in float64, ‖W‖₂ = 0.9, 60 unk
 known, so residuals and cosines are exact. Fault 7 on MDEQ micro, trained on digits by
 `shine-run`'s defaults, 3 seeds, a minute each. Medians over the seeds [lowest, highest].
 
-1. Refining starts from the forward estimate H as it is, where the adjoint system needs Hᵀ: ‖Jᵀu −
-  r‖ / ‖r‖ after five
-   Broyden steps from SHINE's answer, and from Jacobian-Free's without an estimate.
+1. Refining starts from the forward estimate H as it is, where the adjoint system needs Hᵀ:
+   ‖Jᵀu − r‖ / ‖r‖ after five Broyden steps from SHINE's answer, and from Jacobian-Free's without
+   an estimate.
 2. OPA updates along H r, where u = J⁻ᵀr needs Hᵀr: 1 − cosine of SHINE's u with J⁻ᵀr, and without
-  OPA.
+   OPA.
 3. The solver stops by the norm of the whole batch: the largest residual, in units of the
-  tolerance, of a batch of
-   problems of unequal difficulty (‖W‖₂ from 0.1 to 0.9).
+   tolerance, of a batch of problems of unequal difficulty (‖W‖₂ from 0.1 to 0.9).
 4. The backward tolerance is 2e-10 √d, in float32: the smallest ‖Jᵀu − r‖ / √d that 200 steps reach.
 5. A full memory of 10 pairs is overwritten from its start, so that H is a sum of updates that were
-  made to other
-   matrices, where ours restarts from I: steps to ‖g‖ ≤ 1e-8 (at most 300), and ‖Jᵀu − r‖ / ‖r‖ of SHINE's u.
+   made to other matrices, where ours restarts from I: steps to ‖g‖ ≤ 1e-8 (at most 300), and
+   ‖Jᵀu − r‖ / ‖r‖ of SHINE's u.
 6. The number of pairs in the estimate is reconstructed after the solve: the same residual with a
-  count one too small.
+   count one too small.
 7. The head sees f(z*) in training and z* in evaluation: held-out loss and accuracy (%) of a
-  network trained on f(z*),
-   with the solver steps that it was trained with, and with 2, after which z* is no fixed point yet.
+   network trained on f(z*), with the solver steps that it was trained with, and with 2, after
+   which z* is no fixed point yet.
 """
 
 from collections.abc import Callable
@@ -32,24 +31,23 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from shine_exp.runs.composition import CONFIG_DIR
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from shine_exp.deq.packing import Packing
+from shine_exp.deq.flattening import Flattening
 from shine_exp.inverse.broyden import BroydenSteps
 from shine_exp.inverse.jacobian_free import JacobianFree
 from shine_exp.inverse.refine import Refine
 from shine_exp.inverse.shine import Shine
-from shine_exp.runs.identity import CONFIG_DIR
-from shine_exp.runs.runner import load
 from shine_exp.solvers.adjoint_broyden_estimate import AdjointBroydenEstimate
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.estimates import Identity, Transposed
 from shine_exp.solvers.iterates import Iterates
 from shine_exp.training.images.image_classification import ImageClassification
 from shine_exp.training.images.mdeq import MDEQ
-from shine_exp.types import AdjointSystem, InverseEstimate
+from shine_exp.types import AdjointSystem, InverseEstimate, LinearOperator
 
 D, SEEDS, TRAINED_SEEDS, GAIN, STEPS, EVERY, MEMORY = 60, 20, 3, 0.9, 30, 5, 10
 
@@ -79,9 +77,8 @@ class Cell:
 
     def system(self, z: Tensor, estimate: InverseEstimate | None) -> AdjointSystem:
         transposed = self.jacobian(z).mT
-        return AdjointSystem(
-            lambda v: torch.einsum("bij,bj->bi", transposed, v), self.r, 0.0, estimate
-        )
+        operator = LinearOperator(lambda v: torch.einsum("bij,bj->bi", transposed, v))
+        return AdjointSystem(operator, self.r, 0.0, estimate)
 
 
 def residual(system: AdjointSystem, u: Tensor) -> float:
@@ -153,7 +150,8 @@ def stopping(seed: int) -> dict[str, float]:
 def tolerance(seed: int) -> dict[str, float]:
     cell = Cell(seed, GAIN)
     jt = cell.jacobian(Broyden(STEPS)(cell, cell.start, 1e-8).z).mT.float()
-    system = AdjointSystem(lambda v: torch.einsum("bij,bj->bi", jt, v), cell.r.float(), 0.0)
+    operator = LinearOperator(lambda v: torch.einsum("bij,bj->bi", jt, v))
+    system = AdjointSystem(operator, cell.r.float(), 0.0)
     u = BroydenSteps(200)(system).u
     return {
         "reached": residual(system, u) * float(cell.r.norm()) / D**0.5,
@@ -197,14 +195,12 @@ def trained(seed: int, *overrides: str) -> tuple[ImageClassification, MDEQ]:
     """The network that `shine-run problem=mdeq seed=…` ends with, in evaluation mode."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         config = compose("config", ["problem=mdeq", f"seed={seed}", *overrides])
-    (problem, _), loop = (
-        load(config, {"problem": "mdeq", "data": "digits_images"}),
-        instantiate(config.outer),
-    )
-    state = loop.begin(problem, seed)
-    for _ in range(loop.length(problem)):
-        state = loop.advance(problem, state)
-    return problem, state.network.eval()
+    task = instantiate(config.problem, _partial_=True)(data=instantiate(config.data), device="cpu")
+    train = instantiate(config.outer)
+    state = train.init(task, seed)
+    for _ in range(train.length(task)):
+        state = train.step(task, state)
+    return task, state.network.eval()
 
 
 def evaluation(seed: int, *overrides: str) -> dict[str, float]:
@@ -212,20 +208,17 @@ def evaluation(seed: int, *overrides: str) -> dict[str, float]:
 
 
 @torch.no_grad()
-def at_both(problem: ImageClassification, network: MDEQ) -> dict[str, float]:
+def at_both(task: ImageClassification, network: MDEQ) -> dict[str, float]:
     """Held-out loss and accuracy with the head at f(z*) and at z*."""
-    images, labels = (
-        problem.images.normalise(problem.images.test.pixels),
-        problem.images.test.labels,
-    )
-    z0, inputs = network.start(images)
-    packing = Packing.of(z0)
-    f, start = packing.lift(network.equilibrium.cell, *inputs), packing.pack(z0)
+    images, labels = task.data.normalise(task.data.test.pixels), task.data.test.labels
+    z0, inputs = network.layer_arguments(images)
+    layer, flattening = network.equilibrium, Flattening.of(z0)
+    f, start = flattening.on_vectors(layer.cell, *inputs), flattening.flatten(z0)
     found = {}
-    for n, solver in (("", network.equilibrium.solver), (", 2 steps", Broyden(2))):
-        z = solver(lambda z: z - f(z), start, problem.tol * start.shape[-1] ** 0.5).z
+    for n, solver in (("", layer.solver), (", 2 steps", Broyden(2))):
+        z = solver(lambda z: z - f(z), start, layer.tol * start.shape[-1] ** 0.5).z
         for name, state in (("f(z*)", f(z)), ("z*", z)):
-            logits = network.head(packing.unpack(state))
+            logits = network.head(flattening.unflatten(state))
             found[f"loss at {name}{n}"] = float(cross_entropy(logits, labels))
             found[f"accuracy at {name}{n}"] = 100 * float(
                 (logits.argmax(-1) == labels).double().mean()

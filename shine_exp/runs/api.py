@@ -9,13 +9,15 @@ from shine_exp.runs.run import Run, load_run
 
 
 def run(*overrides: str, config_dir: str | Path | None = None, verbose: bool = False) -> Run:
-    """The run that `shine-run` makes of the same overrides, `run("method=cg", "seed=3")`: made,
-    resumed, or found done in its folder.
+    """What `shine-run` makes of the same overrides, as in `run("method=cg", "seed=3")`.
 
-    `config_dir` is `--config-dir`, a folder of configurations of your own; the modules that they
-    name must be importable. `verbose` prints what the command prints. An interrupt ends the run
-    after its step, saved, as KeyboardInterrupt. PyTorch's threads are the run's own
-    (runtime.threads) while it is at work. Raises `UserError` for what you can mend.
+    The run is made, resumed, or found done in its folder. `config_dir` is `--config-dir`, a folder
+    of configurations of your own; the modules that they name must be importable. `verbose` prints
+    what the command prints.
+
+    PyTorch has the threads of the run (runtime.threads) until it ends. An interrupt lets the step
+    in progress end, saves the run and is raised as KeyboardInterrupt; the same call goes on from
+    there. Raises `UserError` for what you can mend.
     """
     with hydra_for(config_dir) as hydra:
         try:

@@ -61,6 +61,8 @@ def main() -> None:
         add_sweeper()
         with interruptible():  # between the runs of a sweep too
             app()
+    except BrokenPipeError:  # of --help
+        silence_stdout()
     except KeyboardInterrupt as end:
         why = user_error(end) or "the same command goes on from here"
         print(f"shine-run: interrupted; {why}", file=sys.stderr)

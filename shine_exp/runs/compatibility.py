@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from typing_extensions import get_protocol_members, is_protocol
+from typing_extensions import get_protocol_members
 
 from shine_exp.errors import UnsupportedSolver, UnsupportedSystem, UserError
 from shine_exp.loop import OuterLoop
@@ -21,8 +21,7 @@ from shine_exp.types import Solver
 
 
 def check_classes(config: DictConfig, choices: dict[str, str]) -> None:
-    """Raises `UserError` where the classes of problem, data, outer loop and solver do not go
-    together.
+    """Raises `UserError` where the classes of problem, data, loop and solver do not fit.
 
     Asked before the values: what an option sets for others, as method=opa does, is unknown to a
     class that it was not made for.
@@ -32,9 +31,7 @@ def check_classes(config: DictConfig, choices: dict[str, str]) -> None:
 
 
 def check_objects(config: DictConfig, choices: dict[str, str]) -> None:
-    """Raises `UserError` where solver, outer loop and method do not go together, or nothing reads
-    the method.
-    """
+    """Raises `UserError` where solver, loop and method do not fit, or nothing reads the method."""
     _Combination(config, choices).check_objects()
 
 
@@ -97,10 +94,10 @@ class _Combination:
 
     def _check_loop(self) -> None:
         needed, outer = self.loop.problem_type, self.choices["outer"]
-        if not fits(self.problem, needed):
+        if not issubclass(self.problem, needed):
 
             def takes_it(node: DictConfig) -> bool:
-                return fits(self.problem, get_object(node._target_).problem_type)
+                return issubclass(self.problem, get_object(node._target_).problem_type)
 
             base = f"{needed.__module__}.{needed.__qualname__}"
             raise UserError(
@@ -185,19 +182,7 @@ class _Combination:
 
     def _take(self, group: str, does: Any) -> str:
         found = options(group, {"problem": self.choices["problem"]}, does)
-        return f"take {group}={', '.join(found)}" if found else f"no {group} here is made for it"
-
-
-def fits(problem: type, needed: type) -> bool:
-    """Whether a loop that needs problems of one type takes those of a class.
-
-    Of a protocol the methods are asked for; an attribute may be set when the problem is made.
-    """
-    if not is_protocol(needed):
-        return issubclass(problem, needed)
-    members = get_protocol_members(needed)
-    methods = [name for name in members if callable(getattr(needed, name, None))]
-    return all(hasattr(problem, name) for name in methods)
+        return f"take {group}={', '.join(found)}" if found else f"no option of {group} would do"
 
 
 def _require(group: str, made: Any, protocol: type, config: DictConfig) -> None:

@@ -108,8 +108,9 @@ def _at_work() -> Iterator[Hydra]:
 
 
 def refuse_single_run_of_sweep(of_hydra: Any) -> None:
-    """Raises `UserError` for an experiment that lists its runs, given without -m and without
-    saying which of them.
+    """Raises `UserError` for an experiment that lists its runs, where one run is to be made.
+
+    It may be one of them, where the overrides say which.
     """
     given = {override.partition("=")[0] for override in of_hydra.overrides.task}
     left = [key for key in of_hydra.sweeper.params or () if key not in (*given, "seed")]

@@ -1,6 +1,4 @@
-"""Which run a configuration is: what differs from the defaults, and the folder that follows from
-it.
-"""
+"""Which run a configuration is: what differs from the defaults, and the folder that it gives."""
 
 import hashlib
 import json
@@ -21,8 +19,7 @@ PLACES = (
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """A run, whatever the time of day: `config` is resolved and holds nothing but what changes its
-    numbers.
+    """Which run it is: `config` is resolved and holds only what changes the numbers.
 
     `choices` are the options of the groups, `differs` what is not the default: groups → options,
     dotted keys → values.
@@ -35,8 +32,7 @@ class RunIdentity:
 
     @property
     def folder(self) -> Path:
-        """<problem>-<data>/<method>/seed=<k>, with a hash of what differs from the defaults where
-        anything does.
+        """<problem>-<data>/<method>/seed=<k>, with a hash of `differs` where anything does.
 
         What is at its default is not in the hash: a key that a later version adds with its default
         leaves the folder as it is.
@@ -50,8 +46,9 @@ class RunIdentity:
         return parent / f"seed={self.seed}-{digest[:8]}"
 
     def is_of(self, config: dict[str, Any]) -> bool:
-        """Whether the config.yaml of a run is this one's; that of an older version may lack what
-        is at its default.
+        """Whether the config.yaml of a run is this one's.
+
+        That of an older version may lack what is at its default.
         """
         if config == self.config:
             return True
@@ -97,8 +94,10 @@ def _text(config: dict[str, Any]) -> str:
 def _differences(
     config: DictConfig, resolved: dict[str, Any], choices: dict[str, str]
 ) -> dict[str, Any]:
-    """What is not the default: options of groups, by problem, data and method; then dotted keys →
-    values, by the options.
+    """What is not the default: first options of groups, then values of keys.
+
+    The usual options are those that problem, data and method give by themselves, and the usual
+    values those of the options.
     """
     usual = default([f"{group}={choices[group]}" for group in ("problem", "data", "method")])
     changed: dict[str, Any] = {

@@ -16,9 +16,7 @@ WAY_OUT = "move this run's folder away, or set runtime.results=FOLDER"
 
 
 def record(config: DictConfig, digest: str | None) -> dict[str, Any]:
-    """For run.json: the digest of the loaded data, and stamp and SHA-256 of every file that the
-    configuration names.
-    """
+    """What run.json keeps of the data: their digest, and of each file its stamp and SHA-256."""
     files = {
         key: {"path": path, **stamp_of(path)._asdict(), "sha256": digest_of(path, _cache(config))}
         for key, path in input_files(config)
@@ -59,9 +57,7 @@ def refuse_other_files(folder: Path, info: dict[str, Any], config: DictConfig) -
 
 
 def refuse_other_data(folder: Path, info: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises `UserError` where a run that is to be resumed was started with other files, or other
-    data, than now.
-    """
+    """Raises `UserError` where a run that is to go on was started with other files or data."""
     known = _recorded(folder, info)
     for key, file in now["files"].items():
         if key in known.get("files", {}) and known["files"][key]["sha256"] != file["sha256"]:
@@ -90,7 +86,5 @@ def _recorded(folder: Path, info: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cache(config: DictConfig) -> Path | None:
-    """Where sums of large files are kept: beside the decoded images, of data that has such a
-    cache.
-    """
+    """Where checksums of large files are kept: in the data's own cache, if there is one."""
     return Path(config.data.cache).expanduser() if config.data.get("cache") else None

@@ -24,8 +24,9 @@ OURS = (  # messages in place of Hydra's
 
 
 def user_error(error: BaseException) -> str | None:
-    """One line for an error that the user can mend: one of ours, Hydra's or the machine's. None
-    for a bug.
+    """One line for an error that the user can mend; None for a bug.
+
+    Such an error is one of ours, of Hydra's, or of the machine's.
     """
     links = chain(error)
     for link in links:
@@ -64,8 +65,9 @@ def of_ours(error: BaseException) -> bool:
 
 
 def while_composing(error: BaseException) -> bool:
-    """Whether Hydra raised this before it came to our code: it is about the command, or about a
-    YAML file.
+    """Whether Hydra raised this before it came to our code.
+
+    Then it is about the command, or about a YAML file.
     """
     ours = str(Path(__file__).parent.parent)
     return not any(

@@ -61,8 +61,10 @@ class Run:
 
     @cached_property
     def solution(self) -> dict[str, Any]:
-        """What the run found, on the CPU: α as "alpha" and θ as "theta", or "network", the weights
-        for a network's `load_state_dict`.
+        """What the run found, as tensors on the CPU.
+
+        That is α as "alpha" and θ as "theta", or "network", the weights for a network's
+        `load_state_dict`.
 
         Raises `UserError` where it is damaged, or was not kept: only a run that is done keeps it,
         and only what runtime.keep names.
@@ -76,8 +78,9 @@ def load_runs(root: Path | str) -> list[Run]:
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The folders below `root` with a run.json and a trace or a configuration beside it, in path
-    order.
+    """The folders of runs below `root`, in path order.
+
+    They have a run.json, and a trace or a configuration beside it.
     """
     folders = [path.parent for path in sorted(root.rglob(INFO))]
     return [
@@ -177,8 +180,9 @@ def _table(path: Path, content: Any) -> dict[str, Any]:
 
 
 def _printable(content: Any) -> Any:
-    """JSON whose texts fit in a line: what moves a terminal's cursor or cannot be encoded stands
-    as its escape.
+    """The same JSON with texts that fit in a line.
+
+    What moves a terminal's cursor or cannot be encoded stands as its escape.
     """
     if isinstance(content, dict):
         return {_printable(key): _printable(value) for key, value in content.items()}

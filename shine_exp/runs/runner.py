@@ -1,5 +1,4 @@
-"""One run: from a composed configuration to a folder that is done, made, skipped, resumed or
-refused.
+"""One run, from a composed configuration to its folder: made, resumed, skipped or refused.
 
 PyTorch is imported only once a run is known not to be done.
 """
@@ -30,10 +29,9 @@ STATUS = ("running", "interrupted", "failed", *ENDED)
 
 
 def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Path:
-    """Do the run, unless it is done or running, and give its folder; `verbose` prints where it
-    stands.
+    """Do the run, unless it is done or running, and give its folder.
 
-    Raises `UserError` for what a user can mend.
+    `verbose` prints where it stands. Raises `UserError` for what a user can mend.
     """
     if (done := passed_over(config, choices, verbose)) is not None:
         return done

@@ -13,8 +13,10 @@ from shine_exp.errors import UserError
 
 @dataclass(frozen=True)
 class Runtime:
-    """The folder of all runs, PyTorch's device and threads, seconds between checkpoints, and what
-    of the solution a run keeps.
+    """Where runs lie, on what they run, and what they keep.
+
+    `results` is the folder of all runs, `device` and `threads` are PyTorch's, `checkpoint_every`
+    is in seconds, and `keep` names what of the solution is kept.
     """
 
     results: str
@@ -24,7 +26,9 @@ class Runtime:
     keep: list[Literal["alpha", "theta", "network"]]
 
     def check(self) -> None:
-        """Raises `UserError` for no folder, too many threads, a device that is not here, or one
+        """Raises `UserError` for what this machine does not have.
+
+        That is a folder without a name, too many threads, a device that is not here, or one
         without float64.
         """
         if not self.results:

@@ -109,7 +109,8 @@ def continuations() -> Iterator[list[int]]:
 
 
 def silence_stdout() -> None:
-    """After a BrokenPipeError: what is still to be printed, by Python's last flush too, goes
-    nowhere.
+    """Let what is still to be printed go nowhere, after a BrokenPipeError.
+
+    Python's last flush would raise it again.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

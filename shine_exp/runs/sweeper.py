@@ -16,9 +16,7 @@ PLUGIN = "hydra_plugins.shine_exp"  # as conf/config.yaml calls this module
 
 
 class ShineSweeper(BasicSweeper):
-    """Composes each run once and passes over those that are done, so that no job is submitted for
-    them.
-    """
+    """Composes each run once, and submits no job for those that are done."""
 
     def setup(self, **context: Any) -> None:
         super().setup(**context)

@@ -90,8 +90,9 @@ class TraceWriter:
 
 
 def fingerprint(content: bytes) -> dict[str, int | str]:
-    """What run.json keeps of a trace: how many rows, and a SHA-256 that is the same for "\\r\\n"
-    and "\\n".
+    """What run.json keeps of a trace: the number of rows, and a SHA-256.
+
+    It is the same whatever ends the lines, "\\r\\n" or "\\n".
     """
     lines = content.replace(b"\r\n", b"\n")
     return {"rows": max(0, lines.count(b"\n") - 1), "sha256": hashlib.sha256(lines).hexdigest()}

@@ -1,6 +1,4 @@
-"""The values of a configuration against the annotations of the parameters they are for: refused
-before any work.
-"""
+"""The values of a configuration, checked by the annotations of the parameters they are for."""
 
 import inspect
 import logging
@@ -29,9 +27,7 @@ MAY_BE_EMPTY = ("data", "method")
 
 
 def check_values(config: DictConfig) -> None:
-    """Raises `UserError` for the first option that does not exist, or whose value it does not
-    take.
-    """
+    """Raises `UserError` for the first option that does not exist or has a wrong value."""
     primary = OmegaConf.load(CONFIG_DIR / "config.yaml")
     others = [str(key) for key in primary if key not in ("defaults", "hydra")]
     _check_names(config, [*CONFIG_GROUPS, *others], "")
@@ -73,8 +69,7 @@ def nodes(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, DictConfig]
 
 
 def parameters(prefix: str, node: DictConfig) -> dict[str, Any]:
-    """The annotation of every parameter of a node's `_target_`, a class or function; of a node
-    without one none.
+    """The annotation of every parameter of a node's `_target_`; of a node without one none.
 
     Raises `UserError` where it cannot be imported.
     """

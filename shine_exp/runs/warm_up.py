@@ -12,8 +12,9 @@ from shine_exp.solvers.objective import Smooth
 
 
 def warm_up(problem: Any, solver: Any, differentiates: bool) -> None:
-    """Libraries, kernels and threads for what is computed at work; `differentiates`: with
-    derivatives by autograd.
+    """Load libraries, kernels and threads for what is computed at work.
+
+    `differentiates` says whether autograd is at work beside the problem's own derivatives.
     """
     if isinstance(problem, BilevelProblem):
         alpha, theta = problem.start(0)
@@ -40,9 +41,7 @@ def _evaluate(problem: BilevelProblem, alpha: Tensor, theta: Tensor) -> None:
 
 @functools.cache
 def _differentiate(device: str) -> None:
-    """For its first derivative PyTorch imports a symbolic algebra system; convolutions have
-    kernels of their own.
-    """
+    """A first derivative, for which PyTorch imports a symbolic algebra system and kernels."""
     image = torch.ones(1, 1, 3, 3, device=device, requires_grad=True)
     value = conv2d(image, image)
     torch.autograd.grad(value, image, torch.ones_like(value))

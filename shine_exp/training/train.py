@@ -99,6 +99,8 @@ class Train(Generic[AnyTask]):
     steps so far whose solve missed its tolerance, `test_unsolved` those of the task's evaluation.
     `spectral_radius` is the median ρ(∂f/∂z) over the first batch of the evaluation, by
     `n_power_steps` of the power method (0: not measured).
+
+    Raises `UserError` where neither or both of `inverse` and `n_unrolled` are given.
     """
 
     solver: Solver[RootFunction]
@@ -117,6 +119,18 @@ class Train(Generic[AnyTask]):
     problem_type: ClassVar[type] = Task
     needs_gradient = True
     changes_in_place = True
+
+    def __post_init__(self) -> None:
+        if self.n_unrolled is not None and self.inverse is not None:
+            raise UserError(
+                f"outer.n_unrolled={self.n_unrolled}: no equilibrium would be solved for, and "
+                "nothing would read the method; take method=unroll, or outer.n_unrolled=null"
+            )
+        if self.n_unrolled is None and self.inverse is None:
+            raise UserError(
+                "outer.inverse=null: the gradient at an equilibrium needs an inverse method; take "
+                "method=shine or another that has one, or outer.n_unrolled=N to unroll N steps"
+            )
 
     def columns(self, task: AnyTask) -> tuple[str, ...]:
         solves = ("test_unsolved", "spectral_radius")

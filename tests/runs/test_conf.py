@@ -1,5 +1,6 @@
 """Every option of every group in conf/ composes, and what needs no network runs to its end."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from shine_exp.training.images.mdeq import MDEQ
 ONLINE = ("20news", "real_sim", "cifar10")
 IMAGES = ("digits_images", "image_folder")
 LARGE = ("synthetic_20news", "synthetic_real_sim")
+NONE = ("none",)
 LINEAR = ("logreg", "nls")
 LINEAR_METHODS = ("cg", "cg_limited", "lbfgs", "grid", "random", "bayes")  # refused for a network
 STUDIES = ("inversion_quality", "theorem")
@@ -72,7 +74,7 @@ def trains(shine_run, folders, status, trace):
         outcome = shine_run(
             "problem=mdeq",
             "outer.epochs=1",
-            "outer.batch_size=350",
+            "problem.batch_size=350",
             "outer.pretrain_steps=1",
             *overrides,
         )
@@ -93,6 +95,7 @@ def test_every_folder_of_conf_is_tested_here() -> None:
         *CONFIG_GROUPS,
         "experiment",
         "method/special",
+        "method/special/backward_steps",
         "outer/hypergradient",
         "problem/model",
     }
@@ -146,7 +149,7 @@ def test_every_model_s_sizes_fit_together(model: str) -> None:
     """A network for 32 × 32 images of three channels, one image through it."""
     config = composed("problem=mdeq", f"problem/model={model}")
     network = MDEQ(
-        instantiate(config.problem.model).architecture,
+        instantiate(config.problem.architecture),
         3,
         10,
         lambda cell: DEQ(cell, Broyden(max_steps=1), None),
@@ -176,7 +179,7 @@ def test_every_outer_loop(ends_well, outer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [name for name in options("data") if name not in (*ONLINE, *LARGE, *IMAGES)]
+    "data", [name for name in options("data") if name not in (*ONLINE, *LARGE, *IMAGES, *NONE)]
 )
 def test_every_data_set_that_is_at_hand(ends_well, data: str, tmp_path: Path) -> None:
     more = []
@@ -230,3 +233,76 @@ def test_a_search_by_its_method_is_the_search_by_its_name(outer: str) -> None:
     by_method, by_outer = composed(f"method={outer}"), composed(f"method={outer}", f"outer={outer}")
     assert by_method.hydra.runtime.choices["outer"] == outer
     assert by_method.outer == by_outer.outer
+
+
+def chosen(*overrides: str) -> dict[str, str]:
+    return composed(*overrides).hydra.runtime.choices
+
+
+def test_method_brings_its_solver_and_loop() -> None:
+    assert chosen("method=cg").items() >= {"solver": "lbfgs_10", "outer": "hoag"}.items()
+    assert chosen("method=shine").items() >= {"solver": "lbfgs", "outer": "descent"}.items()
+    opa = composed("method=opa")
+    assert opa.hydra.runtime.choices["solver"] == "lbfgs_60"
+    assert (opa.solver.memory, opa.solver.opa) == (60, "countdown")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "group", "option"),
+    [
+        ("method=cg solver=bfgs", "solver", "bfgs"),
+        ("method=opa solver=lbfgs", "solver", "lbfgs"),
+        ("method=cg outer=theorem", "outer", "theorem"),
+        ("method=grid outer=random", "outer", "random"),
+        ("problem=mdeq method=cg", "outer", "train"),
+        ("problem=mdeq method=full", "solver", "broyden"),
+        ("problem=mdeq method=full solver=anderson", "solver", "anderson"),
+        ("problem=mdeq data=cifar10", "data", "cifar10"),
+        ("problem=nls data=digits", "data", "digits"),
+        ("experiment=fig2_right outer=theorem", "outer", "theorem"),
+        ("experiment=fig2_right method=cg", "solver", "lbfgs_60"),
+        ("experiment=figE2 method=cg", "outer", "network_inversion"),
+    ],
+)
+def test_command_wins_then_experiment_then_problem_then_method(
+    overrides: str, group: str, option: str
+) -> None:
+    assert chosen(*overrides.split())[group] == option
+
+
+KEY = re.compile(r"( *)(?:- )?(\w+):(?: .*)?$")
+PARTS = (
+    "_target_",
+    "_convert_",
+    "defaults",
+    "hydra",
+    "architecture",
+    *CONFIG_GROUPS,
+)  # said by the file's title
+
+
+def lines_without_a_sentence(path: Path) -> list[str]:
+    """Keys with no comment above or beside them; those of Hydra and of a table in braces are not
+    asked.
+    """
+    lines = path.read_text().splitlines()
+    bare, skipped = [], None
+    for before, line in zip(["", *lines], lines, strict=False):
+        if (key := KEY.match(line.split(" #")[0])) is None:
+            continue
+        indent = len(key[1])
+        if skipped is not None and indent > skipped:
+            continue
+        skipped = indent if key[2] in ("defaults", "hydra", "others") else None
+        told = before.lstrip().startswith("#") or " #" in line
+        if key[2] not in PARTS and not told:
+            bare.append(line)
+    return bare
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONFIG_DIR.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIG_DIR))
+)
+def test_every_key_has_a_sentence(path: Path) -> None:
+    assert path.read_text().startswith("#"), "what the option is"
+    assert lines_without_a_sentence(path) == []

@@ -1,4 +1,6 @@
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -110,3 +112,43 @@ def test_bad_seeds(seed: str) -> None:
 def test_a_missing_value() -> None:
     with pytest.raises(UserError, match=r"data\.path"):
         identity("data=libsvm")
+
+
+OLD_RUNS = Path(__file__).parent / "old_run"
+OLD_COMMANDS = {
+    "seed=3": ("method=jf", "seed=3"),
+    "seed=3-*": ("method=jf", "seed=3", "solver=bfgs", "outer.n_steps=2", "outer.slack=0.5"),
+}
+
+
+@pytest.mark.parametrize("name", OLD_COMMANDS)
+def test_key_added_with_its_default_leaves_an_older_run_the_same(
+    shine_run, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(OLD_RUNS, tmp_path / "results")
+    outcome = shine_run(*OLD_COMMANDS[name])
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "done already" in outcome.out
+    (folder,) = (tmp_path / "results" / "logreg-breast_cancer" / "jf").glob(name)
+    assert f"{folder.relative_to(tmp_path)}: " in outcome.out
+
+
+def test_key_added_with_another_value_is_another_run(shine_run, tmp_path: Path) -> None:
+    shutil.copytree(OLD_RUNS, tmp_path / "results")
+    command = (*OLD_COMMANDS["seed=3-*"], "outer.schedule.decrease=0.5")
+    assert "done after" in shine_run(*command).out
+
+
+def test_run_that_lacks_a_whole_group_is_another_one() -> None:
+    run = identity()
+    assert run.is_of(run.config)
+    assert not run.is_of({})
+    assert not run.is_of({name: run.config[name] for name in run.config if name != "method"})
+    assert not run.is_of(run.config | {"method": {}})
+
+
+def test_hash_does_not_see_what_is_at_its_default() -> None:
+    """As a key that a later version adds would be."""
+    run = identity("outer.n_steps=2")
+    later = dict(run.config, solver=run.config["solver"] | {"damping": {"kind": "none"}})
+    assert RunIdentity(run.choices, run.seed, later, run.differs).folder == run.folder

@@ -50,9 +50,7 @@ def test_problem_from_outside_resumes_to_the_same_numbers(
     assert "done already" in shine_run(*COMMAND).out
     shine_run(*COMMAND, "runtime.results=whole")
     whole = trace(Path("whole") / folder.relative_to(mine.parent / "results"))
-    pd.testing.assert_frame_equal(
-        trace(folder).drop(columns="time"), whole.drop(columns="time")
-    )
+    pd.testing.assert_frame_equal(trace(folder).drop(columns="time"), whole.drop(columns="time"))
 
 
 def test_defaults_of_a_problem_from_outside_have_no_hash(mine: Path, shine_run, folders) -> None:
@@ -98,7 +96,7 @@ def test_data_for_a_problem_that_takes_none_is_refused(mine: Path, shine_run, fo
     [
         (") -> AutodiffProblem:", "):", "annotate the class that it returns, as in def ridge("),
         ("seed: int, n:", "data, n:", "annotate its parameter data, as in data: Dataset"),
-        ("seed: int, n:", "data: int, n:", "problem=ridge needs data: no data here is made for"),
+        ("seed: int, n:", "data: int, n:", "problem=ridge needs data: no option of data would do"),
         (") -> AutodiffProblem:", ") -> int:", "makes neither a shine_exp.BilevelProblem nor a"),
     ],
 )

@@ -33,7 +33,10 @@ def refuses(shine_run):
 @pytest.mark.parametrize(
     ("overrides", "names"),
     [
-        ("solver=scipy_cg method=shine", "take solver=bfgs, lbfgs, lbfgs_10, lbfgs_60, scipy; or take"),
+        (
+            "solver=scipy_cg method=shine",
+            "take solver=bfgs, lbfgs, lbfgs_10, lbfgs_60, scipy; or take",
+        ),
         ("solver=scipy_cg method=fallback", "or take method=cg, cg_limited, full,"),
         ("solver=scipy_cg method=refine", "leaves none: take solver=bfgs, lbfgs"),
         ("solver=scipy method=opa", "extra updates: take solver=bfgs, lbfgs, lbfgs_10, lbfgs_60\n"),
@@ -44,7 +47,10 @@ def refuses(shine_run):
         ("method=grid solver.opa=5", "solver.opa=5: outer=grid tells the solver of no outer"),
         ("outer=theorem solver.opa=5", "solver.opa=5: outer=theorem tells the solver of no outer"),
         ("solver=broyden", "finds a minimum: take solver=bfgs, lbfgs, lbfgs_10, lbfgs_60, scipy"),
-        ("outer=train", "take outer=bayes, descent, grid, hoag, inversion_quality, random, theorem"),
+        (
+            "outer=train",
+            "take outer=bayes, descent, grid, hoag, inversion_quality, random, theorem",
+        ),
         ("data=none", "problem=logreg needs data: take data=20news, breast_cancer, digits,"),
         (
             "problem=mdeq solver=lbfgs",
@@ -122,7 +128,7 @@ def refuses(shine_run):
         ("--method shine", "--method: options are written without dashes, method=VALUE"),
         (
             "experiment=fig1",
-            "experiment=fig1 is a sweep; run it by shine-run -m experiment=fig1, or choose problem, data, method",
+            "is a sweep; run it by shine-run -m experiment=fig1, or choose problem, data, method",
         ),
         ("seed=-1", "seed=-1"),
         ("seed=0.5", "seed=0.5"),

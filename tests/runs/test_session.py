@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from shine_exp.bilevel.descent import Descent
 from shine_exp.bilevel.search import Bayesian, Search
 from shine_exp.bilevel.studies.inversion_quality import InversionQuality
 from shine_exp.bilevel.studies.theorem import Theorem
+from shine_exp.errors import UserError
 from shine_exp.runs import checkpoint
+from shine_exp.runs.run import load_run
 from shine_exp.runs.signals import INTERRUPTS
 
 LOOPS = (Descent, Search, InversionQuality, Theorem)
@@ -402,3 +405,51 @@ def test_garbled_config_is_one_line(shine_run, folders, content: bytes) -> None:
     outcome = shine_run(*GAUSSIAN)
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert "config.yaml cannot be used" in outcome.err
+
+
+def test_interrupted_run_of_an_older_version_goes_on(
+    interrupted: Path, ends_as_undisturbed
+) -> None:
+    """Its configuration lacks a key that has its default now."""
+    saved = checkpoint.load(interrupted, "cpu")
+    assert saved is not None
+    del saved.config["outer"]["schedule"]
+    checkpoint.save(interrupted, saved)
+    config = yaml.safe_load((interrupted / "config.yaml").read_text())
+    del config["outer"]["schedule"]
+    (interrupted / "config.yaml").write_text(yaml.safe_dump(config))
+    ends_as_undisturbed(*GAUSSIAN)
+
+
+def test_finished_run_keeps_its_solution(shine_run, folders) -> None:
+    shine_run(*GAUSSIAN)
+    (folder,) = folders()
+    solution = load_run(folder).solution
+    assert {name: tuple(value.shape) for name, value in solution.items()} == {
+        "alpha": (1,),
+        "theta": (30,),
+    }
+    last = float(load_run(folder).trace.alpha.iloc[-1])
+    assert float(solution["alpha"]) == pytest.approx(last, rel=1e-9)
+    (folder / "solution.pt").write_bytes(b"garbled")
+    with pytest.raises(UserError, match=r"solution\.pt cannot be used"):
+        assert load_run(folder).solution
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"), [("[]", None), ("[network]", None), ("[alpha]", "alpha")]
+)
+def test_run_keeps_what_it_is_told_to(shine_run, folders, keep: str, kept: str | None) -> None:
+    shine_run(*GAUSSIAN, f"runtime.keep={keep}")
+    (folder,) = folders()
+    assert (folder / "solution.pt").exists() == (kept is not None)
+    if kept is None:
+        with pytest.raises(UserError, match=r"solution\.pt: there is none; the run is not done"):
+            assert load_run(folder).solution
+    else:
+        assert list(load_run(folder).solution) == [kept]
+
+
+def test_interrupted_run_keeps_no_solution(interrupted: Path) -> None:
+    assert not (interrupted / "solution.pt").exists()
+    assert (interrupted / "checkpoint.pt").exists()

@@ -65,8 +65,8 @@ def test_sweep_passes_over_finished_runs_and_composes_each_once(
     monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", load)
     again = shine_run(*sweep)
     assert (again.code, again.out.count("done already")) == (0, 6)
-    of_the_sweep, of_each_run = 2, 6
-    assert len(composed) <= of_the_sweep + of_each_run
+    of_the_sweep, of_each_run, defaults_of_each_method = 2, 6, 2
+    assert len(composed) <= of_the_sweep + of_each_run + defaults_of_each_method
 
 
 def test_sweep_launches_only_what_is_left(shine_run, folders) -> None:

@@ -36,11 +36,6 @@ class Mine:
 
 class Problem:
     solution = "minimum"
-    data_type = object
-    sets = None
-
-    def __init__(self, splits, device):
-        pass
 
 
 class Nothing:
@@ -123,14 +118,13 @@ def test_module_that_cannot_be_imported(refused, target: str, says: str) -> None
 
 def test_problem_that_does_not_derive_from_what_the_loop_needs(refused) -> None:
     line = refused("problem=mine")
-    assert "derives from shine_exp.bilevel.problems.linear_model.LinearModel" in line
-    assert "take outer=hoag" not in line
+    assert "problems that are a shine_exp.bilevel.problem.BilevelProblem" in line
+    assert "for this one no option of outer would do" in line
 
 
 def test_solver_without_what_a_solver_says(refused) -> None:
-    assert "solver._target_=mine_of_test.Nothing: has no finds, leaves_estimate" in refused(
-        "solver=mine"
-    )
+    lacking = "__call__, finds, leaves_estimate, uses_estimate; see shine_exp.types.Solver"
+    assert f"solver._target_=mine_of_test.Nothing: has no {lacking}" in refused("solver=mine")
 
 
 def test_bug_of_ours_keeps_its_traceback(shine_run, monkeypatch: pytest.MonkeyPatch) -> None:

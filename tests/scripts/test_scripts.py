@@ -6,7 +6,7 @@ import sys
 import pytest
 from hydra import compose, initialize_config_dir
 
-from shine_exp.runs.identity import CONFIG_DIR
+from shine_exp.runs.composition import CONFIG_DIR
 
 
 def test_reproduce_lists_commands_that_compose(

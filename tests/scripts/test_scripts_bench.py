@@ -1,6 +1,4 @@
-"""scripts/bench/deq.py without TorchDEQ: it runs, and counts and residuals that it finds are those
-of the layer.
-"""
+"""scripts/bench/deq.py without TorchDEQ: it runs, and finds what the layer reports."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +16,7 @@ def test_the_audit_agrees_with_the_report_of_the_layer(
     script: Callable[[str], ModuleType], spec: str, vjps: str
 ) -> None:
     contenders, measures = script("bench/deq_contenders"), script("bench/deq_measures")
-    at, steps = contenders.setting("micro", 2, 0, "cpu"), "problem.model.forward_steps=6"
+    at, steps = contenders.setting("micro", 2, 0, "cpu"), "solver.max_steps=6"
     exact = torch.ones(sum(leaf.nelement() for leaf in at.leaves()))
     checked = measures.check(contenders.ours(at, "micro", spec, steps), at, exact)
     assert (checked.evals, checked.vjps) == ("8+0", vjps)
@@ -27,7 +25,7 @@ def test_the_audit_agrees_with_the_report_of_the_layer(
     layer = DEQ(
         at.cell,
         instantiate(config.solver),
-        instantiate(config.method.inverse),
+        instantiate(config.method),
         tol=0.0,
         adjoint_tol=0.0,
     )
@@ -65,7 +63,7 @@ def test_the_exact_gradient_is_that_of_the_unrolled_iteration_or_nan(
     torch.autograd.backward(z, at.r)
     unrolled = torch.cat([leaf.grad.flatten() for leaf in at.leaves()])
     torch.testing.assert_close(exact, unrolled, rtol=1e-3, atol=1e-4)
-    contend = contenders.ours(at, "micro", "full:60", "problem.model.forward_steps=60")
+    contend = contenders.ours(at, "micro", "full:60", "solver.max_steps=60")
     assert measures.check(contend, at, exact).error < 1e-3
     assert measures.check(contenders.ours(at, "micro", "jf"), at, exact).error > 1e-2
     without = contenders.Setting(Shift(), start, at.injection, at.r)

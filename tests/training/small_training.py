@@ -10,10 +10,10 @@ SIZES = (
 )
 VALUES = (
     "problem=mdeq",
-    *(f"problem.model.architecture.{size}" for size in SIZES),
-    "problem.model.forward_steps=5",
+    *(f"problem.architecture.{size}" for size in SIZES),
+    "solver.max_steps=5",
     "data.test_fraction=0.5",
-    "outer.batch_size=224",  # four steps an epoch
+    "problem.batch_size=224",  # four steps an epoch
     "outer.pretrain_steps=1",
     "outer.n_pretrain_unrolled=3",
     "outer.epochs=2",

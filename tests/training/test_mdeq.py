@@ -1,4 +1,4 @@
-"""The multiscale network: shapes, dropout, statistics, independence of the samples, gradients."""
+"""The multiscale network: shapes, dropout, statistics, independence of samples, gradients."""
 
 import copy
 
@@ -30,7 +30,6 @@ def network(
     channels_last: bool = True,
     solver=None,
     inverse=None,
-    opa=None,
     tol: float = 1e-5,
 ) -> MDEQ:
     architecture = Architecture(
@@ -45,7 +44,7 @@ def network(
     )
 
     def layer(cell: nn.Module) -> DEQ:
-        return DEQ(cell, solver or Broyden(4), inverse or JacobianFree(), tol=tol, opa=opa)
+        return DEQ(cell, solver or Broyden(4), inverse or JacobianFree(), tol=tol)
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -56,8 +55,9 @@ def images(batch: int = 4, height: int = 8, width: int = 8, seed: int = 1) -> Te
     return normal(batch, 3, height, width, seed=seed).float()
 
 
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def masks(net: MDEQ, seed: int, batch: int = 4) -> list[Tensor]:
+    """Of dropout."""
+    return net.architecture.dropout_masks(batch, torch.Generator().manual_seed(seed))
 
 
 def contract(net: MDEQ) -> MDEQ:
@@ -80,7 +80,7 @@ def watch_cell(net: MDEQ) -> list[tuple[list[Tensor], Tensor, tuple[Tensor, ...]
     ("n_branches", "n_downsamplings"), [(1, 2), (2, 0), (2, 1), (3, 2), (4, 0)]
 )
 @pytest.mark.parametrize("size", [(16, 16), (32, 16)])
-def test_shapes(n_branches: int, n_downsamplings: int, size: tuple[int, int]) -> None:
+def test_mdeq_shapes(n_branches: int, n_downsamplings: int, size: tuple[int, int]) -> None:
     net = network(n_branches, n_downsamplings=n_downsamplings)
     calls = watch_cell(net)
     assert net(images(3, *size)).shape == (3, 5)
@@ -92,12 +92,14 @@ def test_shapes(n_branches: int, n_downsamplings: int, size: tuple[int, int]) ->
 
 @pytest.mark.parametrize(("n_branches", "n_downsamplings"), [(1, 2), (2, 0), (2, 1), (4, 0)])
 @pytest.mark.parametrize("size", [(9, 7), (13, 10)])
-def test_odd_image_sizes(n_branches: int, n_downsamplings: int, size: tuple[int, int]) -> None:
+def test_mdeq_takes_odd_image_sizes(
+    n_branches: int, n_downsamplings: int, size: tuple[int, int]
+) -> None:
     assert network(n_branches, n_downsamplings=n_downsamplings)(images(3, *size)).shape == (3, 5)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_the_state_keeps_its_memory_format_in_every_evaluation(channels_last: bool) -> None:
+def test_mdeq_keeps_its_memory_format_in_every_evaluation(channels_last: bool) -> None:
     net = network(2, channels_last=channels_last)
     calls = watch_cell(net)
     net(images())
@@ -105,65 +107,50 @@ def test_the_state_keeps_its_memory_format_in_every_evaluation(channels_last: bo
         assert all(t.stride(1 if channels_last else -1) == 1 for t in (*state, injected))
 
 
-def test_the_memory_format_changes_no_number_but_by_rounding() -> None:
+def test_mdeq_memory_format_changes_numbers_by_rounding_alone() -> None:
     torch.testing.assert_close(
         *(network(2, channels_last=last)(images()) for last in (True, False))
     )
 
 
-def test_dropout_is_the_same_in_all_evaluations_of_a_solve() -> None:
+def test_mdeq_has_one_dropout_mask_in_all_evaluations_of_a_solve() -> None:
     net = network(3, dropout=0.5)
     calls = watch_cell(net)
-    net(images(), generator=generator(1))
+    drawn = masks(net, 1)
+    net(images(), drawn)
     assert len(calls) == net.equilibrium.last.evals + 1 > 3
-    first = calls[0][2]
-    assert [tuple(mask.shape) for mask in first] == [(4, 4, 1, 1), (4, 8, 1, 1), (4, 16, 1, 1)]
-    assert set(torch.cat([mask.flatten() for mask in first]).tolist()) == {0.0, 2.0}
-    for _, _, masks in calls[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(masks, first, strict=True))
+    for *_, seen in calls:
+        assert all(torch.equal(a, b) for a, b in zip(seen, drawn, strict=True))
 
 
-def test_dropout_is_drawn_by_the_generator_alone() -> None:
-    net = network(2, dropout=0.5)
-    calls = watch_cell(net)
-    torch.manual_seed(0)
+def test_dropout_masks_keep_the_mean_and_follow_from_the_generator_alone() -> None:
+    net = network(3, dropout=0.25)
     state = torch.get_rng_state()
-    for g in (generator(1), generator(1), generator(2)):
-        net(images(), generator=g)
+    first, again, other = masks(net, 1, 500), masks(net, 1, 500), masks(net, 2, 500)
     assert torch.equal(torch.get_rng_state(), state)
-    n = len(calls) // 3
-    same, again, other = (torch.cat([m.flatten() for m in calls[i * n][2]]) for i in range(3))
-    assert torch.equal(same, again)
-    assert not torch.equal(same, other)
-    net(images(), generator=(g := generator(1)))
-    net(images(), generator=g)
-    assert not torch.equal(calls[-1][2][0], same), (
-        "two solves of one generator have masks of their own"
-    )
+    assert [tuple(mask.shape) for mask in first] == [(500, c, 1, 1) for c in (4, 8, 16)]
+    entries = torch.cat([mask.flatten() for mask in first])
+    assert entries.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert float(entries.mean()) == pytest.approx(1, abs=0.02)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+    assert masks(network(3), 1) == []
 
 
-def test_evaluation_has_no_dropout() -> None:
-    net = network(2, dropout=0.5).eval()
-    calls = watch_cell(net)
-    with torch.no_grad():
-        net(images())
-    assert {masks for _, _, masks in calls} == {()}
-
-
-def test_pretraining_applies_the_cell_so_often_with_one_mask() -> None:
+def test_unrolled_mdeq_applies_the_cell_so_often_with_one_mask() -> None:
     net = network(2, dropout=0.5)
+    net.equilibrium.n_unrolled = 6
     calls = watch_cell(net)
-    net(images(), n_unrolled=6, generator=generator(3)).sum().backward()
+    drawn = masks(net, 3)
+    net(images(), drawn).sum().backward()
     assert len(calls) == 6
-    assert all(torch.equal(masks[0], calls[0][2][0]) for _, _, masks in calls)
+    assert all(torch.equal(seen[0], drawn[0]) for _, _, seen in calls)
     assert all(p.grad is not None for p in net.parameters())
 
 
-def test_awareness_does_not_change_running_statistics() -> None:
-    """The head's are those of one pass in training mode, that of the logits; so many passes the
-    solver made.
-    """
-    net = network(2, solver=AdjointBroyden(6), inverse=Shine(), opa=2, tol=0.0)
+def test_opa_does_not_change_running_statistics_of_the_head() -> None:
+    """The head's are those of one pass in training mode, although the solver made more of them."""
+    net = network(2, solver=AdjointBroyden(6, opa=2), inverse=Shine(), tol=0.0)
     labels = torch.arange(4)
     before, heads, criteria = copy.deepcopy(net.head), [], []
     net.head.register_forward_pre_hook(lambda head, a: heads.append(a[0]))
@@ -180,9 +167,9 @@ def test_awareness_does_not_change_running_statistics() -> None:
     assert all(m.track_running_stats for m in net.modules() if isinstance(m, nn.BatchNorm2d))
 
 
-def test_awareness_is_of_the_loss_in_this_mode() -> None:
+def test_opa_is_of_the_loss_in_the_mode_of_the_network() -> None:
     """In training the statistics of the batch, as in the logits that follow."""
-    net = network(2, solver=AdjointBroyden(6), inverse=Shine(), opa=6, tol=0.0)
+    net = network(2, solver=AdjointBroyden(6, opa=6), inverse=Shine(), tol=0.0)
     seen = []
 
     def criterion(logits: Tensor) -> Tensor:
@@ -196,7 +183,7 @@ def test_awareness_is_of_the_loss_in_this_mode() -> None:
 
 
 @pytest.mark.parametrize("solver", [Broyden(15), AdjointBroyden(15)])
-def test_a_sample_s_logits_do_not_depend_on_its_batch(solver) -> None:
+def test_mdeq_logits_of_a_sample_do_not_depend_on_its_batch(solver) -> None:
     """In evaluation mode, although the samples stop at different steps."""
     watched = Watched(solver)
     net = contract(network(2, solver=watched, tol=0.02)).double().eval()
@@ -212,16 +199,16 @@ def test_a_sample_s_logits_do_not_depend_on_its_batch(solver) -> None:
 
 @pytest.mark.parametrize("n_branches", [1, 3])
 @pytest.mark.parametrize("inverse", [JacobianFree(), Shine(), Full(factor=1.0, max_steps=8)])
-def test_every_parameter_gets_a_gradient(n_branches: int, inverse) -> None:
+def test_mdeq_every_parameter_gets_a_gradient(n_branches: int, inverse) -> None:
     net = network(n_branches, inverse=inverse, solver=Broyden(8), dropout=0.25)
-    cross_entropy(net(images(), generator=generator(5)), torch.arange(4)).backward()
+    cross_entropy(net(images(), masks(net, 5)), torch.arange(4)).backward()
     for name, p in net.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
         assert p.grad.abs().max() > 0, name
 
 
-def test_the_equilibrium_of_the_network_is_differentiated_exactly() -> None:
+def test_mdeq_gradient_equals_finite_differences() -> None:
     """Finite differences of the loss along a random direction of all parameters."""
     net = network(2, solver=Broyden(60), inverse=Full(factor=1.0, max_steps=60), tol=1e-12)
     contract(net).double()

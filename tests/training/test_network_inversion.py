@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from shine_exp.deq.linearisation import Linearisation
-from shine_exp.training.network_inversion import NetworkInversion
+from shine_exp.training.images.network_inversion import NetworkInversion, exact
 
 SMALL = (
     "experiment=figE2",
-    "outer.train.epochs=1",
-    "outer.train.batch_size=64",
-    "outer.train.pretrain_steps=22",
+    "outer.epochs=1",
+    "problem.batch_size=64",
+    "outer.pretrain_steps=22",
     "outer.n_batches=1",
     "outer.batch_size=8",
 )
@@ -34,10 +34,8 @@ def test_a_row_for_each_sample_estimate_and_direction(rows: pd.DataFrame) -> Non
 
 
 def test_samples_that_the_study_did_not_solve_are_counted(shine_run, folders, trace) -> None:
-    """By three solvers, and where J⁻ᵀd was not found; the training is unrolled, and solves
-    nothing.
-    """
-    assert shine_run(*SMALL, "outer.exact_steps=2", "problem.tol=1e-9").code == 0
+    """By three solvers, and where J⁻ᵀd was not found; the unrolled training solves nothing."""
+    assert shine_run(*SMALL, "outer.exact_steps=2", "outer.tol=1e-9").code == 0
     (folder,) = folders()
     table = trace(folder)
     exact = table[table.estimate != "jf"]  # which shares the solve of "shine"
@@ -60,15 +58,14 @@ def test_the_exact_inverse_is_exact_or_nan() -> None:
         lambda z: torch.einsum("bij,bj->bi", matrices, z), torch.zeros(3, 6, dtype=torch.float64)
     )
     d = torch.randn(3, 6, dtype=torch.float64, generator=random)
-    study = NetworkInversion(None, 1, 1, 1, 1, exact_steps=50)  # type: ignore[arg-type]
-    u = study._exact(at, d)
+    u = exact(at, d, 50)
     jacobian = torch.eye(6, dtype=torch.float64) - matrices[:2]
     torch.testing.assert_close(u[:2], torch.linalg.solve(jacobian.mT, d[:2]), rtol=1e-4, atol=1e-5)
     assert u[2].isnan().all()
 
 
 def test_a_network_that_diverges_ends_the_study(shine_run, folders, status) -> None:
-    assert shine_run(*SMALL, "outer.train.learning_rate=1e30").code == 0
+    assert shine_run(*SMALL, "outer.learning_rate=1e30").code == 0
     (folder,) = folders()
     assert status(folder) == "diverged"
 
@@ -76,7 +73,7 @@ def test_a_network_that_diverges_ends_the_study(shine_run, folders, status) -> N
 def test_a_method_that_trains_no_network_is_refused(shine_run, folders) -> None:
     outcome = shine_run(*SMALL, "method=grid", "outer=network_inversion")
     assert (outcome.code, outcome.err.count("\n"), folders()) == (2, 1, [])
-    assert "gives no gradient" in outcome.err
+    assert "needs a method with an inverse" in outcome.err
 
 
 def test_an_interrupted_study_resumes_to_the_same_rows(
@@ -85,10 +82,10 @@ def test_an_interrupted_study_resumes_to_the_same_rows(
     with monkeypatch.context() as patch:
         original = NetworkInversion.measure
 
-        def pressed(self, problem, state):
+        def pressed(self, task, state):
             if state.step == 11:
                 signal.raise_signal(signal.SIGINT)  # waits for the end of the step
-            return original(self, problem, state)
+            return original(self, task, state)
 
         patch.setattr(NetworkInversion, "measure", pressed)
         assert shine_run(*SMALL).code == 130

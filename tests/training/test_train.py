@@ -1,10 +1,7 @@
-"""Training of a network: the same numbers however often it is interrupted, and what its trace
-holds.
-"""
+"""Training of a network: the same numbers however often it is interrupted, and its trace."""
 
 import math
 import os
-import signal
 import statistics
 from pathlib import Path
 
@@ -13,10 +10,10 @@ import pytest
 import torch
 from small_training import small
 
-from shine_exp.training.train import Train
+from shine_exp.training.train import MEANS, MEDIANS, TOTALS, Train
 
 pytestmark = pytest.mark.usefixtures("without_onednn")
-RANDOM = small("method=opa", "solver=adjoint_broyden", "method.opa=2", "outer.augment=true")
+RANDOM = small("method=opa", "solver=adjoint_broyden", "solver.opa=2", "problem.augment=true")
 CLOCKS = ["time", "forward_ms", "backward_ms"]
 
 
@@ -24,41 +21,22 @@ def same_numbers(a: pd.DataFrame, b: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(a.drop(columns=CLOCKS), b.drop(columns=CLOCKS))
 
 
-@pytest.fixture
-def interrupt(monkeypatch: pytest.MonkeyPatch, shine_run):
-    """Run the command with Ctrl-C pressed in the middle of the step that follows this one."""
-
-    def run(step: int, *arguments: str):
-        def pressed(self, problem, state, *rest, inner=Train._differentiate):
-            if state.step == step:
-                signal.raise_signal(signal.SIGINT)
-            return inner(self, problem, state, *rest)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Train, "_differentiate", pressed)
-            return shine_run(*arguments)
-
-    return run
-
-
 def whole(folder: Path) -> Path:
     return Path("whole") / folder.relative_to(folder.parents[2])
 
 
-def test_a_run_interrupted_in_an_epoch_resumes_to_the_same_numbers(
+def test_training_interrupted_in_an_epoch_resumes_to_the_same_numbers(
     interrupt, shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With augmentation, dropout and awareness: trace, weights and running statistics, bit for
-    bit.
-    """
+    """With augmentation, dropout and OPA: trace, weights and running statistics, bit for bit."""
     final = []
 
-    def measure(self, problem, state, inner=Train.measure):
+    def measure(self, task, state, inner=Train.measure):
         if state.step == 8:
             final.append(
                 {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
             )
-        return inner(self, problem, state)
+        return inner(self, task, state)
 
     monkeypatch.setattr(Train, "measure", measure)
     for step, rows in ((0, 0), (5, 1)):  # in pre-training, and in the second epoch
@@ -71,52 +49,18 @@ def test_a_run_interrupted_in_an_epoch_resumes_to_the_same_numbers(
     assert trace(folder).step.tolist() == ["4", "8"]
     same_numbers(trace(folder), trace(whole(folder)))
     resumed, uninterrupted = final
-    kept = torch.load(folder / "checkpoint.pt", weights_only=True)["state"]["network"]
+    kept = torch.load(folder / "solution.pt", weights_only=True)["network"]
     for name, tensor in uninterrupted.items():
         assert torch.equal(resumed[name], tensor)
         assert torch.equal(kept[name], tensor), "the trained network stays"
 
 
-def test_a_step_s_batch_masks_and_crops_follow_from_seed_and_step(
-    shine_run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An epoch sees every image once, in an order of its own."""
-    seen = []
-
-    def spied(self, problem, state, images, labels, drawn, inner=Train._differentiate):
-        seen.append((labels, drawn.initial_seed()))
-        return inner(self, problem, state, images, labels, drawn)
-
-    monkeypatch.setattr(Train, "_differentiate", spied)
-    shine_run(*small("method=jf", "outer.batch_size=10000"))
-    (first, one), (second, two) = seen
-    assert not torch.equal(first, second)
-    assert torch.equal(first.bincount(), second.bincount())
-    assert one != two
-
-
-def test_each_seed_has_batches_masks_and_crops_of_its_own(
-    shine_run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: dict[int, list[torch.Tensor]] = {}
-
-    def spied(self, problem, state, images, labels, drawn, inner=Train._differentiate):
-        seen.setdefault(state.seed, [labels, torch.rand(9, generator=drawn)])
-        return inner(self, problem, state, images, labels, drawn)
-
-    monkeypatch.setattr(Train, "_differentiate", spied)
-    for seed in (0, 1, 2):
-        shine_run(*small("method=jf", "outer.epochs=1", f"seed={seed}", "data.seed=0"))
-    for one, other in ((0, 1), (0, 2), (1, 2)):
-        assert not any(torch.equal(a, b) for a, b in zip(seen[one], seen[other], strict=True))
-
-
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
-def test_sigterm_interrupts_training(
+def test_training_is_interrupted_by_sigterm(
     terminated, shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", True)  # as in the other process
-    command = small("method=shine", "outer.augment=true", "outer.epochs=6")
+    command = small("method=shine", "problem.augment=true", "outer.epochs=6")
     outcome = terminated(*command, lines=2, seconds=120)
     assert outcome.code == 130
     assert outcome.err.count("\n") == 1
@@ -129,7 +73,7 @@ def test_sigterm_interrupts_training(
     same_numbers(trace(folder), trace(whole(folder)))
 
 
-def test_the_learning_rate_moves_at_every_step(interrupt, folders) -> None:
+def test_training_moves_its_learning_rate_at_every_step(interrupt, folders) -> None:
     interrupt(2, *small("method=jf"))
     (folder,) = folders()
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
@@ -137,13 +81,16 @@ def test_the_learning_rate_moves_at_every_step(interrupt, folders) -> None:
     assert saved["optimizer"]["param_groups"][0]["lr"] == pytest.approx(rate, rel=1e-9)
 
 
-def test_the_trace_has_a_row_per_epoch(shine_run, folders, trace) -> None:
+def test_training_trace_has_a_row_per_epoch(shine_run, folders, trace) -> None:
     shine_run(
         *small("method=fallback", "outer.learning_rate=0.01", "outer.final_learning_rate=0.002")
     )
     (folder,) = folders()
     rows = trace(folder).astype(float)
-    assert list(rows.columns) == ["step", "time", *Train.columns]
+    assert list(rows.columns) == [
+        *("step", "time", "epoch", "test_loss", "accuracy", "test_unsolved", "spectral_radius"),
+        *("learning_rate", *MEANS, *TOTALS, *MEDIANS),
+    ]
     assert (rows.step.tolist(), rows.epoch.tolist()) == ([4, 8], [1, 2])
     cosine = [0.002 + 0.008 * (1 + math.cos(math.pi * epoch / 2)) / 2 for epoch in (1, 2)]
     assert rows.learning_rate.tolist() == pytest.approx(cosine, rel=1e-9)
@@ -165,7 +112,7 @@ def test_the_trace_has_a_row_per_epoch(shine_run, folders, trace) -> None:
     assert rows.time.is_monotonic_increasing
 
 
-def test_an_epoch_of_pretraining_alone_has_no_residuals(shine_run, folders, trace) -> None:
+def test_training_trace_of_an_unrolled_epoch_has_no_residuals(shine_run, folders, trace) -> None:
     shine_run(*small("method=shine", "outer.epochs=2", "outer.pretrain_steps=4"))
     (folder,) = folders()
     rows = trace(folder)
@@ -173,7 +120,7 @@ def test_an_epoch_of_pretraining_alone_has_no_residuals(shine_run, folders, trac
     assert float(rows.forward_residual.iloc[1]) > 0
 
 
-def test_a_row_holds_means_and_medians_over_its_epoch(
+def test_training_trace_holds_means_and_medians_over_the_epoch(
     interrupt, shine_run, folders, trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the log that a checkpoint has after three of four steps, and the fourth."""
@@ -199,14 +146,14 @@ def test_a_row_holds_means_and_medians_over_its_epoch(
     assert row["forward_ms"] == pytest.approx(statistics.median(log["forward_ms"]), rel=1e-9)
 
 
-def test_mixed_precision_trains(shine_run, folders, status, trace) -> None:
+def test_training_in_mixed_precision(shine_run, folders, status, trace) -> None:
     shine_run(*small("method=shine", "outer.mixed_precision=true", "outer.epochs=1"))
     (folder,) = folders()
     assert status(folder) == "done"
     assert trace(folder).train_loss.astype(float).map(math.isfinite).all()
 
 
-def test_other_data_is_refused(shine_run, folders) -> None:
+def test_image_classification_refuses_other_data(shine_run, folders) -> None:
     outcome = shine_run("problem=mdeq", "data=breast_cancer")
     assert outcome.code == 2
     assert "digits_images" in outcome.err
@@ -215,16 +162,16 @@ def test_other_data_is_refused(shine_run, folders) -> None:
     assert "breast_cancer" in outcome.err
 
 
-def test_sizes_that_do_not_fit_are_refused(shine_run) -> None:
-    outcome = shine_run(*small("problem.model.architecture.groups=3"))
+def test_image_classification_refuses_sizes_that_do_not_fit(shine_run) -> None:
+    outcome = shine_run(*small("problem.architecture.groups=3"))
     assert outcome.code == 2
-    assert outcome.err.startswith("shine-run: problem.model.architecture: ")
+    assert outcome.err.startswith("shine-run: problem.architecture: ")
     assert outcome.err.count("\n") == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["shine", "jf", "full"])
-def test_digits_are_learnt_with_the_default_settings(
+def test_training_learns_digits_with_the_default_settings(
     shine_run, folders, status, trace, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", True)

@@ -6,39 +6,36 @@ import signal
 import pytest
 import torch
 from small_training import small
-from torch.nn.functional import cross_entropy
 
-from shine_exp.bilevel import train
+from shine_exp.training.images.image_classification import ImageClassification
 from shine_exp.training.train import Train
 
 pytestmark = pytest.mark.usefixtures("without_onednn")
 
 
 @pytest.mark.parametrize("column", ["train_loss", "gradient_norm"])
-def test_a_loss_or_gradient_that_is_no_number_ends_the_run(
+def test_training_ends_where_loss_or_gradient_is_no_number(
     shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch, column: str
 ) -> None:
-    """In the middle of an epoch, with the weights as they were before, and the last good
-    checkpoint kept.
-    """
+    """In the middle of an epoch; the weights and the last good checkpoint stay as they were."""
     calls = []
 
-    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def loss(self, network, batch, inner=ImageClassification.loss) -> torch.Tensor:
         calls.append(1)
-        value = cross_entropy(logits, labels)
+        value = inner(self, network, batch)
         if len(calls) == 6 and column == "gradient_norm":
             value.register_hook(lambda gradient: gradient * math.nan)
         return value * math.nan if len(calls) == 6 and column == "train_loss" else value
 
     weights = []
 
-    def advance(self, problem, state, inner=Train.advance):
-        after = inner(self, problem, state)
+    def step(self, task, state, inner=Train.step):
+        after = inner(self, task, state)
         weights.append({name: tensor.clone() for name, tensor in state.network.named_parameters()})
         return after
 
-    monkeypatch.setattr(train, "cross_entropy", loss)
-    monkeypatch.setattr(Train, "advance", advance)
+    monkeypatch.setattr(ImageClassification, "loss", loss)
+    monkeypatch.setattr(Train, "step", step)
     outcome = shine_run(*small("method=jf", "runtime.checkpoint_every=0"))
     (folder,) = folders()
     assert (outcome.code, status(folder)) == (0, "diverged")
@@ -55,17 +52,17 @@ def test_a_loss_or_gradient_that_is_no_number_ends_the_run(
         assert torch.equal(kept["network"][name], tensor)
 
 
-def test_an_interrupt_in_the_step_that_diverges_leaves_the_last_good_checkpoint(
+def test_training_interrupted_where_it_diverges_leaves_the_last_good_checkpoint(
     shine_run, folders, status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(logits, labels) * math.nan
+    def loss(self, network, batch, inner=ImageClassification.loss) -> torch.Tensor:
+        return inner(self, network, batch) * math.nan
 
-    def pressed(self, problem, state, *rest, inner=Train._differentiate):
+    def pressed(self, task, state, batch, inner=Train._differentiate):
         if state.step == 5:
             signal.raise_signal(signal.SIGINT)
-            monkeypatch.setattr(train, "cross_entropy", loss)
-        return inner(self, problem, state, *rest)
+            monkeypatch.setattr(ImageClassification, "loss", loss)
+        return inner(self, task, state, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(Train, "_differentiate", pressed)
@@ -75,7 +72,7 @@ def test_an_interrupt_in_the_step_that_diverges_leaves_the_last_good_checkpoint(
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["state"]["step"] == 5
 
 
-def test_a_huge_learning_rate_diverges(shine_run, folders, status, trace) -> None:
+def test_training_with_a_huge_learning_rate_diverges(shine_run, folders, status, trace) -> None:
     outcome = shine_run(*small("method=jf", "outer.learning_rate=1e30"))
     (folder,) = folders()
     assert (outcome.code, outcome.err) == (0, "")

@@ -1,29 +1,27 @@
-"""What training says of solves that missed their tolerance: counts of samples, over the whole run."""
+"""What training says of solves that missed their tolerance: samples, over the whole run."""
 
-import signal
 import warnings
 
 import pytest
 import torch
 from small_training import small
 
-from shine_exp.training.images.image_classification import ImageClassification
 from shine_exp.training.train import Train
 
 pytestmark = pytest.mark.usefixtures("without_onednn")
-FULL = ("method=full", "problem.model.backward_steps=3")
+FULL = ("method=full", "method.max_steps=3")
 IMAGES = 224  # in a batch
 
 
 @pytest.fixture
 def missed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """How many samples of each step missed the tolerance of the forward and of the backward solve."""
+    """How many samples of each step missed their tolerance: (forward, backward)."""
     counts = []
 
-    def differentiate(self, problem, state, *rest, inner=Train._differentiate):
-        entries = inner(self, problem, state, *rest)
+    def differentiate(self, task, state, batch, inner=Train._differentiate):
+        entries = inner(self, task, state, batch)
         if "forward_residual" in entries:
-            last = state.network.equilibrium.last
+            last = state.layer.last
             backward = last.backward_converged
             counts.append(
                 (int((~last.converged).sum()), 0 if backward is None else int((~backward).sum()))
@@ -34,8 +32,8 @@ def missed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return counts
 
 
-def test_counts_are_of_all_steps_so_far(shine_run, folders, trace, missed) -> None:
-    shine_run(*small(*FULL, "problem.tol=0.2"))
+def test_unsolved_counts_are_of_all_steps_so_far(shine_run, folders, trace, missed) -> None:
+    shine_run(*small(*FULL, "outer.tol=0.2"))
     rows = trace(folders()[0])
     assert len(missed) == 7, "the first of eight steps was unrolled"
     assert 0 < sum(inner for inner, _ in missed) < 7 * IMAGES, (
@@ -47,8 +45,8 @@ def test_counts_are_of_all_steps_so_far(shine_run, folders, trace, missed) -> No
     assert float(rows.unsolved_backward.iloc[-1]) > 0
 
 
-def test_a_loose_tolerance_leaves_nothing_unsolved(shine_run, folders, trace) -> None:
-    shine_run(*small(*FULL, "problem.tol=10", "problem.adjoint_tol=10", "outer.epochs=1"))
+def test_unsolved_counts_are_zero_with_a_loose_tolerance(shine_run, folders, trace) -> None:
+    shine_run(*small(*FULL, "outer.tol=10", "outer.adjoint_tol=10", "outer.epochs=1"))
     (row,) = trace(folders()[0]).to_dict("records")
     assert (row["unsolved_inner"], row["unsolved_backward"], row["test_unsolved"]) == (
         "0",
@@ -60,50 +58,45 @@ def test_a_loose_tolerance_leaves_nothing_unsolved(shine_run, folders, trace) ->
     assert float(row["backward_residual"]) <= 10
 
 
-def test_a_method_that_aims_at_no_tolerance_misses_none(shine_run, folders, trace) -> None:
-    shine_run(*small("method=shine", "problem.tol=1e-7", "outer.epochs=1"))
+def test_unsolved_counts_of_a_method_that_aims_at_no_tolerance_are_zero(
+    shine_run, folders, trace
+) -> None:
+    shine_run(*small("method=shine", "outer.tol=1e-7", "outer.epochs=1"))
     (row,) = trace(folders()[0]).to_dict("records")
     assert (row["unsolved_inner"], row["unsolved_backward"]) == (str(3 * IMAGES), "0")
     assert float(row["inner_residual"]) > 1e-7
 
 
-def test_unrolled_training_solves_nothing(shine_run, folders, trace) -> None:
+def test_unsolved_counts_of_unrolled_training_are_zero(shine_run, folders, trace) -> None:
     shine_run(*small("method=unroll", "outer.epochs=1"))
     (row,) = trace(folders()[0]).to_dict("records")
     assert (row["unsolved_inner"], row["unsolved_backward"], row["test_unsolved"]) == ("0", "0", "")
 
 
-def test_images_of_the_test_set_that_were_not_solved_are_counted(
+def test_unsolved_images_of_the_test_set_are_counted(
     shine_run, folders, trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
-    def evaluate(self, network, n_unrolled, inner=ImageClassification.evaluate):
+    def evaluate(self, task, state, inner=Train._evaluate):
         with torch.no_grad():
-            network.eval()
-            for pixels in self.images.test.pixels.split(128):
-                network(self.images.normalise(pixels))
-                seen.append(int((~network.equilibrium.last.converged).sum()))
-        return inner(self, network, n_unrolled)
+            state.network.eval()
+            for pixels in task.data.test.pixels.split(128):
+                state.network(task.data.normalise(pixels))
+                seen.append(int((~state.layer.last.converged).sum()))
+        return inner(self, task, state)
 
-    monkeypatch.setattr(ImageClassification, "evaluate", evaluate)
-    shine_run(*small("method=jf", "problem.tol=0.2", "outer.epochs=1"))
+    monkeypatch.setattr(Train, "_evaluate", evaluate)
+    shine_run(*small("method=jf", "outer.tol=0.2", "outer.epochs=1"))
     (row,) = trace(folders()[0]).to_dict("records")
     assert int(row["test_unsolved"]) == sum(seen)
     assert 0 < sum(seen) < 899, "some images were to be solved, and some not"
 
 
-def test_counts_go_on_where_an_interrupted_run_resumes(
-    shine_run, folders, trace, missed, monkeypatch: pytest.MonkeyPatch
+def test_unsolved_counts_go_on_where_an_interrupted_run_resumes(
+    interrupt, shine_run, folders, trace, missed
 ) -> None:
-    def pressed(self, problem, state, *rest, inner=Train._differentiate):
-        if state.step == 5:
-            signal.raise_signal(signal.SIGINT)
-        return inner(self, problem, state, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Train, "_differentiate", pressed)
-        assert shine_run(*small(*FULL)).code == 130
+    assert interrupt(5, *small(*FULL)).code == 130
     (folder,) = folders()
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
     inner, backward = (sum(counts) for counts in zip(*missed, strict=True))
@@ -113,16 +106,14 @@ def test_counts_go_on_where_an_interrupted_run_resumes(
     assert int(trace(folder).unsolved_inner.iloc[-1]) == sum(inner for inner, _ in missed)
 
 
-def test_a_checkpoint_without_counts_is_refused(shine_run, folders) -> None:
+def test_checkpoint_without_unsolved_counts_is_refused(interrupt, shine_run, folders) -> None:
     """What was missed before it is not known."""
-    shine_run(*small(*FULL, "outer.epochs=1"))
+    interrupt(2, *small(*FULL, "outer.epochs=1"))
     (folder,) = folders()
     path = folder / "checkpoint.pt"
     checkpoint = torch.load(path, weights_only=True)
     del checkpoint["state"]["unsolved"]
     torch.save(checkpoint, path)
-    info = folder / "run.json"
-    info.write_text(info.read_text().replace('"done"', '"interrupted"'))
     outcome = shine_run(*small(*FULL, "outer.epochs=1"))
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1

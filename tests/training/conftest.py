@@ -1,0 +1,26 @@
+"""What the tests of training share: an interrupt in the middle of a step."""
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shine_exp.training.train import Train
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch, shine_run) -> Callable[..., Any]:
+    """Run the command with Ctrl-C pressed in the middle of the step that follows this one."""
+
+    def run(step: int, *arguments: str):
+        def pressed(self, task, state, batch, inner=Train._differentiate):
+            if state.step == step:
+                signal.raise_signal(signal.SIGINT)
+            return inner(self, task, state, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Train, "_differentiate", pressed)
+            return shine_run(*arguments)
+
+    return run
