@@ -9,13 +9,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from shine_exp.runs.composition import CONFIG_DIR
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrize
 
 from shine_exp.deq import DEQ
 from shine_exp.deq.flattening import Flattening
+from shine_exp.runs.composition import CONFIG_DIR
 from shine_exp.training.images.mdeq import MDEQ
 
 BASELINES = ("one vjp", "one vjp, z")

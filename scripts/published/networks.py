@@ -31,7 +31,6 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from shine_exp.runs.composition import CONFIG_DIR
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -41,6 +40,7 @@ from shine_exp.inverse.broyden import BroydenSteps
 from shine_exp.inverse.jacobian_free import JacobianFree
 from shine_exp.inverse.refine import Refine
 from shine_exp.inverse.shine import Shine
+from shine_exp.runs.composition import CONFIG_DIR
 from shine_exp.solvers.adjoint_broyden_estimate import AdjointBroydenEstimate
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.estimates import Identity, Transposed

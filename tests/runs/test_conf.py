@@ -94,8 +94,9 @@ def test_every_folder_of_conf_is_tested_here() -> None:
     assert folders == {
         *CONFIG_GROUPS,
         "experiment",
-        "method/special",
-        "method/special/backward_steps",
+        "method/for_loop",
+        "method/for_problem",
+        "method/for_problem/backward_steps",
         "outer/hypergradient",
         "problem/model",
     }
@@ -163,13 +164,29 @@ def test_the_micro_model_is_the_default_and_trains(trains) -> None:
     trains()
 
 
-@pytest.mark.parametrize("special", options("method/special"))
-def test_what_is_special_is_for_a_problem_and_a_method(special: str) -> None:
-    problem, _, method = special.partition("_")
-    assert problem in options("problem")
-    assert method in options("method")
-    name = "method/special"
-    assert composed(f"problem={problem}", f"method={method}").hydra.runtime.choices[name] == special
+def test_what_a_method_changes_for_a_loop_or_a_problem_is_used() -> None:
+    """Each file's name is that of a loop or a problem, and of a method."""
+    pairs = {
+        "method/for_loop": ("outer", ["problem=mdeq"]),
+        "method/for_problem": ("problem", []),
+    }
+    for group, (other, more) in pairs.items():
+        named = {
+            f"{one}_{method}": (one, method)
+            for one in options(other)
+            for method in options("method")
+        }
+        for file in options(group):
+            one, method = named[file]
+            config = composed(*more, f"{other}={one}", f"method={method}")
+            assert config.hydra.runtime.choices[group] == file
+
+
+@pytest.mark.parametrize(("model", "steps"), [("micro", 14), ("tiny", 24), ("large", 20)])
+def test_a_network_s_full_backward_pass_has_the_published_steps(model: str, steps: int) -> None:
+    config = composed("problem=mdeq", f"problem/model={model}", "method=full")
+    assert config.method.max_steps == steps
+    assert composed("problem=mdeq", f"problem/model={model}").solver.max_steps == steps - 2
 
 
 @pytest.mark.parametrize("outer", [name for name in options("outer") if name not in NETWORK_LOOPS])
