@@ -11,7 +11,7 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # of file systems t
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace a file in one step: who reads, even after a crash, finds the old one or the new one."""
+    """Replace a file in one step: a reader, even after a crash, finds the old or the new one."""
     replace(path, content).close()
 
 
