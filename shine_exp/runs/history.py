@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from shine_exp import durable
+from shine_exp import __version__, durable
 from shine_exp.errors import UserError, one_line
 from shine_exp.runs.run import INFO, damaged, read_info
 
@@ -116,8 +116,9 @@ def device_name(device: str) -> str:
 
 @cache
 def _versions() -> dict[str, str]:
-    packages = ("shine-exp", "torch", "numpy", "scipy", "scikit-learn")
-    return {name: version(name) for name in packages}
+    packages = ("torch", "numpy", "scipy", "scikit-learn")
+    # Of our own the module knows it, which may run from a checkout that is not installed.
+    return {"shine-exp": __version__, **{name: version(name) for name in packages}}
 
 
 @cache

@@ -202,10 +202,10 @@ def test_texts_of_run_json_fit_in_a_line(tmp_path: Path) -> None:
 
 def test_a_run_json_that_is_nested_too_deeply(tmp_path: Path) -> None:
     a_run(tmp_path / "cg", 1)
-    for depth in (500, 100_000):
-        (tmp_path / "cg" / "run.json").write_text('{"a": ' * depth + "1" + "}" * depth)
-        with pytest.raises(UserError, match=r"run\.json cannot be used"):
-            load_runs(tmp_path)
+    depth = 100_000  # where Python gives up depends on its version
+    (tmp_path / "cg" / "run.json").write_text('{"a": ' * depth + "1" + "}" * depth)
+    with pytest.raises(UserError, match=r"run\.json cannot be used"):
+        load_runs(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "trace.csv"])

@@ -64,7 +64,8 @@ class _Product(torch.autograd.Function):
 
 def _csr(x: Matrix, device: str) -> Tensor:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        # That CSR is in beta; and of PyTorch 2.11 that nobody chose to check invariants.
+        warnings.filterwarnings("ignore", "Sparse (CSR|invariant)", UserWarning)
         return torch.sparse_csr_tensor(
             torch.from_numpy(x.indptr.astype(np.int32)),
             torch.from_numpy(x.indices.astype(np.int32)),
