@@ -8,6 +8,8 @@ An equilibrium layer for any network:   DEQ(cell)
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from shine_exp.version import __version__
+
 if TYPE_CHECKING:
     from shine_exp.bilevel.hypergradients import hypergradient
     from shine_exp.bilevel.problem import BilevelProblem
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from shine_exp.runs.run import Run, load_runs
     from shine_exp.training.task import Task
 
-__version__ = "0.1.0"
 __all__ = [
     "DEQ",
     "AutodiffProblem",

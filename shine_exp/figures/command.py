@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from shine_exp import __version__
 from shine_exp.errors import UserError
 from shine_exp.figures.drawing import COSTS
 from shine_exp.runs.signals import silence_stdout
+from shine_exp.version import __version__
 
 if TYPE_CHECKING:
     from shine_exp.figures.drawing import Drawing

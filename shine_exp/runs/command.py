@@ -15,11 +15,11 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from shine_exp import __version__
 from shine_exp.errors import RunRefused, UserError
 from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS, refuse_single_run_of_sweep
 from shine_exp.runs.messages import user_error
 from shine_exp.runs.signals import interruptible, silence_stdout
+from shine_exp.version import __version__
 
 SOME_REFUSED = "the sweep is done, but for the runs that are named above with what kept them"
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
-from shine_exp import __version__, durable
+from shine_exp import durable
 from shine_exp.errors import UserError, one_line
 from shine_exp.runs.run import INFO, damaged, read_info
+from shine_exp.version import __version__
 
 JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 PROVENANCE = ("versions", "python", "commit", "host", "device", "threads")
