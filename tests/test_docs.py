@@ -35,6 +35,7 @@ NOT_RUN = (  # downloads, takes minutes, or needs what this machine may not have
     *("20news", "real_sim", "cifar10", "libsvm", "image_folder", "experiment=", "mdeq"),
     *("hydra/launcher", "cuda", "threads"),
 )
+OF_READERS = {"ridge", "softmax", "svm", "shrinkage", "toy"}  # problems that the pages make
 OTHER_COMMANDS = ("make", "pip", "python", "pytest", ".", ".venv/bin/pytest", ".venv/bin/ruff")
 OTHER_COMMANDS += (".venv/bin/mypy", "torch.load", "SHINE_TEST_THREADS=2")
 
@@ -205,7 +206,7 @@ def keys() -> set[str]:
 
 @pytest.mark.parametrize("page", [*PAGES, *OF_RESULTS], ids=str_of)
 def test_options_within_the_text_exist(page: Path, keys: set[str]) -> None:
-    known = options() | {"problem": options()["problem"] | {"ridge", "svm", "shrinkage", "toy"}}
+    known = options() | {"problem": options()["problem"] | OF_READERS}
     for code in inline_code(page):
         name, is_option, value = code.partition("=")
         if not is_option or not re.fullmatch(r"[a-z_./]+", name) or " " in code:
@@ -257,4 +258,3 @@ def test_a_command_with_a_wrong_key_fails() -> None:
     for wrong in ("method.inverse.max_steps=3", "method=nothing", "solver=broyden"):
         with pytest.raises(Exception, match=r"inverse|nothing|take solver"):
             check([wrong, "data=20news"])
-
