@@ -34,6 +34,10 @@ class OuterLoop(Protocol[P, S]):
     needs_gradient: bool  # of the method
     changes_in_place: bool  # `step` changes the state that it is given: it must not be cut short
 
+    def check(self, problem: P) -> None:
+        """Raises `UserError` for a problem that the loop cannot work on; nothing is written yet."""
+        ...
+
     def columns(self, problem: P) -> tuple[str, ...]:
         """Those of the trace, beside step and time."""
         ...

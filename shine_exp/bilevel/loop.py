@@ -84,6 +84,9 @@ class BilevelLoop(Generic[S]):
     needs_gradient = False
     changes_in_place = False
 
+    def check(self, problem: BilevelProblem) -> None:
+        """Every bi-level problem will do, unless a loop says more."""
+
     def columns(self, problem: BilevelProblem) -> tuple[str, ...]:
         return (*COUNTERS, *ALPHA, *problem.columns, *SOLVES)
 

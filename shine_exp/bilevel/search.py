@@ -81,13 +81,16 @@ class Search(BilevelLoop[SearchState]):
     tol: PositiveFloat
     accuracy: PositiveFloat = 1e-3
 
-    def init(self, problem: BilevelProblem, seed: int) -> SearchState:
-        alpha, theta = problem.start(seed)
+    def check(self, problem: BilevelProblem) -> None:
+        alpha, _ = problem.start(0)
         if not all(bound.isfinite().all() for bound in _box(problem, alpha)):
             raise UserError(
                 f"a search needs a box to search in, and the bounds of {type(problem).__name__} "
                 "are not finite: give it a lower and an upper, or take a method with a gradient"
             )
+
+    def init(self, problem: BilevelProblem, seed: int) -> SearchState:
+        alpha, theta = problem.start(seed)
         objective = problem.inner(alpha)
         scale = first_gradient_norm(objective(theta))
         return SearchState(

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from shine_exp.errors import UnsupportedSystem
 from shine_exp.inverse.broyden import BroydenSteps
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
 from shine_exp.types import Adjoint, AdjointSystem
@@ -23,6 +24,19 @@ class Full:
     max_steps: NonNegativeInt = 1000
     limit_grows: bool = False
     memory: PositiveInt | None = None
+
+    def check_system(self, symmetric: bool) -> None:
+        """Raises `UnsupportedSystem` for an option that nothing reads for such a system."""
+        if symmetric and self.memory is not None:
+            raise UnsupportedSystem(
+                f"memory={self.memory}: is of Broyden's method, and a symmetric system is solved "
+                "by conjugate gradients; leave it away"
+            )
+        if not symmetric and self.limit_grows:
+            raise UnsupportedSystem(
+                "limit_grows=true: is of conjugate gradients, and a system that is not symmetric "
+                "is solved by Broyden's method; leave it away"
+            )
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         system = replace(system, tol=self.factor * system.tol)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from quadratic import Quadratic
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -218,8 +219,9 @@ def test_every_evaluation_is_counted_trials_of_the_line_search_too() -> None:
 def test_a_search_needs_a_box() -> None:
     search = Search(Grid(), LBFGS(), 5, 1e-5)
     with pytest.raises(UserError, match="lower and an upper"):
-        search.init(logistic(1), 0)
+        search.check(logistic(1))
     bounded = logistic(1, lower=-4.0, upper=4.0)
+    search.check(bounded)
     state = search.init(bounded, 0)
     for _ in range(5):
         state = search.step(bounded, state)
@@ -258,3 +260,10 @@ def test_autodiff_refuses_what_is_no_problem(inner, alpha, message: str) -> None
 
     with pytest.raises(UserError, match=message):
         evaluated()
+
+
+def test_unrolling_needs_an_inner_gradient() -> None:
+    descent = Descent(LBFGS(), Unrolled(5), Schedule("exponential", 1e-3, 0.78))
+    descent.check(logistic(1))
+    with pytest.raises(UserError, match="Quadratic has no inner_gradient"):
+        descent.check(Quadratic())

@@ -28,6 +28,9 @@ class Implicit:
 
     inverse: InverseMethod
 
+    def check(self, problem: BilevelProblem) -> None:
+        """Every bi-level problem has what this needs."""
+
     def __call__(
         self,
         problem: BilevelProblem,
