@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ class Reader:
         return ""
 
     def _plot(self, arguments: list[str], where: str) -> str:
-        names = [b for a, b in zip(arguments, arguments[1:], strict=False) if a == "--figure"]
+        names = [b for a, b in pairwise(arguments) if a == "--figure"]
         known = {each.name for each in plot_classes()}
         assert {name.partition("-")[0] for name in names} <= {n.partition("-")[0] for n in known}
         if not Path("results").is_dir():

@@ -42,7 +42,7 @@ def _at_import(node: ast.AST) -> Iterator[ast.AST]:
 
 def room(module: str) -> str:
     """solvers of shine_exp.solvers.broyden; of the package itself, ""."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def allowed() -> dict[str, set[str]]:
