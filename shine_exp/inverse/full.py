@@ -1,4 +1,4 @@
-"""The adjoint system solved by the iteration that suits it."""
+"""The adjoint system, solved by the iteration that suits it."""
 
 from dataclasses import dataclass, replace
 
@@ -11,12 +11,11 @@ from shine_exp.types import Adjoint, AdjointSystem
 
 @dataclass(frozen=True)
 class Full:
-    """Solve Jᵀu = r to ‖Jᵀu − r‖ ≤ factor · tol ‖r‖: by CG where J is symmetric, else by Broyden's
-    method.
+    """Solve Jᵀu = r to ‖Jᵀu − r‖ ≤ factor · tol ‖r‖.
 
-    A factor below 1 makes the backward error negligible beside the forward one. With a low
-    `max_steps` it is the paper's "limited backward". `limit_grows` is as in `ConjugateGradient`,
-    for where J is symmetric, `memory` as in `BroydenSteps`, for elsewhere.
+    The iteration is `ConjugateGradient` where J is symmetric, with `limit_grows`, and else
+    `BroydenSteps`, with `memory`. A factor below 1 makes the backward error negligible beside the
+    forward one. With a low `max_steps` this is "limited backward" (Ramzi et al. 2022, appendix E).
     """
 
     factor: PositiveFloat = 0.1

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from shine_exp.bilevel import hoag
+from shine_exp.bilevel.hypergradients import implicit
 from shine_exp.errors import UserError
 from shine_exp.inverse.answer import answer
 from shine_exp.types import Adjoint, AdjointSystem, LinearOperator, Status
@@ -56,7 +56,7 @@ def test_method_that_returns_something_else_is_one_line(
     shine_run, status, folders, monkeypatch
 ) -> None:
     monkeypatch.setattr(
-        hoag, "answer", lambda method, system: answer(Returns(adjoint(system.r[:2])), system)
+        implicit, "answer", lambda method, system: answer(Returns(adjoint(system.r[:2])), system)
     )
     outcome = shine_run("outer.n_steps=3")
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
