@@ -141,7 +141,7 @@ def test_unrolled_counts_the_products_of_the_norm_once() -> None:
     at = solved(problem, alpha, torch.zeros(P, dtype=torch.float64))
     first = Unrolled(5)(problem, at, 1e-12)
     second = Unrolled(5)(problem, at, 1e-12, previous=first)
-    assert first.n_products == 10 + problem.train_norm[1]
+    assert first.n_products == 10 + problem.train_norm.n_products
     assert second.n_products == 10
 
 
@@ -185,7 +185,7 @@ def test_a_saved_point_is_the_same_to_the_bit() -> None:
 def test_the_squared_norm_is_the_largest_singular_value() -> None:
     problem = model(LogisticLoss())
     exact = np.linalg.norm(splits(False).train[0], 2) ** 2
-    assert 0.95 * exact < problem.train_norm[0] <= exact * (1 + 1e-9)
+    assert 0.95 * exact < problem.train_norm.value <= exact * (1 + 1e-9)
 
 
 def test_evaluation_is_mean_loss_and_accuracy_of_the_right_sets() -> None:

@@ -12,12 +12,12 @@ from shine_exp.bilevel.problem import BilevelProblem
 
 @dataclass(frozen=True)
 class Unrolled:
-    """∇h ≈ d F(α, θ_T(α)) / dα through T steps θ ← θ − η ∇_θG(α, θ), η = 1/L (Domke 2012).
+    """∇h(α) ≈ dF(α, θ_T(α)) / dα through T steps θ ← θ − ∇_θG(α, θ) / L (Domke 2012).
 
-    The solver finds θ*; the graph of the T steps that follow it is what is differentiated, and its
-    memory grows as T d. L bounds ‖∇²_θθG‖ (`BilevelProblem.smoothness`). One forward and one
-    backward pass are 2T products; those that L took belong to the hypergradient that they were
-    made for.
+    T is `n_unrolled`, and L bounds ‖∇²_θθG‖ (`BilevelProblem.smoothness`). The T steps start where
+    the solver ended and are the only ones that are differentiated; the memory of their graph grows
+    as T d. The cost is 2T products, for one pass forward and one backward. To it come those that L
+    took: once only, where L serves every α.
     """
 
     n_unrolled: PositiveInt
