@@ -49,7 +49,7 @@ class AdjointBroydenEstimate:
         """
         if self._factors.full:
             self._factors.restart(iterates.active)
-        learned = self._factors.in_cycle(iterates.moved)
+        updated = self._factors.in_cycle(iterates.moved)
         sigma = torch.nn.functional.normalize(sigma, dim=-1, eps=torch.finfo(sigma.dtype).tiny)
         q = self.rmatvec(iterates.vjp(sigma))
         pivot = (q * sigma).sum(-1, keepdim=True)
@@ -58,8 +58,8 @@ class AdjointBroydenEstimate:
         regular = pivot.abs() > torch.finfo(q.dtype).eps ** 0.5 * q.norm(dim=-1, keepdim=True)
         for rows, new in ((self._left, -self.matvec(sigma) / pivot), (self._right, q - sigma)):
             row = rows[:, self._factors.next]  # a view: copy_ writes into the memory
-            row.copy_(torch.where(learned[:, None], torch.where(regular, new, 0.0), row))
-        self._factors.add(learned)
+            row.copy_(torch.where(updated[:, None], torch.where(regular, new, 0.0), row))
+        self._factors.add(updated)
 
     def mark_best(self, iterates: Iterates) -> None:
         """The improved samples are at their best iterate so far."""

@@ -138,7 +138,7 @@ class BroydenEstimate:
             self._triangle = pad(self._triangle, (0, more, 0, more))
 
     def _append_factor(
-        self, n: int, along: Tensor, rho: Tensor, tau: Tensor, regular: Tensor, learned: Tensor
+        self, n: int, along: Tensor, rho: Tensor, tau: Tensor, regular: Tensor, updated: Tensor
     ) -> None:
         """Append ρ_n and τ_n, which are 0 where H is kept, and row n of L.
 
@@ -147,13 +147,13 @@ class BroydenEstimate:
         self._triangle[:, n, :n] = -self._along_updates(along)
         usable = regular & rho.isfinite()
         for column, value in ((self._rho[:, n], rho), (self._tau[:, n], tau)):
-            column.copy_(torch.where(learned, torch.where(usable, value, 0.0)[:, 0], column))
+            column.copy_(torch.where(updated, torch.where(usable, value, 0.0)[:, 0], column))
 
-    def _append_direction(self, n: int, p: Tensor, learned: Tensor) -> None:
+    def _append_direction(self, n: int, p: Tensor, updated: Tensor) -> None:
         self._length = p.norm(dim=-1, keepdim=True)
         row = self._directions[:, n]
         unit = p / self._length.clamp_min(torch.finfo(p.dtype).tiny)
-        torch.where(learned[:, None] & self._length.isfinite(), unit, row, out=row)
+        torch.where(updated[:, None] & self._length.isfinite(), unit, row, out=row)
 
     def _along_updates(self, along_directions: Tensor) -> Tensor:
         """Q v (batch, n) from P v (batch, n + 1)."""

@@ -25,10 +25,10 @@ class Identity:
 class Transposed:
     """Hᵀ in place of H: a forward estimate H ≈ J⁻¹ made ready for the adjoint system Jᵀu = r."""
 
-    inverse: InverseEstimate
+    estimate: InverseEstimate
 
     def matvec(self, v: Tensor) -> Tensor:
-        return self.inverse.rmatvec(v)
+        return self.estimate.rmatvec(v)
 
     def rmatvec(self, v: Tensor) -> Tensor:
-        return self.inverse.matvec(v)
+        return self.estimate.matvec(v)

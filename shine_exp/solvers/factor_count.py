@@ -40,11 +40,11 @@ class FactorCount:
         """
         return moved & (self.count == self.next)
 
-    def add(self, learned: Tensor) -> None:
+    def add(self, updated: Tensor) -> None:
         """Count the slot `next` as written by the samples of the mask (batch,)."""
         self.next += 1
         self.extent = max(self.extent, self.next)
-        self.count = torch.where(learned, self.next, self.count)
+        self.count = torch.where(updated, self.next, self.count)
 
     def restart(self, running: Tensor) -> None:
         """Drop the factors of the samples of the mask (batch,).

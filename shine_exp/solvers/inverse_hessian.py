@@ -37,7 +37,7 @@ class InverseHessian:
        it costs two matrix products per history instead of 2 n_pairs dependent vector operations,
        and S Yᵀ and Y Yᵀ are ready when the next v comes.
     2. H₀ is γI and not I, unless `initial` is "identity".
-    3. It goes on learning, can be shifted to another Hessian, and can be saved to the bit.
+    3. It takes further pairs, can be shifted to another Hessian, and can be saved to the bit.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class InverseHessian:
         It takes two matrix products, not n appends. Of the last `memory` pairs those with clear
         positive curvature are kept.
         """
-        inverse = cls(memory, initial)
-        inverse._take(s, y)
-        return inverse
+        estimate = cls(memory, initial)
+        estimate._take(s, y)
+        return estimate
 
     def __len__(self) -> int:
         return self._count
@@ -182,16 +182,16 @@ class InverseHessian:
     @classmethod
     def from_state_dict(cls, saved: dict[str, Any]) -> "InverseHessian":
         """The estimate whose `state_dict` was saved."""
-        inverse = cls(saved["memory"], "scaled" if saved["scaled"] else "identity")
-        inverse.gamma = saved["gamma"]
-        inverse._sy, inverse._yy = saved["products"]
+        estimate = cls(saved["memory"], "scaled" if saved["scaled"] else "identity")
+        estimate.gamma = saved["gamma"]
+        estimate._sy, estimate._yy = saved["products"]
         if saved["history"]:
             s, y = saved["history"]
-            inverse._history = s, y
-            inverse._count = len(s)
-            inverse._oldest = saved["oldest"]
-            inverse._allot(inverse.memory or max(INITIAL_CAPACITY, 2 * len(s)))
-        return inverse
+            estimate._history = s, y
+            estimate._count = len(s)
+            estimate._oldest = saved["oldest"]
+            estimate._allot(estimate.memory or max(INITIAL_CAPACITY, 2 * len(s)))
+        return estimate
 
     def _like(self) -> "InverseHessian":
         """An empty estimate with the same memory and the same kind of H₀."""

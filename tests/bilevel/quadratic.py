@@ -60,7 +60,7 @@ class Quadratic(BilevelProblem):
 
 @dataclass(frozen=True)
 class OneStep:
-    """θ ← θ − ∇G(θ), which is θ*; `n_steps` is what it claims to have taken."""
+    """θ ← θ − ∇_θG, which is θ*; `n_steps` is what it claims to have taken."""
 
     n_steps: int = 1
     finds = "minimum"

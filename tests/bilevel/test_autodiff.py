@@ -89,15 +89,19 @@ def ridge(alpha_shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> A
     b = torch.randn(6, math.prod(alpha_shape), generator=generator, dtype=torch.float64).to(dtype)
 
     def inner(alpha: dict[str, Tensor], theta: dict[str, Tensor]) -> Tensor:
-        flat = torch.cat([theta["u"].flatten(), theta["v"]])
+        flat = torch.cat([theta["matrix"].flatten(), theta["vector"]])
         fit = (flat - b @ alpha["a"].flatten()).square().sum()
         return 0.5 * fit + 0.5 * alpha["c"].exp() * flat.square().sum()
 
     def outer(alpha: dict[str, Tensor], theta: dict[str, Tensor]) -> Tensor:
-        return theta["u"].square().sum() + theta["v"].square().sum() + alpha["a"].pow(3).sum()
+        return (
+            theta["matrix"].square().sum()
+            + theta["vector"].square().sum()
+            + alpha["a"].pow(3).sum()
+        )
 
     alpha = {"a": torch.ones(alpha_shape, dtype=dtype), "c": torch.zeros((), dtype=dtype)}
-    theta = {"u": torch.zeros(2, 2, dtype=dtype), "v": torch.zeros(2, dtype=dtype)}
+    theta = {"matrix": torch.zeros(2, 2, dtype=dtype), "vector": torch.zeros(2, dtype=dtype)}
     return AutodiffProblem(inner, outer, alpha, theta)
 
 

@@ -7,7 +7,7 @@ import torch
 from differences import finite_differences, solved
 
 from shine_exp.bilevel.hypergradients import Implicit, Unrolled
-from shine_exp.bilevel.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
+from shine_exp.bilevel.problems.design_matrix import scaled_columns
 from shine_exp.bilevel.problems.linear_model import LinearModel, Loss
 from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.bilevel.problems.nonlinear_least_squares import SquaredSigmoidLoss
@@ -32,19 +32,6 @@ def model(loss: Loss, groups: int = 1, sparse: bool = True) -> LinearModel:
 
 def point(seed: int = 1) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(P))
-
-
-@pytest.mark.parametrize("sparse", [True, False])
-def test_design_matrix_products_and_derivatives(sparse: bool) -> None:
-    x, _ = splits(sparse).train
-    dense = torch.from_numpy(x.toarray() if sparse else x)
-    design = DesignMatrix(x)
-    w = torch.randn(2, 3, P, dtype=torch.float64, requires_grad=True)
-    z = torch.randn(len(dense), dtype=torch.float64)
-    torch.testing.assert_close(design.matvec(w), w @ dense.T)
-    torch.testing.assert_close(design.rmatvec(z), z @ dense)
-    assert torch.autograd.gradcheck(design.matvec, w)
-    assert torch.autograd.gradgradcheck(lambda v: design.matvec(v) ** 2, w)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -170,21 +157,6 @@ def test_linear_model_evaluates_mean_loss_and_accuracy_of_right_sets() -> None:
         assert measured[name] == pytest.approx(np.logaddexp(0, -y * (x @ theta.numpy())).mean())
     x, y = parts.test
     assert measured["accuracy"] == pytest.approx(np.mean(np.sign(x @ theta.numpy()) == y))
-
-
-@pytest.mark.parametrize("sparse", [True, False])
-def test_column_scales_are_powers_of_two_for_badly_scaled_columns_only(sparse: bool) -> None:
-    x = np.array([[1.0, -3e-8, 0.0, 5e9], [0.5, 1e-8, 0.0, 0.0]])
-    scales = column_scales(sp.csr_matrix(x) if sparse else x)
-    assert scales is not None
-    np.testing.assert_array_equal(np.frexp(scales)[0], 0.5)
-    largest = np.abs(x * scales).max(axis=0)
-    assert ((largest[[0, 1, 3]] >= 0.5) & (largest[[0, 1, 3]] < 1)).all()
-    assert scales[2] == 1.0
-    plain = x[:, [0, 2]]
-    assert column_scales(sp.csr_matrix(plain) if sparse else plain) is None
-    scaled = scaled_columns(sp.csr_matrix(x) if sparse else x, scales)
-    np.testing.assert_array_equal(scaled.toarray() if sparse else scaled, x * scales)
 
 
 @pytest.mark.parametrize("sparse", [True, False])

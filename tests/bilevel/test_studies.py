@@ -42,7 +42,7 @@ def test_inversion_quality_is_best_along_opa_direction() -> None:
 
 @pytest.mark.slow
 def test_theorem_errors_fall_with_tolerance() -> None:
-    """Relative errors at ‖∇G‖ = 1e-6, medians over 20 seeds."""
+    """Relative errors at ‖∇_θG‖ = 1e-6, medians over 20 seeds."""
     study = Theorem(LBFGS(None), opa=[5, 1], others={"cg": ConjugateGradient()}, n_steps=6)
     tables = []
     for seed in range(20):

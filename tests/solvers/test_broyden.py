@@ -184,10 +184,10 @@ def test_broyden_estimate_product_is_new_memory(n_steps):
     """The solver negates H g in place, which must not reach g, although H₀ = I returns g itself."""
     cell = Cell.draw(GAINS, 10, seed=4)
     inner = Broyden(n_steps)(cell, cell.start, 0.0).estimate
-    for inverse in (inner, Broyden(n_steps)(cell, cell.start, 0.0, estimate=inner).estimate):
+    for estimate in (inner, Broyden(n_steps)(cell, cell.start, 0.0, estimate=inner).estimate):
         v = cell.bias.clone()
-        expected = -inverse.matvec(v)
-        assert torch.equal(inverse.matvec(v).neg_(), expected)
+        expected = -estimate.matvec(v)
+        assert torch.equal(estimate.matvec(v).neg_(), expected)
         assert torch.equal(v, cell.bias)
 
 

@@ -14,10 +14,10 @@ MEMORIES = st.one_of(st.none(), st.integers(1, 6))
 
 def appended(seed: int, n: int, memory: int | None) -> InverseHessian:
     """The estimate as a solver makes it: pair by pair, in a ring where the memory is full."""
-    inverse = InverseHessian(memory)
+    estimate = InverseHessian(memory)
     for s, y in zip(*secant_pairs(seed, n), strict=True):
-        inverse.append(s, y)
-    return inverse
+        estimate.append(s, y)
+    return estimate
 
 
 def vector(seed: int) -> torch.Tensor:
@@ -38,8 +38,8 @@ def test_inverse_hessian_from_pairs_equals_appended_pairs(
 def test_inverse_hessian_from_pairs_leaves_out_negative_curvature() -> None:
     s, y = secant_pairs(0, 5)
     y[1], y[3] = -y[1], 0.0
-    inverse = InverseHessian.from_pairs(s, y, None)
-    kept_s, _ = inverse.pairs()
+    estimate = InverseHessian.from_pairs(s, y, None)
+    kept_s, _ = estimate.pairs()
     assert torch.equal(kept_s, s[[0, 2, 4]])
     assert len(InverseHessian.from_pairs(s, -s, None)) == 0
 
@@ -49,44 +49,44 @@ def test_inverse_hessian_from_pairs_leaves_out_negative_curvature() -> None:
 def test_inverse_hessian_shifted_equals_estimate_of_shifted_pairs(
     seed: int, n: int, memory: int | None, scalar: bool
 ) -> None:
-    inverse = appended(seed, n, memory)
+    estimate = appended(seed, n, memory)
     diagonal = torch.full((1,), 2.0).double() if scalar else vector(seed).abs()
-    s, y = inverse.pairs()
+    s, y = estimate.pairs()
     expected = InverseHessian.from_pairs(s, y + diagonal * s if len(s) else y, memory)
-    before = inverse.matvec(vector(seed))
+    before = estimate.matvec(vector(seed))
     torch.testing.assert_close(
-        inverse.shifted(diagonal).matvec(vector(seed)), expected.matvec(vector(seed))
+        estimate.shifted(diagonal).matvec(vector(seed)), expected.matvec(vector(seed))
     )
-    assert torch.equal(inverse.matvec(vector(seed)), before)
+    assert torch.equal(estimate.matvec(vector(seed)), before)
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(0, 12), memory=MEMORIES)
 @settings(max_examples=40)
 def test_inverse_hessian_saved_is_same_to_the_bit(seed: int, n: int, memory: int | None) -> None:
     """So it is after more pairs, too: the rows stay where they were in the ring."""
-    inverse = appended(seed, n, memory)
-    loaded = InverseHessian.from_state_dict(inverse.state_dict())
+    estimate = appended(seed, n, memory)
+    loaded = InverseHessian.from_state_dict(estimate.state_dict())
     for s, y in zip(*secant_pairs(seed + 1, 4), strict=True):
-        assert torch.equal(inverse.matvec(vector(seed)), loaded.matvec(vector(seed)))
-        inverse.append(s, y)
+        assert torch.equal(estimate.matvec(vector(seed)), loaded.matvec(vector(seed)))
+        estimate.append(s, y)
         loaded.append(s, y)
-    assert torch.equal(inverse.matvec(vector(seed)), loaded.matvec(vector(seed)))
+    assert torch.equal(estimate.matvec(vector(seed)), loaded.matvec(vector(seed)))
 
 
 @pytest.mark.parametrize("memory", [None, 3])
 def test_inverse_hessian_copy_is_independent(memory: int | None) -> None:
-    inverse = appended(0, 5, memory)
-    before = inverse.matvec(vector(0))
-    copy = inverse.copy()
+    estimate = appended(0, 5, memory)
+    before = estimate.matvec(vector(0))
+    copy = estimate.copy()
     for s, y in zip(*secant_pairs(1, 5), strict=True):
         copy.append(s, y)
-    assert torch.equal(inverse.matvec(vector(0)), before)
+    assert torch.equal(estimate.matvec(vector(0)), before)
     assert not torch.allclose(copy.matvec(vector(0)), before)
 
 
 def test_inverse_hessian_remeasured_has_pairs_of_given_hessian() -> None:
-    inverse = appended(0, 5, 3)
-    again = inverse.remeasured(lambda v: 4 * v)
+    estimate = appended(0, 5, 3)
+    again = estimate.remeasured(lambda v: 4 * v)
     s, y = again.pairs()
     assert torch.equal(y, 4 * s)
     torch.testing.assert_close(again.matvec(vector(0)), vector(0) / 4)
@@ -109,15 +109,15 @@ def test_inverse_hessian_equals_dense_recursion_over_kept_pairs(
     seed: int, n: int, memory: int | None
 ) -> None:
     s, y = secant_pairs(seed, n)
-    inverse = InverseHessian.from_pairs(s, y, memory)
+    estimate = InverseHessian.from_pairs(s, y, memory)
     kept = n if memory is None else min(n, memory)
-    h = dense_bfgs(s[-kept:], y[-kept:], inverse.gamma)
+    h = dense_bfgs(s[-kept:], y[-kept:], estimate.gamma)
     v = torch.from_numpy(np.random.default_rng(seed + 2).standard_normal((3, 2, D)))
     scale = h.norm()
-    assert (inverse.matvec(v) - v @ h).norm() <= 1e-10 * scale * v.norm()
-    assert torch.equal(inverse.rmatvec(v), inverse.matvec(v))
-    assert (inverse.matvec(y[-1]) - s[-1]).norm() <= 1e-10 * scale * y[-1].norm()
-    kept_s, kept_y = inverse.pairs()
+    assert (estimate.matvec(v) - v @ h).norm() <= 1e-10 * scale * v.norm()
+    assert torch.equal(estimate.rmatvec(v), estimate.matvec(v))
+    assert (estimate.matvec(y[-1]) - s[-1]).norm() <= 1e-10 * scale * y[-1].norm()
+    kept_s, kept_y = estimate.pairs()
     assert torch.equal(kept_s, s[-kept:])
     assert torch.equal(kept_y, y[-kept:])
 
@@ -132,22 +132,22 @@ def test_inverse_hessian_initial_scaling() -> None:
 
 def test_inverse_hessian_append_leaves_out_negative_curvature() -> None:
     s, y = secant_pairs(3, 4)
-    inverse = InverseHessian.from_pairs(s, y, None)
-    before = inverse.matvec(y[0])
-    assert not inverse.append(s[0], -y[0])
-    assert torch.equal(inverse.matvec(y[0]), before)
+    estimate = InverseHessian.from_pairs(s, y, None)
+    before = estimate.matvec(y[0])
+    assert not estimate.append(s[0], -y[0])
+    assert torch.equal(estimate.matvec(y[0]), before)
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 12), memory=st.integers(1, 6))
 @settings(max_examples=40)
 def test_inverse_hessian_grow_keeps_operator_and_makes_room(seed: int, n: int, memory: int) -> None:
     s, y = secant_pairs(seed, n)
-    inverse = InverseHessian.from_pairs(s, y, memory)
+    estimate = InverseHessian.from_pairs(s, y, memory)
     v = torch.from_numpy(np.random.default_rng(seed).standard_normal(D))
-    before, kept = inverse.matvec(v), len(inverse)
-    inverse.grow(at_most=8)
-    torch.testing.assert_close(inverse.matvec(v), before)
-    assert len(inverse) == kept
+    before, kept = estimate.matvec(v), len(estimate)
+    estimate.grow(at_most=8)
+    torch.testing.assert_close(estimate.matvec(v), before)
+    assert len(estimate) == kept
     for row_s, row_y in zip(*secant_pairs(seed + 7, 20), strict=True):
-        inverse.append(row_s, row_y)
-    assert len(inverse) == min(2 * memory, 8)
+        estimate.append(row_s, row_y)
+    assert len(estimate) == min(2 * memory, 8)

@@ -253,12 +253,12 @@ def test_root_solver_copes_with_function_that_returns_its_argument(solver):
 def test_root_estimate_product_changes_nothing(solver, n_steps, initial):
     """It holds for a fresh and for an updated estimate, although H₀ = I returns its argument."""
     cell = Cell.draw(GAINS, 12, seed=12)
-    inverse = solver(max_steps=n_steps)(cell, cell.start, 0.0, estimate=initial).estimate
+    estimate = solver(max_steps=n_steps)(cell, cell.start, 0.0, estimate=initial).estimate
     v = cell.bias.clone()
-    first = [inverse.matvec(v), inverse.rmatvec(v)]
+    first = [estimate.matvec(v), estimate.rmatvec(v)]
     assert torch.equal(v, cell.bias)
     kept = [product.clone() for product in first]
-    second = [inverse.matvec(v), inverse.rmatvec(v)]
+    second = [estimate.matvec(v), estimate.rmatvec(v)]
     assert torch.equal(v, cell.bias)
     assert all(torch.equal(a, b) for a, b in zip(first + second, kept + kept, strict=True))
     assert (n_steps == 0) == torch.equal(kept[0], v) == torch.equal(kept[1], v)
