@@ -59,7 +59,9 @@ def published(problem: LinearModel, seed: int, moves: int, *, factor: bool) -> t
     """
     at = start_solution(problem, seed)
     alpha0, scale = at.alpha, first_gradient_norm(at.point)
-    outer_value, n_evals, point = math.inf, 0, at.point
+    outer_value = math.inf
+    n_evals = 0
+    point = at.point
     lipschitz, length = math.nan, 0.0
     eps, last_eps = SCHEDULE(1), math.nan
     alpha = alpha0
@@ -72,7 +74,9 @@ def published(problem: LinearModel, seed: int, moves: int, *, factor: bool) -> t
         slack = MARGIN * eps + last_eps * (MARGIN + 1) * length - lipschitz * length**2
         if inner.outer.value > 1.2 * outer_value:
             # The move is undone, and the old α solved again, more accurately.
-            alpha, lipschitz, eps = at.alpha, 2 * lipschitz, eps / 2
+            alpha = at.alpha
+            lipschitz *= 2
+            eps /= 2
             continue
         if inner.outer.value <= outer_value + slack:
             lipschitz *= 0.95

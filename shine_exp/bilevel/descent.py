@@ -24,8 +24,8 @@ from shine_exp.loop import Row
 from shine_exp.solvers.objective import Objective
 from shine_exp.types import Solver, Status
 
-# Inner tolerances relative to ‖∇_θG(α₀, θ₀)‖. Below the first a gradient is mostly rounding; to the
-# second θ is solved for the exact hypergradient that `compare` holds ours against.
+# Both are inner tolerances relative to ‖∇_θG(α₀, θ₀)‖. Below LEAST_EPS a gradient is mostly
+# rounding. EXACT_TOL is that of the exact hypergradient, with which `compare` compares.
 LEAST_EPS = 1e-14
 EXACT_TOL = 1e-10
 

@@ -64,8 +64,10 @@ class BilevelProblem(ABC):
     on θ, or with a penalty that is not differentiable, is out of reach.
     """
 
-    solution = "minimum"  # what a solver must find
-    lower: float | Tensor = -torch.inf  # bounds of α, which a search needs to be finite
+    # What a solver must find.
+    solution = "minimum"
+    # Bounds of α; a search needs finite ones.
+    lower: float | Tensor = -torch.inf
     upper: float | Tensor = torch.inf
 
     @abstractmethod

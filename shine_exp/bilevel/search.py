@@ -145,7 +145,7 @@ class Search(BilevelLoop[SearchState]):
         """Solve for θ*(α) to ever smaller tolerances, until F stands or is clearly too high."""
         point = problem.inner(alpha)(state.last_theta)
         estimate = None
-        before = math.nan  # F at the last tolerance; NaN, which nothing is close to, at the first
+        before = math.nan  # F at the last tolerance; at the first, NaN, which is close to nothing
         n_steps = n_evals = 0
         tol = 10 * self.tol * state.scale
         while True:

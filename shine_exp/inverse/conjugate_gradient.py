@@ -10,7 +10,7 @@ from shine_exp.errors import UnsupportedSystem
 from shine_exp.inverse.units import in_units_of_r
 from shine_exp.types import Adjoint, AdjointSystem, Status
 
-# dᵀJd may be off by so many units in the last place of ‖J‖ ‖d‖².
+# Rounding may change dᵀJd by this many units in the last place of ‖J‖ ‖d‖².
 ROUNDING = 10.0
 
 
@@ -78,7 +78,9 @@ class _Run:
 
     def _begin(self) -> None:
         r, start = self.system.r, self.system.start
-        self.u, self.residual, self.square = torch.zeros_like(r), r, _dot(r, r)
+        self.u = torch.zeros_like(r)
+        self.residual = r
+        self.square = _dot(r, r)
         if start is not None:
             residual = r - self._product(start)
             square = _dot(residual, residual)

@@ -1,4 +1,4 @@
-"""The inverse estimate of Broyden's good method, in the form that keeps the steps alone."""
+"""The inverse estimate of Broyden's good method, in a form that stores only the steps."""
 
 import torch
 from torch import Tensor
@@ -77,7 +77,8 @@ class BroydenEstimate:
         n = self._factors.extent
         x = v.reshape(len(self._rho), -1)
         c = self._along_updates(_row_product(x, self._directions[:, : n + 1]))
-        # Solved with Lᵀ, factors of a sample would see later ones: here the mask comes first.
+        # Solved with Lᵀ, the factors of a sample would see those after them: here the mask comes
+        # first.
         c = torch.where(self._factors.valid(), c, 0.0)[:, None]
         c = torch.linalg.solve_triangular(
             self._triangle[:, :n, :n], c, upper=False, left=False, unitriangular=True

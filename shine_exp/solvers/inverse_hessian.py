@@ -201,7 +201,9 @@ class InverseHessian:
         """Forget all pairs, and keep copies of the rows of s and y (n, d) instead."""
         if self.memory is not None:
             s, y = s[-self.memory :], y[-self.memory :]
-        self._history, self._count, self._oldest = None, len(s), 0
+        self._history = None
+        self._count = len(s)
+        self._oldest = 0
         if len(s):
             self._history = s, y
             self._allot(self.memory or max(INITIAL_CAPACITY, 2 * len(s)))

@@ -46,9 +46,12 @@ class Iterates:
         *,
         record: bool = False,
     ) -> None:
-        self._g, self._shape, self._record = g, z0.shape, record
+        self._g = g
+        self._shape = z0.shape
+        self._record = record
         self._max_steps = max_steps
-        self.n_steps = self.n_evals = self._n_active = 0
+        self.n_steps = self.n_evals = 0
+        self._n_active = 0
         self._best_z = z0.detach().reshape(-1, z0.shape[-1]).clone()
         self.active = torch.ones(len(self._best_z), dtype=torch.bool, device=z0.device)
         self._failed = ~self.active

@@ -16,12 +16,12 @@ from shine_exp.solvers.line_search import StrongWolfe
 from shine_exp.solvers.objective import Objective, Point
 from shine_exp.types import InverseEstimate, Outer, Solution, Status
 
-# A solve gets twice the memory after every so many steps, up to so many pairs: on badly scaled
+# The memory doubles after every PATIENCE steps of one solve, up to MOST_PAIRS: on badly scaled
 # variables a short memory converges so slowly that a thousand steps do not get there.
 PATIENCE = 200
 MOST_PAIRS = 256
-# A solve ends after so many steps in a row of which none lowered G by more than rounding, or ‖∇G‖
-# below its lowest so far.
+# A solve ends after STANDSTILL steps in a row that neither lowered G by more than rounding nor
+# ‖∇G‖ below its lowest value so far.
 STANDSTILL = 20
 
 

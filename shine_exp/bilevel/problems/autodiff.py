@@ -55,14 +55,17 @@ class AutodiffProblem(BilevelProblem):
         pairs: Literal["keep", "drop", "measure"] | Callable[[Any], Tensors] = "keep",
         evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     ) -> None:
-        self._inner, self._outer, self._evaluate = inner, outer, evaluate
+        self._inner = inner
+        self._outer = outer
+        self._evaluate = evaluate
         self.alpha_structure = Structure.of(alpha, "alpha")
         self.theta_structure = Structure.of(theta, "theta")
         # A single tensor keeps its shape; a dict of tensors becomes one vector.
         joined = alpha if isinstance(alpha, Tensor) else self.alpha_structure.flatten(alpha)
         self._alpha0 = joined.detach()
         self._theta0 = self.theta_structure.flatten(theta).detach()
-        self.lower, self.upper, self.pairs = lower, upper, pairs
+        self.lower, self.upper = lower, upper
+        self.pairs = pairs
         self.device = str(self._theta0.device)
 
     def start(self, seed: int) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from shine_exp.data.io.files import InputFile, absolute
 from shine_exp.errors import UserError, one_line
 
-# How long a file of groups may be, in bytes: so many for each number, with what stands between it
-# and the next, and so many for comments.
+# A file of groups may have this many bytes per number, with what stands between it and the next,
+# and this many for comments. Longer ones are refused unread.
 LONGEST_NUMBER = 32
 COMMENTS = 1 << 16
 

@@ -184,7 +184,9 @@ class LinearOuterValue:
     direct = None
 
     def __init__(self, rows: Part, loss: Loss, margins: Tensor) -> None:
-        self._rows, self._loss, self._margins = rows, loss, margins
+        self._rows = rows
+        self._loss = loss
+        self._margins = margins
 
     @cached_property
     def value(self) -> float:
@@ -199,7 +201,9 @@ class LinearObjective:
     """θ ↦ G(α, θ) at fixed α; `n_evals` counts gradients, each one X w and one Xᵀ z."""
 
     def __init__(self, train: Part, loss: Loss, penalty: Tensor) -> None:
-        self.train, self.loss, self.penalty = train, loss, penalty
+        self.train = train
+        self.loss = loss
+        self.penalty = penalty
         self.n_evals = 0
         # θ, Xθ and, if known, ∇_θG(α, θ), of the one point that `know` was told of.
         self._known: tuple[Tensor, Tensor, Tensor | None] | None = None
