@@ -40,6 +40,13 @@ class OuterLoop(Protocol[P, S]):
     needs_gradient: bool
     changes_in_place: bool
 
+    def check(self, problem: P) -> None:
+        """Raises `UserError` for a problem on which the loop cannot work.
+
+        A run asks this before it writes anything.
+        """
+        ...
+
     def columns(self, problem: P) -> tuple[str, ...]:
         """The columns of the trace, beside step and time."""
         ...

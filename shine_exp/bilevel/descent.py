@@ -81,6 +81,9 @@ class Descent(BilevelLoop[DescentState]):
 
     needs_gradient = True
 
+    def check(self, problem: BilevelProblem) -> None:
+        self.hypergradient.check(problem)
+
     def columns(self, problem: BilevelProblem) -> tuple[str, ...]:
         columns = super().columns(problem)
         return (*columns, "exact_cosine", "exact_norm_ratio") if self.compare else columns

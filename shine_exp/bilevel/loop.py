@@ -85,6 +85,9 @@ class BilevelLoop(Generic[S]):
     needs_gradient = False
     changes_in_place = False
 
+    def check(self, problem: BilevelProblem) -> None:
+        """Refuse no problem; a loop that needs more of one overrides this."""
+
     def columns(self, problem: BilevelProblem) -> tuple[str, ...]:
         return (*COUNTERS, *ALPHA, *problem.columns, *SOLVES)
 

@@ -76,8 +76,6 @@ class Search(BilevelLoop[SearchState]):
     that does not get there counts as unsolved. One tolerance for all trials would say little where
     features are badly scaled: at one α it may be far too loose for F, and at another far beyond
     what is needed. The trace holds the best trial so far, chosen by its outer loss.
-
-    Raises `UserError` for a problem whose box is not finite.
     """
 
     proposer: Proposer
@@ -86,13 +84,17 @@ class Search(BilevelLoop[SearchState]):
     tol: PositiveFloat
     accuracy: PositiveFloat = 1e-3
 
-    def init(self, problem: BilevelProblem, seed: int) -> SearchState:
-        alpha, theta = problem.start(seed)
+    def check(self, problem: BilevelProblem) -> None:
+        """Raises `UserError` for a problem whose box is not finite."""
+        alpha, _ = problem.start(0)
         if not all(bound.isfinite().all() for bound in _box(problem, alpha)):
             raise UserError(
                 f"a search needs a box to search in, and the bounds of {type(problem).__name__} "
                 "are not finite: give it a lower and an upper, or take a method with a gradient"
             )
+
+    def init(self, problem: BilevelProblem, seed: int) -> SearchState:
+        alpha, theta = problem.start(seed)
         objective = problem.inner(alpha)
         scale = first_gradient_norm(objective(theta))
         return SearchState(

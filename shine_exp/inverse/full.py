@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from shine_exp.errors import UnsupportedSystem
 from shine_exp.inverse.broyden import BroydenSteps
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
 from shine_exp.types import Adjoint, AdjointSystem
@@ -22,6 +23,19 @@ class Full:
     max_steps: NonNegativeInt = 1000
     limit_grows: bool = False
     memory: PositiveInt | None = None
+
+    def check_system(self, symmetric: bool) -> None:
+        """Raises `UnsupportedSystem` for an option that nothing would read."""
+        if symmetric and self.memory is not None:
+            raise UnsupportedSystem(
+                f"memory={self.memory}: it belongs to Broyden's method, and a symmetric system is "
+                "solved by conjugate gradients; leave it out"
+            )
+        if not symmetric and self.limit_grows:
+            raise UnsupportedSystem(
+                "limit_grows=true: it belongs to conjugate gradients, and a system that is not "
+                "symmetric is solved by Broyden's method; leave it out"
+            )
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         system = replace(system, tol=self.factor * system.tol)

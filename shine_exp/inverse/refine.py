@@ -24,6 +24,11 @@ class Refine:
     def needs_symmetry(self) -> bool:
         return getattr(self.steps, "needs_symmetry", False)
 
+    def check_system(self, symmetric: bool) -> None:
+        """Raises `UnsupportedSystem` for an option of `steps` that nothing would read."""
+        if hasattr(self.steps, "check_system"):
+            self.steps.check_system(symmetric)
+
     def __call__(self, system: AdjointSystem) -> Adjoint:
         first = self.start(system)
         estimate = system.estimate if self.uses_estimate else None

@@ -165,6 +165,8 @@ class _Combination:
                 f"none: {self._take('solver', leaves_one)}; or "
                 f"{self._take('method', needs_no_estimate)}"
             )
+        if hasattr(method, "check_system"):
+            method.check_system(symmetric=self.problem.solution == "minimum")
         if getattr(method, "needs_symmetry", False) and self.problem.solution != "minimum":
 
             def needs_none(node: DictConfig) -> bool:

@@ -90,6 +90,7 @@ def work(
     with runtime.prepared():
         loop = instantiate(config.outer)
         problem, digest = load(config)
+        loop.check(problem)
         data = record(config, digest)
         with locked(folder):
             if not finished(folder, identity, config, verbose):

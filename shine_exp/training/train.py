@@ -36,6 +36,7 @@ MEANS = (
 MEDIANS = ("forward_ms", "backward_ms")
 FINITE = ("train_loss", "gradient_norm")
 TOTALS = ("unsolved_inner", "unsolved_backward")
+OURS = ("test_unsolved", "spectral_radius", "learning_rate", *MEANS, *TOTALS, *MEDIANS)
 RADIUS = 2  # the stream of random numbers that the power method starts from
 T = TypeVar("T")
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -132,24 +133,24 @@ class Train(Generic[AnyTask]):
                 "method=shine or another that has one, or outer.n_unrolled=N to unroll N steps"
             )
 
-    def columns(self, task: AnyTask) -> tuple[str, ...]:
-        solves = ("test_unsolved", "spectral_radius")
-        ours = (*solves, "learning_rate", *MEANS, *TOTALS, *MEDIANS)
-        if clash := {"step", "time", "epoch", *ours} & set(task.columns):
+    def check(self, task: AnyTask) -> None:
+        if task.steps_per_epoch < 1:
+            raise UserError(
+                f"{type(task).__name__}.steps_per_epoch={task.steps_per_epoch}: must be 1 or more"
+            )
+        if clash := {"step", "time", "epoch", *OURS} & set(task.columns):
             raise UserError(
                 f"{type(task).__name__}.columns: {', '.join(sorted(clash))} is a column of the "
                 "training loop itself; take another name"
             )
-        return ("epoch", *task.columns, *ours)
+
+    def columns(self, task: AnyTask) -> tuple[str, ...]:
+        return ("epoch", *task.columns, *OURS)
 
     def length(self, task: AnyTask) -> int:
         return self.epochs * task.steps_per_epoch
 
     def init(self, task: AnyTask, seed: int) -> TrainState:
-        if task.steps_per_epoch < 1:
-            raise UserError(
-                f"{type(task).__name__}.steps_per_epoch={task.steps_per_epoch}: must be 1 or more"
-            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = task.network(self._layer)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from differences import finite_differences, solved
+from quadratic import Quadratic
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -216,8 +217,9 @@ def test_autodiff_counts_evaluations_of_line_search_too() -> None:
 def test_search_refuses_autodiff_problem_without_box() -> None:
     search = Search(Grid(), LBFGS(), 5, 1e-5)
     with pytest.raises(UserError, match="lower and an upper"):
-        search.init(logistic(1), 0)
+        search.check(logistic(1))
     bounded = logistic(1, lower=-4.0, upper=4.0)
+    search.check(bounded)
     state = search.init(bounded, 0)
     for _ in range(5):
         state = search.step(bounded, state)
@@ -256,3 +258,10 @@ def test_autodiff_refuses_what_is_no_problem(inner, alpha, message: str) -> None
 
     with pytest.raises(UserError, match=message):
         evaluated()
+
+
+def test_unrolled_refuses_problem_without_inner_gradient() -> None:
+    descent = Descent(LBFGS(), Unrolled(5), Schedule("exponential", 1e-3, 0.78))
+    descent.check(logistic(1))
+    with pytest.raises(UserError, match="Quadratic has no inner_gradient"):
+        descent.check(Quadratic())

@@ -67,17 +67,17 @@ def assert_same_gradients(cell: nn.Module, z0, inputs: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_full_gradient_is_that_of_the_unrolled_iteration(seed: int) -> None:
+def test_full_gradient_is_that_of_the_unrolled_iteration(seed: int) -> None:
     x = normal(3, 3, seed=seed + 7).requires_grad_()
     assert_same_gradients(TanhCell(seed=seed), torch.zeros(3, 8, dtype=torch.float64), [x])
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_full_gradient_of_a_state_of_two_tensors(seed: int) -> None:
+def test_full_gradient_of_a_state_of_two_tensors(seed: int) -> None:
     assert_same_gradients(*pair_problem(seed))
 
 
-def test_the_products_are_with_the_jacobian_of_id_minus_f() -> None:
+def test_adjoint_products_are_with_the_jacobian_of_id_minus_f() -> None:
     spy, watched, layer, x = solved(JacobianFree(), seed=1)
     z, cell = watched.solution.z, layer.cell
     slope = 1 - torch.tanh(z @ cell.weight.T + x @ cell.inject.T + cell.bias) ** 2
@@ -129,7 +129,7 @@ def test_adjoint_broyden_leaves_its_secant_equation_to_the_backward_pass(
 
 
 @pytest.mark.parametrize("every", [1, 5])
-def test_awareness_sharpens_the_gradient_that_the_loss_prescribes(every: int) -> None:
+def test_opa_sharpens_the_gradient_that_the_loss_prescribes(every: int) -> None:
     """Medians over seeds: u is within cosine 0.999 of J⁻ᵀr, and nearer to it than plain SHINE's."""
     cosine, error = [], {"aware": [], "shine": []}
     for seed in range(12):
@@ -205,19 +205,19 @@ def test_full_converges_to_the_dense_solution_of_a_nonsymmetric_system() -> None
         (Neumann(n_terms=5, n_power_steps=4), 9),
     ],
 )
-def test_the_products_are_counted_one_by_one(method: InverseMethod, expected: int) -> None:
+def test_adjoint_products_are_counted_one_by_one(method: InverseMethod, expected: int) -> None:
     spy, _, layer, _ = solved(method, seed=6, gain=0.9, d=20)
     assert (layer.last.products, spy.n_products) == (expected, expected)
 
 
-def test_neumann_of_scale_one_sums_the_powers_of_the_cell_s_jacobian() -> None:
+def test_adjoint_neumann_of_scale_one_sums_the_powers_of_the_cell_s_jacobian() -> None:
     spy, *_ = solved(Neumann(n_terms=5, scale=1.0), seed=7)
     F = torch.eye(8, dtype=torch.float64) - spy.J.mT  # (∂f/∂z)ᵀ
     terms = [torch.linalg.matrix_power(F, j) @ spy.system.r[..., None] for j in range(6)]
     torch.testing.assert_close(spy.adjoint.u, sum(terms)[..., 0], rtol=1e-12, atol=1e-12)
 
 
-def test_a_batch_is_a_number_of_independent_systems() -> None:
+def test_adjoint_batch_is_a_number_of_independent_systems() -> None:
     """The gradient of one sample's inputs does not depend on the others."""
     cell, z0, inputs = pair_problem(8)
     layer = DEQ(cell, Broyden(100), Refine(Shine(), BroydenSteps(3)), tol=1e-6)
@@ -229,7 +229,7 @@ def test_a_batch_is_a_number_of_independent_systems() -> None:
         torch.testing.assert_close(found[1], expected[1], rtol=1e-8, atol=1e-10)
 
 
-def test_the_direction_of_awareness_is_the_gradient_of_the_loss() -> None:
+def test_opa_is_along_the_gradient_of_the_loss() -> None:
     """Of a classifier after the equilibrium, at the solver's own iterate, in the state's
     structure.
     """

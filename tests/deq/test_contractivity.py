@@ -16,7 +16,7 @@ def linear(matrices: torch.Tensor) -> Linearisation:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_it_is_the_largest_modulus_of_an_eigenvalue(seed: int) -> None:
+def test_spectral_radius_is_the_largest_modulus_of_an_eigenvalue(seed: int) -> None:
     """Of random matrices, whose leading eigenvalues are complex pairs more often than not."""
     random = torch.Generator().manual_seed(seed)
     matrices = torch.randn(8, 6, 6, dtype=torch.float64, generator=random)
@@ -25,7 +25,7 @@ def test_it_is_the_largest_modulus_of_an_eigenvalue(seed: int) -> None:
     torch.testing.assert_close(found, expected, rtol=5e-3, atol=0)
 
 
-def test_a_single_factor_would_not_do_for_a_complex_pair() -> None:
+def test_spectral_radius_of_a_complex_pair() -> None:
     """A sheared rotation: each product changes the length by another factor, all of modulus 0.9 in
     the mean.
     """
@@ -36,7 +36,7 @@ def test_a_single_factor_would_not_do_for_a_complex_pair() -> None:
     assert float(found[0]) == pytest.approx(0.9, rel=1e-2)
 
 
-def test_it_does_not_depend_on_the_batch() -> None:
+def test_spectral_radius_does_not_depend_on_the_batch() -> None:
     matrices = torch.randn(3, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     together = spectral_radius(linear(matrices), 2000, torch.Generator().manual_seed(2))
     alone = spectral_radius(linear(matrices[1:2]), 2000, torch.Generator().manual_seed(3))

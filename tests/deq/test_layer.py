@@ -46,7 +46,7 @@ class Counting(nn.Module):
 
 
 @pytest.mark.parametrize("solver", [Broyden(5), AdjointBroyden(5), FixedPoint(5)])
-def test_the_output_is_the_cell_at_the_solver_s_point_in_both_modes(solver) -> None:
+def test_output_is_the_cell_at_the_solver_s_point_in_both_modes(solver) -> None:
     cell, z0, x = problem()
     watched = Watched(solver)
     layer = DEQ(cell, watched, JacobianFree())
@@ -59,7 +59,7 @@ def test_the_output_is_the_cell_at_the_solver_s_point_in_both_modes(solver) -> N
     assert (evaluated.requires_grad, evaluated.grad_fn) == (False, None)
 
 
-def test_evaluation_needs_no_inverse_method() -> None:
+def test_layer_evaluation_needs_no_inverse_method() -> None:
     cell, z0, x = problem()
     layer = DEQ(cell, FixedPoint(20), None)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_opa_needs_the_loss() -> None:
         layer(z0, x)
 
 
-def test_the_state_keeps_its_structure_shapes_and_memory_format() -> None:
+def test_layer_state_keeps_its_structure_shapes_and_memory_format() -> None:
     cell, z0, inputs = pair_problem(seed=0)
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
@@ -112,7 +112,7 @@ def test_the_state_keeps_its_structure_shapes_and_memory_format() -> None:
     assert isinstance(DEQ(cell, Broyden(50), FULL)(z0, x), Tensor)
 
 
-def test_memory_format_changes_no_number() -> None:
+def test_layer_memory_format_changes_no_number() -> None:
     cell, z0, inputs = pair_problem(seed=1)
     layer = DEQ(cell, Broyden(100), FULL, tol=1e-13)
     last = layer(z0, *inputs)
@@ -135,7 +135,7 @@ def test_gradcheck_of_the_whole_layer() -> None:
     assert torch.autograd.gradcheck(function, (*inputs, *parameters), atol=1e-6, fast_mode=True)
 
 
-def test_the_start_gets_no_gradient() -> None:
+def test_layer_start_gets_no_gradient() -> None:
     cell, z0, x = problem()
     z0.requires_grad_()
     DEQ(cell, Broyden(50), FULL)(z0, x).sum().backward()
@@ -143,7 +143,7 @@ def test_the_start_gets_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("max_steps", [2, 50])
-def test_the_report_of_a_solve(max_steps: int) -> None:
+def test_report_of_a_solve(max_steps: int) -> None:
     cell, z0, x = problem(seed=1)
     watched, spy = Watched(Broyden(max_steps)), Spy(Full(factor=1.0, max_steps=3))
     layer = DEQ(cell, watched, spy, tol=1e-9)
@@ -162,7 +162,7 @@ def test_the_report_of_a_solve(max_steps: int) -> None:
     assert layer.last.products == spy.n_products == 3
 
 
-def test_the_tolerance_is_a_root_mean_square_of_each_sample() -> None:
+def test_layer_tolerance_is_a_root_mean_square_of_each_sample() -> None:
     """The tolerance of the solver is tol √d, whatever the batch."""
     cell, z0, x = problem()
     layer = DEQ(cell, Broyden(50), FULL, tol=1e-4)
@@ -175,7 +175,7 @@ def test_the_tolerance_is_a_root_mean_square_of_each_sample() -> None:
     assert seen == [pytest.approx(1e-4 * math.sqrt(8))]
 
 
-def test_the_report_says_which_samples_fell_back() -> None:
+def test_report_says_which_samples_fell_back() -> None:
     cell, z0, x = problem(seed=3)
     layer = DEQ(cell, Broyden(50), Fallback(ratio=0.0))
     layer(z0, x).sum().backward()
@@ -191,7 +191,7 @@ def test_without_a_backward_pass_the_report_has_no_backward_residual() -> None:
     assert layer.last.products > 0
 
 
-def test_backward_twice_doubles_the_gradient() -> None:
+def test_layer_backward_twice_doubles_the_gradient() -> None:
     cell, z0, x = problem()
     layer = DEQ(cell, Broyden(50), FULL)
     loss = (layer(z0, x) ** 2).sum()
@@ -202,7 +202,7 @@ def test_backward_twice_doubles_the_gradient() -> None:
     torch.testing.assert_close(layer.last.backward_residual, residual)
 
 
-def test_backward_after_a_gradient_that_was_not_accumulated() -> None:
+def test_layer_backward_after_a_gradient_that_was_not_accumulated() -> None:
     cell, z0, x = problem()
     layer = DEQ(cell, Broyden(50), Full(factor=1.0, max_steps=3))
     z = layer(z0, x)
@@ -213,7 +213,7 @@ def test_backward_after_a_gradient_that_was_not_accumulated() -> None:
     torch.testing.assert_close(found, layer.last.backward_residual)
 
 
-def test_two_losses_on_one_solve_add_up() -> None:
+def test_layer_two_losses_on_one_solve_add_up() -> None:
     cell, z0, x = problem()
     layer = DEQ(cell, Broyden(50), FULL, tol=1e-12, adjoint_tol=1e-12)
     z = layer(z0, x)
@@ -226,7 +226,7 @@ def test_two_losses_on_one_solve_add_up() -> None:
     torch.testing.assert_close(apart, cell.weight.grad, rtol=1e-9, atol=1e-9)
 
 
-def test_a_layer_may_be_called_twice_before_the_backward_pass() -> None:
+def test_layer_may_be_called_twice_before_the_backward_pass() -> None:
     cell, z0, x = problem()
     layer = DEQ(cell, Broyden(50), FULL, tol=1e-12, adjoint_tol=1e-12)
     (layer(z0, x).sum() + layer(z0, 2 * x).sum()).backward()
@@ -263,7 +263,7 @@ def test_backward_steps_evaluate_no_cell() -> None:
     assert counts[0] == counts[1]
 
 
-def test_a_layer_leaves_no_cycle_behind() -> None:
+def test_layer_leaves_no_cycle_behind() -> None:
     """The solver's memory and the graph go when the last reference does, without the garbage
     collector.
     """
@@ -318,7 +318,7 @@ def test_unrolled_layer_refuses_what_is_no_number_of_steps(n_steps) -> None:
         layer(z0, x)
 
 
-def test_the_state_dict_is_that_of_the_cell() -> None:
+def test_state_dict_is_that_of_the_cell() -> None:
     assert set(DEQ(PairCell(), Broyden(5), FULL).state_dict()) == {
         f"cell.inner.{n}" for n in TanhCell().state_dict()
     }

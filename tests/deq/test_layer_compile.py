@@ -23,7 +23,7 @@ class Model(nn.Module):
 
 
 @pytest.mark.parametrize("inverse", [Full(max_steps=100), Shine()])
-def test_torch_compile_does_not_compile_the_solver(inverse) -> None:
+def test_layer_torch_compile_does_not_compile_the_solver(inverse) -> None:
     """Solves of different lengths, none of which is a reason to compile anything again."""
     model, steps = Model(inverse), set()
     torch._dynamo.reset()

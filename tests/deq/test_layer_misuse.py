@@ -127,7 +127,7 @@ def test_layer_names_the_input_of_another_batch(batch: int) -> None:
         layer(torch.zeros(batch, 8, dtype=DOUBLE), x=x)
 
 
-def test_one_input_may_be_shared_by_all_samples() -> None:
+def test_layer_one_input_may_be_shared_by_all_samples() -> None:
     layer, x = problem()
     assert layer(Z0, x[:1]).shape == (3, 8)
 
@@ -209,7 +209,7 @@ def test_layer_refuses_a_cell_that_does_not_use_z(f, inverse) -> None:
         DEQ(Cell(f), Broyden(), inverse)(Z0, Z0 + 1)
 
 
-def test_states_of_several_types_are_solved_in_the_longest_and_keep_their_own() -> None:
+def test_layer_states_of_several_types_are_solved_in_the_longest_and_keep_their_own() -> None:
     """To 1e-12, which float32 vectors could not reach; and back in the types of z0."""
     cell, z0, inputs = pair_problem(seed=3)
     reference = DEQ(cell, Broyden(100), FULL, tol=1e-13)([t.double() for t in z0], *inputs)
@@ -232,7 +232,7 @@ def test_states_of_several_types_are_solved_in_the_longest_and_keep_their_own() 
             torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
 
 
-def test_keyword_inputs_get_the_same_gradients_as_positional_ones() -> None:
+def test_layer_keyword_inputs_get_the_same_gradients_as_positional_ones() -> None:
     cell, z0, (x, scale) = pair_problem(seed=5)
     layer, found = DEQ(cell, Broyden(100), FULL, tol=1e-13, adjoint_tol=1e-12), []
     for arguments, named in (
@@ -257,7 +257,7 @@ def losses(layer: DEQ, x: Tensor):
 @pytest.mark.parametrize("inverse", [FULL, Shine(), JacobianFree()])
 @pytest.mark.parametrize("which", ["parameters", "input"])
 @pytest.mark.parametrize("loss", [0, 1])
-def test_second_derivatives_are_refused(inverse, which: str, loss: int) -> None:
+def test_layer_second_derivatives_are_refused(inverse, which: str, loss: int) -> None:
     layer, x = problem()
     layer.inverse = inverse
     x.requires_grad_()
@@ -269,7 +269,7 @@ def test_second_derivatives_are_refused(inverse, which: str, loss: int) -> None:
         value.backward(create_graph=True)
 
 
-def test_every_door_to_second_derivatives_is_shut() -> None:
+def test_layer_every_door_to_second_derivatives_is_shut() -> None:
     layer, x = problem()
 
     def loss(x: Tensor) -> Tensor:
@@ -303,7 +303,7 @@ def test_second_derivatives_of_what_follows_the_layer_are_there() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # which torch.func.jvp calls
-def test_transforms_and_forward_mode_are_refused() -> None:
+def test_layer_transforms_and_forward_mode_are_refused() -> None:
     layer, x = problem()
 
     def f(x: Tensor) -> Tensor:
@@ -325,7 +325,7 @@ def test_transforms_and_forward_mode_are_refused() -> None:
 
 
 @pytest.mark.parametrize("inverse", [FULL, Shine()])
-def test_batched_gradients_are_refused(inverse) -> None:
+def test_layer_batched_gradients_are_refused(inverse) -> None:
     layer, x = problem()
     layer.inverse = inverse
     with pytest.raises(UserError, match="no batched gradients"):
@@ -340,7 +340,7 @@ PAIRS = [*product(SOLVERS, METHODS), *product(SOLVERS[:2], USING_THE_ESTIMATE)]
 
 
 @pytest.mark.parametrize(("solver", "inverse"), PAIRS, ids=lambda part: type(part).__name__)
-def test_an_empty_batch_is_solved_at_no_cost(solver, inverse) -> None:
+def test_layer_empty_batch_is_solved_at_no_cost(solver, inverse) -> None:
     cell, x = TanhCell(), torch.zeros(0, 3, dtype=DOUBLE, requires_grad=True)
     layer = DEQ(cell, solver, inverse)
     output = layer(Z0[:0], x)
@@ -359,7 +359,7 @@ def test_an_empty_batch_is_solved_at_no_cost(solver, inverse) -> None:
         assert layer(Z0[:0], x).shape == (0, 8)
 
 
-def test_inference_mode_serves_every_solver_but_one_that_differentiates() -> None:
+def test_layer_inference_mode_serves_every_solver_but_one_that_differentiates() -> None:
     layer, x = problem()
     expected = layer(Z0, x).detach()
     for solver in (Broyden(50), Anderson(50), FixedPoint(200)):
@@ -375,7 +375,7 @@ def test_inference_mode_serves_every_solver_but_one_that_differentiates() -> Non
 
 
 @pytest.mark.parametrize("inverse", [FULL, Shine(), JacobianFree()])
-def test_the_output_may_be_changed_in_place(inverse) -> None:
+def test_layer_output_may_be_changed_in_place(inverse) -> None:
     """Although tanh has saved it for its own gradient."""
     found = []
     for relu in (torch.relu, torch.relu_, nn.ReLU(inplace=True)):
@@ -387,7 +387,7 @@ def test_the_output_may_be_changed_in_place(inverse) -> None:
     assert torch.equal(found[0], found[2])
 
 
-def test_each_tensor_of_the_output_may_be_changed_in_place() -> None:
+def test_layer_each_tensor_of_the_output_may_be_changed_in_place() -> None:
     cell, z0, inputs = pair_problem(seed=6)
     layer, found = DEQ(cell, Broyden(100), FULL), []
     for relu in (torch.relu, torch.relu_):
@@ -397,7 +397,7 @@ def test_each_tensor_of_the_output_may_be_changed_in_place() -> None:
     assert torch.equal(*found)
 
 
-def test_a_frozen_cell_makes_no_backward_solve() -> None:
+def test_frozen_cell_makes_no_backward_solve() -> None:
     layer, x = problem()
     spy = layer.inverse = Spy(FULL)
     layer.requires_grad_(False)
@@ -410,13 +410,13 @@ def test_a_frozen_cell_makes_no_backward_solve() -> None:
         assert torch.equal(output, layer(Z0, x))
 
 
-def test_a_frozen_cell_passes_gradients_to_its_inputs() -> None:
+def test_frozen_cell_passes_gradients_to_its_inputs() -> None:
     layer, x = problem(tol=1e-13, adjoint_tol=1e-12)
     layer.requires_grad_(False)
     assert torch.autograd.gradcheck(lambda x: layer(Z0, x), x.requires_grad_(), atol=1e-6)
 
 
-def test_a_tensor_that_is_no_parameter_of_the_cell_gets_its_gradient() -> None:
+def test_tensor_that_is_no_parameter_of_the_cell_gets_its_gradient() -> None:
     outside = torch.tensor(0.3, dtype=DOUBLE, requires_grad=True)
     cell = Cell(lambda w, z, x: torch.tanh(outside * z + x))
     cell.requires_grad_(False)
@@ -426,7 +426,7 @@ def test_a_tensor_that_is_no_parameter_of_the_cell_gets_its_gradient() -> None:
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.parametrize("reentrant", [True, False])
-def test_parameters_behind_a_checkpoint_get_their_gradient(reentrant: bool) -> None:
+def test_layer_parameters_behind_a_checkpoint_get_their_gradient(reentrant: bool) -> None:
     """Which hides them from the graph."""
     inner, x = TanhCell(), normal(3, 3, seed=7)
 

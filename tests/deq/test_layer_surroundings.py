@@ -41,7 +41,9 @@ class NormedCell(nn.Module):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", ["original0", "original1"])
-def test_weight_normalisation_gets_the_gradient_of_finite_differences(name: str, solver) -> None:
+def test_layer_weight_normalisation_gets_the_gradient_of_finite_differences(
+    name: str, solver
+) -> None:
     """Although the solver computes the normalised weight once."""
     cell, x = NormedCell(), normal(2, 6, seed=1)
     layer = DEQ(cell, solver, FULL, tol=1e-13, adjoint_tol=1e-12)
@@ -61,7 +63,9 @@ def test_weight_normalisation_gets_the_gradient_of_finite_differences(name: str,
     assert found == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-6)
 
 
-def test_the_normalised_weight_is_computed_once_for_all_steps_and_once_more_with_a_graph() -> None:
+def test_layer_normalised_weight_is_computed_once_for_all_steps_and_once_more_with_a_graph() -> (
+    None
+):
     cell, x = NormedCell(), normal(2, 6, seed=1)
     module = cell.first.parametrizations.weight[0]
     calls = []
@@ -72,7 +76,7 @@ def test_the_normalised_weight_is_computed_once_for_all_steps_and_once_more_with
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_caller_s_own_cache_of_parametrisations_loses_no_gradient(solver) -> None:
+def test_layer_caller_s_own_cache_of_parametrisations_loses_no_gradient(solver) -> None:
     cell, x = NormedCell(), normal(2, 6, seed=1)
     layer = DEQ(cell, solver, FULL)
     with parametrize.cached():
@@ -82,7 +86,9 @@ def test_a_caller_s_own_cache_of_parametrisations_loses_no_gradient(solver) -> N
 
 @pytest.mark.parametrize("method", [FULL, Shine(), Refine(Shine(), BroydenSteps(3))])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_autocast_loses_no_gradient_and_keeps_the_solver_in_full_precision(method, solver) -> None:
+def test_layer_autocast_loses_no_gradient_and_keeps_the_solver_in_full_precision(
+    method, solver
+) -> None:
     cell, x = NormedCell().float(), normal(4, 6, seed=3).float()
     gradients = []
     cell.second.register_forward_hook(lambda module, arguments, output: inside.append(output.dtype))
@@ -104,7 +110,7 @@ def test_autocast_loses_no_gradient_and_keeps_the_solver_in_full_precision(metho
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_start_in_short_floats_is_solved_in_float32(solver) -> None:
+def test_layer_start_in_short_floats_is_solved_in_float32(solver) -> None:
     """As features are under autocast."""
     cell, x = NormedCell().float(), normal(4, 6, seed=3).bfloat16()
     watched, spy = Watched(solver), Spy(FULL)
@@ -119,7 +125,7 @@ def test_a_start_in_short_floats_is_solved_in_float32(solver) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in cell.parameters())
 
 
-def test_a_backward_pass_outside_of_autocast_is_the_same() -> None:
+def test_layer_backward_pass_outside_of_autocast_is_the_same() -> None:
     cell, x = NormedCell().float(), normal(4, 6, seed=3).float()
     layer, found = DEQ(cell, Broyden(20), FULL), []
     for inside in (True, False):
@@ -145,7 +151,7 @@ def gloo(tmp_path: Path):
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 @pytest.mark.parametrize(("method", "opa"), [(FULL, None), (Refine(Shine(), BroydenSteps(3)), 2)])
-def test_distributed_training_gets_the_same_gradients(gloo, method, opa: int | None) -> None:
+def test_layer_distributed_training_gets_the_same_gradients(gloo, method, opa: int | None) -> None:
     cell, x = TanhCell(), normal(3, 3, seed=7)
     z0 = torch.zeros(3, 8, dtype=torch.float64)
     layer = DEQ(cell, AdjointBroyden(50, opa=opa), method)

@@ -38,14 +38,14 @@ def warned():
         ]
 
 
-def test_a_layer_that_solves_warns_of_nothing(warned) -> None:
+def test_layer_that_solves_warns_of_nothing(warned) -> None:
     for inverse in (EXACT, Shine(), JacobianFree(), Neumann(3)):
         DEQ(TanhCell(), Broyden(50), inverse)(Z0, X).sum().backward()
     assert warned() == []
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_missed_forward_tolerance_is_warned_of_once(warned, training: bool) -> None:
+def test_layer_missed_forward_tolerance_is_warned_of_once(warned, training: bool) -> None:
     layer = DEQ(TanhCell(), Broyden(3), JacobianFree())
     with torch.set_grad_enabled(training):
         for _ in range(3):
@@ -59,7 +59,7 @@ def test_a_missed_forward_tolerance_is_warned_of_once(warned, training: bool) ->
     assert "Take more steps (max_steps), or a looser tol" in message
 
 
-def test_a_missed_backward_tolerance_is_warned_of_once(warned) -> None:
+def test_layer_missed_backward_tolerance_is_warned_of_once(warned) -> None:
     layer = DEQ(TanhCell(), Broyden(50), Full(max_steps=2), adjoint_tol=1e-4)
     for _ in range(3):
         layer(Z0, X).sum().backward()
@@ -70,7 +70,7 @@ def test_a_missed_backward_tolerance_is_warned_of_once(warned) -> None:
     assert "adjoint_tol=0.0001) after 2 products of Full(" in message
 
 
-def test_samples_that_no_step_improved_are_named(warned) -> None:
+def test_layer_samples_that_no_step_improved_are_named(warned) -> None:
     layer = DEQ(TanhCell(gain=6.0, d=8), FixedPoint(1), Full(max_steps=1), tol=0.0)
     layer(Z0, X).sum().backward()
     stuck = int(layer.last.fell_back.sum())
@@ -78,7 +78,7 @@ def test_samples_that_no_step_improved_are_named(warned) -> None:
     assert f", and {stuck} fell back to u = r. " in warned(ConvergenceWarning)[0]
 
 
-def test_a_gradient_that_is_not_accumulated_warns_too(warned) -> None:
+def test_layer_gradient_that_is_not_accumulated_warns_too(warned) -> None:
     layer = DEQ(TanhCell(), Broyden(50), Full(max_steps=2))
     torch.autograd.grad(layer(Z0, X).sum(), layer.cell.weight)
     assert "backward solve" in warned(ConvergenceWarning)[0]
@@ -92,7 +92,7 @@ def test_every_layer_warns_for_itself(warned) -> None:
     assert len(warned(ConvergenceWarning)) == 3
 
 
-def test_the_warning_is_of_the_line_that_calls_the_layer() -> None:
+def test_warning_is_of_the_line_that_calls_the_layer() -> None:
     with pytest.warns(ConvergenceWarning) as caught:
         nn.Sequential(_On(DEQ(TanhCell(), Broyden(3), JacobianFree())))(Z0)
     assert caught[0].filename == __file__
@@ -107,18 +107,18 @@ class _On(nn.Module):
         return self.layer(z0, X)
 
 
-def test_a_layer_that_is_not_to_warn_does_not(warned) -> None:
+def test_layer_that_is_not_to_warn_does_not(warned) -> None:
     cell = nn.Sequential(nn.Linear(8, 8).double(), nn.Dropout(0.1))
     DEQ(cell, Broyden(3), Full(max_steps=2), warn=False)(Z0).sum().backward()
     assert warned() == []
 
 
-def test_a_tolerance_of_zero_asks_for_all_steps_and_is_not_missed(warned) -> None:
+def test_layer_tolerance_of_zero_asks_for_all_steps_and_is_not_missed(warned) -> None:
     DEQ(TanhCell(), Broyden(3), Full(max_steps=2), tol=0.0, adjoint_tol=0.0)(Z0, X).sum().backward()
     assert warned() == []
 
 
-def test_methods_that_aim_at_no_tolerance_are_not_said_to_miss_it(warned) -> None:
+def test_layer_methods_that_aim_at_no_tolerance_are_not_said_to_miss_it(warned) -> None:
     for inverse in (Shine(), JacobianFree(), Neumann(1)):
         layer = DEQ(TanhCell(), Broyden(50), inverse)
         layer(Z0, X).sum().backward()
@@ -132,14 +132,14 @@ class Expanding(nn.Module):
         return 3 * z + x
 
 
-def test_an_expanding_cell_is_named(warned) -> None:
+def test_expanding_cell_is_named(warned) -> None:
     layer = DEQ(Expanding(), FixedPoint(20), JacobianFree())
     layer(Z0, Z0 + 1)
     (message,) = warned(ConvergenceWarning)
     assert "the cell may expand (spectral radius of ∂f/∂z above 1)" in message
 
 
-def test_numbers_that_are_not_finite_are_warned_of(warned) -> None:
+def test_layer_numbers_that_are_not_finite_are_warned_of(warned) -> None:
     layer = DEQ(Expanding(), FixedPoint(20), JacobianFree())
     layer(Z0, torch.where(Z0 == 0, torch.nan, 0.0))
     assert layer.last.status is Status.DIVERGED
@@ -171,7 +171,7 @@ class Stateful(nn.Module):
 @pytest.mark.parametrize("cell", [Noisy(), Stateful()], ids=lambda cell: type(cell).__name__)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("solver", [Broyden(20), FixedPoint(21), AdjointBroyden(20)])
-def test_a_cell_that_is_no_function_is_named(warned, cell, training: bool, solver) -> None:
+def test_cell_that_is_no_function_is_named(warned, cell, training: bool, solver) -> None:
     with torch.set_grad_enabled(training):
         DEQ(cell, solver, JacobianFree())(Z0, X)
     (message,) = warned(ConvergenceWarning)
@@ -187,7 +187,7 @@ CELLS = {
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_dropout_and_batch_statistics_are_warned_of_where_they_are_active(
+def test_layer_dropout_and_batch_statistics_are_warned_of_where_they_are_active(
     warned, name: str
 ) -> None:
     cell = nn.Sequential(nn.Linear(8, 8), copy.deepcopy(CELLS[name]), nn.Tanh()).double()
@@ -204,7 +204,7 @@ def test_dropout_and_batch_statistics_are_warned_of_where_they_are_active(
     assert message.startswith(f"DEQ(Sequential): the cell's {name} (1) ")
 
 
-def test_dropout_that_draws_nothing_is_not_warned_of(warned) -> None:
+def test_layer_dropout_that_draws_nothing_is_not_warned_of(warned) -> None:
     cell = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.0), nn.Tanh()).double()
     with torch.no_grad():
         cell[0].weight *= 0.3
@@ -212,7 +212,9 @@ def test_dropout_that_draws_nothing_is_not_warned_of(warned) -> None:
     assert warned(CellWarning) == []
 
 
-def test_batch_statistics_in_evaluation_are_warned_of_where_there_are_no_others(warned) -> None:
+def test_layer_batch_statistics_in_evaluation_are_warned_of_where_there_are_no_others(
+    warned,
+) -> None:
     cell = nn.Sequential(
         nn.Linear(8, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Tanh()
     ).double()
@@ -253,7 +255,7 @@ class Given:
 
 
 @pytest.mark.parametrize("status", [Status.CONVERGED, Status.MAX_STEPS])
-def test_the_layer_reads_nothing_back_where_all_is_well_or_has_been_said(
+def test_layer_reads_nothing_back_where_all_is_well_or_has_been_said(
     warned, status: Status
 ) -> None:
     given, syncs = Given(status), []
@@ -267,7 +269,7 @@ def test_the_layer_reads_nothing_back_where_all_is_well_or_has_been_said(
     assert len(warned(ConvergenceWarning)) == (0 if status is Status.CONVERGED else 2)
 
 
-def test_the_report_says_how_the_backward_solve_ended() -> None:
+def test_report_says_how_the_backward_solve_ended() -> None:
     layer = DEQ(TanhCell(), Broyden(50), EXACT)
     output = layer(Z0, X)
     assert (layer.last.backward_status, layer.last.backward_converged) == (None, None)

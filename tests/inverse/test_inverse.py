@@ -445,3 +445,14 @@ def test_cg_is_linear_in_r_of_any_size() -> None:
     whole, tiny = (ConjugateGradient()(system(a, r * size, 1e-4)) for size in (1.0, 1e-24))
     torch.testing.assert_close(tiny.u * 1e24, whole.u, rtol=1e-3, atol=1e-3)
     assert tiny.converged.all()
+
+
+def test_full_refuses_option_that_nothing_reads() -> None:
+    Full(limit_grows=True).check_system(symmetric=True)
+    Full(memory=5).check_system(symmetric=False)
+    for method in (Full(memory=5), Refine(Shine(), Full(memory=5))):
+        with pytest.raises(UnsupportedSystem, match="memory=5"):
+            method.check_system(symmetric=True)
+    with pytest.raises(UnsupportedSystem, match="limit_grows=true"):
+        Full(limit_grows=True).check_system(symmetric=False)
+    Refine(Shine(), BroydenSteps()).check_system(symmetric=True)

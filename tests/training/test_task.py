@@ -217,7 +217,6 @@ def _changed(**parts: Any) -> Callable[[], Task]:
             _changed(loss=lambda self, network, batch: network[0](batch, batch)),
             "Faulty.loss must return one number",
         ),
-        (_changed(steps_per_epoch=0), "Faulty.steps_per_epoch=0: must be 1 or more"),
     ],
 )
 def test_task_with_a_fault_is_refused(task: Callable[[], Task], says: str) -> None:
@@ -225,9 +224,11 @@ def test_task_with_a_fault_is_refused(task: Callable[[], Task], says: str) -> No
         trained(replace(TRAIN, epochs=1), task())
 
 
-def test_task_with_a_column_of_the_loop_s_own_is_refused() -> None:
+def test_task_that_the_loop_cannot_train_is_refused() -> None:
     with pytest.raises(UserError, match="train_loss is a column of the training loop itself"):
-        TRAIN.columns(_changed(columns=("train_loss", "accuracy"))())
+        TRAIN.check(_changed(columns=("train_loss", "accuracy"))())
+    with pytest.raises(UserError, match=r"Faulty\.steps_per_epoch=0: must be 1 or more"):
+        TRAIN.check(_changed(steps_per_epoch=0)())
 
 
 def test_training_needs_an_inverse_method_or_unrolled_steps_and_not_both() -> None:

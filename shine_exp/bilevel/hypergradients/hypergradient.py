@@ -32,6 +32,10 @@ class Hypergradient:
 class HypergradientMethod(Protocol):
     """A way to ∇h(α) from the inner solution at α."""
 
+    def check(self, problem: BilevelProblem) -> None:
+        """Raises `UserError` for a problem that lacks what the method needs."""
+        ...
+
     def __call__(
         self,
         problem: BilevelProblem,

@@ -28,6 +28,9 @@ class Implicit:
 
     inverse: InverseMethod
 
+    def check(self, problem: BilevelProblem) -> None:
+        """Refuse no problem: all have what implicit differentiation needs."""
+
     def __call__(
         self,
         problem: BilevelProblem,

@@ -8,6 +8,7 @@ from pydantic import PositiveInt
 from shine_exp.bilevel.hypergradients.hypergradient import Hypergradient
 from shine_exp.bilevel.inner_solution import InnerSolution
 from shine_exp.bilevel.problem import BilevelProblem
+from shine_exp.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,14 @@ class Unrolled:
     """
 
     n_unrolled: PositiveInt
+
+    def check(self, problem: BilevelProblem) -> None:
+        """Raises `UserError` for a problem without a differentiable inner gradient."""
+        if type(problem).inner_gradient is BilevelProblem.inner_gradient:
+            raise UserError(
+                "unrolling differentiates the gradient of the inner loss, and "
+                f"{type(problem).__name__} has no inner_gradient; take an implicit method"
+            )
 
     def __call__(
         self,

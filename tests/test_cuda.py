@@ -1,0 +1,115 @@
+"""The same numbers on a GPU as on the CPU, in float64; skipped where there is no GPU."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from shine_exp import DEQ, AutodiffProblem, hypergradient, run
+from shine_exp.bilevel.descent import Descent
+from shine_exp.bilevel.hypergradients import Implicit
+from shine_exp.bilevel.problem import BilevelProblem
+from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.problems.logistic import LogisticLoss
+from shine_exp.bilevel.schedule import Schedule
+from shine_exp.data.sets.synthetic import gaussian
+from shine_exp.data.splits import split
+from shine_exp.inverse.conjugate_gradient import ConjugateGradient
+from shine_exp.inverse.full import Full
+from shine_exp.inverse.shine import Shine
+from shine_exp.solvers.broyden import Broyden
+from shine_exp.solvers.lbfgs import LBFGS
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="has no GPU")
+SPLITS = split(gaussian(500, 30, seed=0, scaling="none"), 0)
+DEVICES = ("cpu", "cuda")
+
+
+def linear(device: str) -> LinearModel:
+    return LinearModel(LogisticLoss(), SPLITS, 3, device)
+
+
+def autodiff(device: str) -> AutodiffProblem:
+    rows = (*SPLITS.train, *SPLITS.outer)
+    x, y, x_outer, y_outer = (torch.as_tensor(part, device=device) for part in rows)
+    groups = torch.arange(30, device=device) * 3 // 30
+
+    def inner(alpha: Tensor, theta: Tensor) -> Tensor:
+        return softplus(-y * (x @ theta)).sum() + 0.5 * (alpha.exp()[groups] * theta) @ theta
+
+    def outer(alpha: Tensor, theta: Tensor) -> Tensor:
+        return softplus(-y_outer * (x_outer @ theta)).sum()
+
+    start = {"dtype": torch.float64, "device": device}
+    return AutodiffProblem(
+        inner,
+        outer,
+        torch.zeros(3, **start),
+        torch.zeros(30, **start),
+        pairs=lambda alpha: alpha.exp()[groups],
+    )
+
+
+@pytest.mark.parametrize("problem", [linear, autodiff])
+def test_cuda_hypergradient_equals_that_of_the_cpu(problem) -> None:
+    values = [
+        hypergradient(problem(device), inverse=Full(factor=1.0), tol=1e-12)[0].value.cpu()
+        for device in DEVICES
+    ]
+    torch.testing.assert_close(values[1], values[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("inverse", [Shine(), ConjugateGradient()])
+@pytest.mark.parametrize("problem", [linear, autodiff])
+def test_cuda_descent_ends_where_that_of_the_cpu_does(problem, inverse) -> None:
+    def end(problem: BilevelProblem) -> float:
+        descent = Descent(LBFGS(), Implicit(inverse), Schedule("exponential", 1e-3, 0.78))
+        state = descent.init(problem, 0)
+        for _ in range(descent.n_steps):
+            state = descent.step(problem, state)
+        assert state.alpha.device == state.theta.device == problem.start(0)[0].device
+        return state.outer_value
+
+    assert end(problem("cuda")) == pytest.approx(end(problem("cpu")), rel=5e-3)
+
+
+@pytest.mark.parametrize("inverse", [Full(factor=1.0), Shine()])
+def test_cuda_layer_has_the_gradient_of_the_cpu(inverse) -> None:
+    class Cell(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(20, 20, dtype=torch.float64)
+
+        def forward(self, z: Tensor, x: Tensor) -> Tensor:
+            return torch.tanh(0.5 * self.linear(z) + x)
+
+    cell, x = Cell(), torch.randn(4, 20, dtype=torch.float64)
+    gradients = []
+    for device in DEVICES:
+        layer = DEQ(cell.to(device), Broyden(40), inverse, tol=1e-12, adjoint_tol=1e-12, warn=False)
+        layer.zero_grad()
+        there = x.to(device)
+        layer(torch.zeros_like(there), there).square().sum().backward()
+        gradients.append(cell.linear.weight.grad.cpu().clone())
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("problem=logreg", "data=gaussian", "method=opa", "outer.n_steps=5"),
+        ("problem=mdeq", "method=shine", "outer.epochs=1", "outer.pretrain_steps=10"),
+    ],
+    ids=["regression", "network"],
+)
+def test_cuda_run_ends_and_keeps_its_solution(
+    overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(*overrides, "runtime.device=cuda")
+    assert done.status == "done"
+    assert done.info["unsolved"]["backward"] == 0
+    assert done.trace["test_loss"].iloc[-1] < 2.0
+    assert done.solution
