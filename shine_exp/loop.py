@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
-Row = Mapping[str, float | int | str]  # of a trace: column → value
+# One row of a trace: column → value.
+Row = Mapping[str, float | int | str]
 
 
 class LoopState(Protocol):
@@ -13,12 +14,13 @@ class LoopState(Protocol):
     def step(self) -> int: ...
     @property
     def unsolved(self) -> dict[str, int]:
-        """How many "inner" and how many "backward" solves have missed their tolerance so far."""
+        """How many "inner" and "backward" solves have missed their tolerance so far."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, in numbers, tensors, and tables of those: what `torch.load` takes without
-        pickle.
+        """The whole state, in types that `torch.load(..., weights_only=True)` takes.
+
+        These are numbers and tensors, and dicts, lists and tuples of them.
         """
         ...
 
@@ -28,36 +30,49 @@ S = TypeVar("S", bound=LoopState)
 
 
 class OuterLoop(Protocol[P, S]):
-    """A loop on a problem."""
+    """A loop on a problem of `problem_type`.
+
+    `needs_gradient` says whether the method must give a hypergradient. `changes_in_place` says
+    that `step` changes the state that it is given, so that a step must not be cut short.
+    """
 
     problem_type: type
-    needs_gradient: bool  # of the method
-    changes_in_place: bool  # `step` changes the state that it is given: it must not be cut short
+    needs_gradient: bool
+    changes_in_place: bool
 
     def check(self, problem: P) -> None:
-        """Raises `UserError` for a problem that the loop cannot work on; nothing is written yet."""
+        """Raises `UserError` for a problem on which the loop cannot work.
+
+        A run asks this before it writes anything.
+        """
         ...
 
     def columns(self, problem: P) -> tuple[str, ...]:
-        """Those of the trace, beside step and time."""
+        """The columns of the trace, beside step and time."""
         ...
 
     def length(self, problem: P) -> int:
-        """How many steps there are."""
+        """The number of steps."""
         ...
 
-    def init(self, problem: P, seed: int) -> S: ...
+    def init(self, problem: P, seed: int) -> S:
+        """The state before the first step."""
+        ...
+
     def load_state_dict(self, problem: P, saved: dict[str, Any]) -> S:
         """The state whose `state_dict` was saved."""
         ...
 
-    def step(self, problem: P, state: S) -> S: ...
+    def step(self, problem: P, state: S) -> S:
+        """The state after one more step."""
+        ...
+
     def diverged(self, state: S) -> bool:
         """Whether the method has met a number that is not finite, which ends the run."""
         ...
 
     def measure(self, problem: P, state: S) -> list[Row]:
-        """Rows for the trace, off the clock."""
+        """Rows for the trace; the time that this takes is not the run's."""
         ...
 
     def progress(self, state: S) -> dict[str, str]:

@@ -3,8 +3,8 @@
     g(z*) = 0,    J = ∂g/∂z at z*,    H ≈ J⁻¹,    r = ∇F(z*),    u ≈ J⁻ᵀr
 
 A *solver* finds z* and leaves an inverse *estimate* H. An inverse *method* turns H, or products
-with Jᵀ, into u. Tensors everywhere. The last axis is the variable (length d); leading axes are a
-batch of independent systems.
+with Jᵀ, into the adjoint u. All vectors are tensors: the last axis is the variable (length d), and
+the leading axes are a batch of independent systems.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,10 @@ G = TypeVar("G", contravariant=True)
 
 
 class Status(StrEnum):
-    """How an iteration ended. Failure is a value: whoever asked decides what it means."""
+    """How an iteration ended.
+
+    Failure is a value and not an exception: the caller decides what it means.
+    """
 
     CONVERGED = "converged"
     MAX_STEPS = "max_steps"
@@ -30,7 +33,8 @@ class Status(StrEnum):
 class InverseEstimate(Protocol):
     """H ≈ J⁻¹, applied and never formed.
 
-    A product may be its argument itself, so neither is changed in place.
+    A product may share memory with its argument (H = I returns v itself), so nobody changes
+    either of them in place.
     """
 
     def matvec(self, v: Tensor) -> Tensor:
@@ -43,22 +47,26 @@ class InverseEstimate(Protocol):
 
 
 class SecantEstimate(InverseEstimate, Protocol):
-    """H of secant pairs (s, y) with y ≈ J s, symmetric, which a loop keeps from one α to the next.
+    """A symmetric H from secant pairs (s, y) with y ≈ J s, kept from one α to the next.
 
-    Each of the first three gives an estimate that can be changed on its own.
+    `copy`, `shifted` and `remeasured` answer with a new estimate, which shares nothing that a
+    solver would change.
     """
 
-    def copy(self) -> "SecantEstimate": ...
+    def copy(self) -> "SecantEstimate":
+        """The same estimate, to be changed on its own."""
+        ...
+
     def shifted(self, diagonal: Tensor) -> "SecantEstimate":
-        """That of the pairs (s, y + diagonal ∘ s): diag(diagonal) was added to J."""
+        """The estimate of the pairs (s, y + diagonal ∘ s), for J + diag(diagonal)."""
         ...
 
     def remeasured(self, product: Callable[[Tensor], Tensor]) -> "SecantEstimate":
-        """That of the pairs (s, product(s)); one product per pair."""
+        """The estimate of the pairs (s, product(s)), at the cost of one product per pair."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, as numbers and tensors."""
+        """The whole estimate, as numbers and tensors."""
         ...
 
 
@@ -75,13 +83,13 @@ class LinearOperator:
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solver hands on: an iterate z (..., d) with ‖g(z)‖ = residual (...), and H ≈ J⁻¹ if
-    it has one.
+    """What a solver hands on: z with ‖g(z)‖ = `residual`, and H ≈ J⁻¹ if it has one.
 
-    z is the last iterate of a minimiser and, of a root solver, the best one of each system.
-    `converged` and `diverged` (...), bool, say which systems reached the tolerance and which met a
-    number that is not finite; `status` is the worst of all. `point` is z with what a minimiser
-    knows there (`solvers.objective.Point`).
+    z (..., d) is the last iterate of a minimiser, and the best iterate of each system of a root
+    solver. `residual`, and the masks `converged` and `diverged`, have the shape (...) of the
+    batch: which systems reached the tolerance, and which met a number that is not finite.
+    `status` is the worst of all systems. `point` is z with all that a minimiser knows there
+    (`solvers.objective.Point`).
     """
 
     z: Tensor
@@ -97,10 +105,10 @@ class Solution:
 
 @dataclass(frozen=True)
 class AdjointSystem:
-    """Find u with A u = r, A = Jᵀ, to ‖A u − r‖ ≤ tol ‖r‖, J = ∂g/∂z at the inner solution.
+    """Find u with A u = r to ‖A u − r‖ ≤ tol ‖r‖, where A = Jᵀ and J = ∂g/∂z at z*.
 
-    `estimate` is the forward solver's H ≈ J⁻¹ and `start` an earlier u, for the methods that use
-    them.
+    `operator` is A. `estimate` is the forward solver's H ≈ J⁻¹, and `start` an earlier u, for the
+    methods that use them.
     """
 
     operator: LinearOperator
@@ -119,10 +127,10 @@ class AdjointSystem:
 class Adjoint:
     """The answer u ≈ J⁻ᵀr (..., d) of an inverse method, and how many products with J it cost.
 
-    `converged` (...), bool, says which systems reached the tolerance that was asked for; None
-    where the method aims at none: SHINE, Jacobian-Free, a series cut after so many terms, a limit
-    of steps that is part of the method. `fell_back` (...) marks the systems that a method with a
-    fallback answered by it.
+    `converged` (...), bool, says which systems reached the tolerance. It is None for a method
+    that aims at no tolerance: SHINE, Jacobian-Free, a series with a fixed number of terms, or a
+    limit of steps that is part of the method. `fell_back` (...), bool, marks the systems for
+    which a method with a fallback took it.
     """
 
     u: Tensor
@@ -133,22 +141,25 @@ class Adjoint:
 
     @staticmethod
     def unchecked(u: Tensor) -> "Adjoint":
-        """The first iterate u of a method that may make no product, which would say how good it
-        is.
+        """The answer of a method that is allowed no product: its first iterate u.
+
+        Without a product nobody knows how good u is, so no system counts as converged.
         """
         return Adjoint(u, 0, Status.MAX_STEPS, torch.zeros_like(u[..., 0], dtype=torch.bool))
 
 
 class InverseMethod(Protocol):
-    """A way to u ≈ J⁻ᵀr."""
+    """A way to the adjoint u ≈ J⁻ᵀr."""
 
     def __call__(self, system: AdjointSystem) -> Adjoint: ...
 
 
 @dataclass(frozen=True)
 class Outer:
-    """What a solver with outer-problem awareness (OPA) is told: z ↦ ∇F(z), and how many outer
-    steps follow.
+    """What a solver with OPA is told: z ↦ ∇F(z), and how many outer steps are left.
+
+    OPA, outer-problem awareness, sharpens H along the direction in which the hypergradient will
+    apply it (Ramzi et al. 2022, section 3).
     """
 
     gradient: Callable[[Tensor], Tensor]
@@ -156,21 +167,21 @@ class Outer:
 
 
 class Solver(Protocol[G]):
-    """A way to z* with g(z*) = 0, ‖g(z)‖ ≤ tol (absolute).
+    """A way to z* with g(z*) = 0, which stops where ‖g(z)‖ ≤ tol (absolute).
 
-    `estimate` is one to start from, of the type that this solver leaves behind; it may be changed.
-    A solver with a field `opa` adds extra pairs along H ∇F(z) every so many steps, where it is
-    told `outer` (Ramzi et al. 2022, section 3).
+    `estimate` is an H to start from, of the type that this solver leaves behind; the solver may
+    change it. A solver with a field `opa` makes an extra update in the direction of ∇F(z) every
+    `opa` steps, provided that it is told `outer`.
     """
 
     @property
     def finds(self) -> str:
-        """A "minimum" or a "root"."""
+        """What the solver finds: a "minimum" or a "root"."""
         ...
 
     @property
     def leaves_estimate(self) -> bool:
-        """Whether `Solution.estimate` is one, which SHINE needs."""
+        """Whether the solver leaves a `Solution.estimate`, which SHINE needs."""
         ...
 
     @property

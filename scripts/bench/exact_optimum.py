@@ -1,11 +1,10 @@
-"""The exact optimum of the outer problem on 20newsgroups, by scikit-learn and SciPy alone: a judge
-for our solvers.
+"""The exact optimum of the outer problem on 20newsgroups, by scikit-learn and SciPy alone.
 
     python scripts/bench/exact_optimum.py --seeds 0 1 2     α*, outer and held-out loss there (sums)
     python scripts/bench/exact_optimum.py --runs results    how far from it default runs ended, in %
 
-Newton-CG at six values of α, then in a bounded scalar search between the neighbours of the best:
-some 15 fits a seed.
+It is a judge of our solvers, of which it uses none. Newton-CG fits the model at six values of α,
+then in a bounded scalar search between the neighbours of the best: some 15 fits a seed.
 """
 
 import argparse
@@ -29,11 +28,12 @@ def loss(model: LogisticRegression, rows: Rows) -> float:
 
 
 def optimum(splits: Splits) -> tuple[float, float, float]:
-    """α* to 1e-3, outer loss and held-out loss. Raises `ValueError` where α* lies outside the grid.
+    """α* to 1e-3, and the outer and the held-out loss there.
 
-    A fit keeps something of the one that it starts from: near α* this changes the outer loss by
-    1e-8 at this `tol`, a step of 1e-3 by 4e-6.
+    Raises `ValueError` where α* lies outside the grid.
     """
+    # Each fit starts from the last one, and keeps something of it: near α* this changes the outer
+    # loss by 1e-8 at this `tol`, where a step of 1e-3 in α changes it by 4e-6.
     model = LogisticRegression(
         fit_intercept=False, solver="newton-cg", tol=1e-11, max_iter=500, warm_start=True
     )
@@ -52,7 +52,7 @@ def optimum(splits: Splits) -> tuple[float, float, float]:
 
 
 def last_losses(results: Path) -> dict[str, dict[int, float]]:
-    """The last outer loss (sum) by method and seed."""
+    """The last outer loss (a sum) of each default run, by method and seed."""
     ends: dict[str, dict[int, float]] = {}
     for run in load_runs(results):
         choices = run.info["choices"]

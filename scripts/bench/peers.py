@@ -1,20 +1,19 @@
-"""Seconds to a good α on 20newsgroups: SHINE and HOAG beside a search around scikit-learn's
-logistic regression.
+"""Seconds to a good α on 20newsgroups: SHINE and HOAG beside searches around scikit-learn.
 
     python scripts/bench/peers.py                                   20newsgroups, seeds 0 to 9
-    python scripts/bench/peers.py --data synthetic_text --seeds 0   made data, seconds
+    python scripts/bench/peers.py --data synthetic_text --seeds 0   made data: takes seconds
 
-All see the same splits, and α in [−12, 12]. `shine` and `cg` (HOAG) are `shine-run`'s, with its
-default settings. The peers fit scikit-learn's `LogisticRegression` at each α that a search asks
-for: SciPy's bounded scalar search (to 0.01) or a grid (25 values, from strong to weak
+All contenders see the same splits, and α in [−12, 12]. `shine` and `cg` (HOAG) are `shine-run`'s,
+with its default settings. The peers fit scikit-learn's `LogisticRegression` at each α that a
+search asks for: SciPy's bounded scalar search (to 0.01), or a grid (25 values, from strong to weak
 regularisation). The fits are by scikit-learn's default, L-BFGS, each from the last one's solution,
-to its default tolerance of 1e-4 or to 1e-6, or by LIBLINEAR in the dual, made for text. A run on
-bundled data before the clock starts pays for what is done once in a process.
+to its default tolerance of 1e-4 or to 1e-6; or by LIBLINEAR in the dual, which is made for text.
+Each contender first runs on bundled data, off the clock, to pay for what is done once in a process.
 
-A search stands at its best fit so far. Seconds of CPU time of one thread until a contender's outer
-loss is, and stays, within 1 % or 0.1 % of the lowest that any ends with on that seed: medians over
-the seeds that get there [lowest, highest]. `end` is how far above that lowest loss a contender
-ends, in %: median [lowest, highest].
+The table shows seconds of CPU time, on one thread, until a contender's outer loss is, and stays,
+within 1 % or 0.1 % of the lowest that any contender ends with on that seed; a search counts as
+being at its best fit so far. The numbers are medians over the seeds that get there [lowest,
+highest]. `end` is how far above that lowest loss a contender ends, in %.
 """
 
 import argparse
@@ -40,11 +39,14 @@ from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.data.splits import Splits, split
 from shine_exp.runs.composition import CONFIG_DIR
 
-BOUND, VALUES = 12.0, 25
+BOUND = 12.0
+VALUES = 25
 SHARES = (0.01, 0.001)
 
-Curve = list[tuple[float, float]]  # CPU seconds so far and outer loss, after each step or fit
-Outer = Callable[[float], float]  # α → h(α)
+# CPU seconds so far and outer loss, after each step or fit.
+Curve = list[tuple[float, float]]
+# α ↦ h(α)
+Outer = Callable[[float], float]
 
 
 def configured(*overrides: str) -> DictConfig:
@@ -53,6 +55,8 @@ def configured(*overrides: str) -> DictConfig:
 
 
 def ours(method: str) -> Callable[[Splits, int], Curve]:
+    """The contender that is `shine-run method=…`."""
+
     def descend(splits: Splits, seed: int) -> Curve:
         loop = instantiate(configured(f"method={method}").outer)
         problem = LinearModel(LogisticLoss(), splits)
@@ -76,6 +80,8 @@ def grid(outer: Outer) -> None:
 
 
 def peer(search: Callable[[Outer], None], **fit: object) -> Callable[[Splits, int], Curve]:
+    """The contender that is a search around `LogisticRegression(**fit)`."""
+
     def run(splits: Splits, seed: int) -> Curve:
         # Where regularisation is weak, no fit converges in time.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -109,19 +115,25 @@ CONTENDERS = {
 
 
 def seconds(curve: Curve, best: float, share: float) -> float | None:
-    """From when on the loss stays within this share of the best, above or below."""
-    away = [i for i, (_, value) in enumerate(curve) if not abs(value - best) <= share * abs(best)]
-    first = away[-1] + 1 if away else 0
-    return curve[first][0] if first < len(curve) else None
+    """The time from which on the loss stays within this share of the best, above or below."""
+    reached = None
+    for time_so_far, value in curve:
+        if not abs(value - best) <= share * abs(best):
+            reached = None
+        elif reached is None:
+            reached = time_so_far
+    return reached
 
 
 def spread(values: Iterable[float], digits: int) -> str:
+    """Median [lowest, highest]."""
     low, middle, high = np.quantile(list(values), [0, 0.5, 1])
     return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def table(runs: list[Mapping[str, Curve]]) -> None:
-    best = [min(curve[-1][1] for curve in run.values()) for run in runs]
+    ends = [{name: curve[-1][1] for name, curve in run.items()} for run in runs]
+    best = [min(end.values()) for end in ends]
     print(
         f"{'':28}"
         + "".join(f"{f'seconds to {100 * share:g} %':>30}" for share in SHARES)
@@ -135,8 +147,8 @@ def table(runs: list[Mapping[str, Curve]]) -> None:
             cell = f"{len(reached)} of {len(found)}"
             cell += f": {spread(reached, 1)}" if reached else ""
             line += f"{cell:>30}"
-        ends = (100 * (run[name][-1][1] / b - 1) for run, b in zip(runs, best, strict=True))
-        print(f"{line}{spread(ends, 3):>26}")
+        above = (100 * (end[name] / b - 1) for end, b in zip(ends, best, strict=True))
+        print(f"{line}{spread(above, 3):>26}")
 
 
 def main() -> None:

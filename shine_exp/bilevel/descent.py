@@ -24,16 +24,18 @@ from shine_exp.loop import Row
 from shine_exp.solvers.objective import Objective
 from shine_exp.types import Solver, Status
 
-LEAST_EPS = 1e-14  # times ‖∇_θG(α₀, θ₀)‖: about what rounding leaves of a gradient
-EXACT_TOL = 1e-10  # the same, for the hypergradient that `compare` holds ours against
+# Both are inner tolerances relative to ‖∇_θG(α₀, θ₀)‖. Below LEAST_EPS a gradient is mostly
+# rounding. EXACT_TOL is that of the exact hypergradient, with which `compare` compares.
+LEAST_EPS = 1e-14
+EXACT_TOL = 1e-10
 
 
 @dataclass(frozen=True)
 class DescentState(State):
     """A state with the step control, the inner solution at `alpha`, and the last hypergradient.
 
-    ε is the relative inner tolerance and `scale` what it is relative to, ‖∇_θG(α₀, θ₀)‖. L is
-    `curvature`; `rejected` holds the outer loss and the length of the step that was undone.
+    `eps` is ε, the inner tolerance relative to `scale` = ‖∇_θG(α₀, θ₀)‖, and `curvature` is L.
+    After a step that was undone, `rejected` holds the outer loss there and the step's length.
     """
 
     eps: float = math.nan
@@ -47,26 +49,26 @@ class DescentState(State):
 
 @dataclass(frozen=True)
 class Descent(BilevelLoop[DescentState]):
-    """α ← P(α − clip(∇h / L, ± radius)), P onto the feasible set: HOAG's outer loop (Pedregosa
-    2016, algorithm 1).
+    """α ← P(α − clip(∇h(α) / L, ± radius)): the outer loop of HOAG, safeguarded.
 
-    The inner tolerance is ε_t ‖∇_θG(α₀, θ₀)‖, and ε is halved further whenever the warm start
-    meets it already, down to `LEAST_EPS`: a step without an inner step would compare nothing.
-    Safeguards, since a hypergradient may have the wrong length or sign:
+    P projects onto the feasible set of α, and L estimates the curvature of h. The inner tolerance
+    of step t is ‖∇_θG‖ ≤ ε_t ‖∇_θG(α₀, θ₀)‖, ε_t from the schedule.
 
-    - L starts at ‖first hypergradient‖ / √k (1 if that is tiny) and follows the secant curvature
-      ⟨Δα, Δ∇h⟩ / ‖Δα‖², down by a factor of 2 a step at most and up by 1.2: it must rise where
-      steps overshoot, but the secants of a noisy hypergradient, as often too high as too low,
-      would inflate it if both were alike.
-    - No coordinate moves further than the radius, which doubles after a step that succeeded, up to
-      `max_radius` (the published step can run away).
-    - A step that raises the outer loss by more than `slack` √ε is undone and the old α solved
-      again, more accurately: a loosely solved θ can look better than θ*. Only if the refused point
-      is still worse, the radius becomes half of that step. A solve that met a number which is not
-      finite is worse than any.
+    A hypergradient may have the wrong length or sign. This therefore differs from HOAG (Pedregosa
+    2016, algorithm 1, and its published code):
 
-    With `compare`, the trace holds the hypergradient of `gradient_norm` against the exact one at
-    the same α.
+    1. L starts at ‖first hypergradient‖ / √k, α having k entries (at 1 if that is tiny), and
+       follows the secant curvature ⟨Δα, Δ∇h⟩ / ‖Δα‖². There it falls by 5 % after a step that
+       lowered F enough, and doubles after one that was undone.
+    2. No entry of α moves further than the radius, which doubles after each step that succeeds, up
+       to `max_radius`.
+    3. A step that raises the outer loss by more than a share `slack` √ε is undone, and the old α
+       is solved again, more accurately. Only if the refused point is still worse does the radius
+       become half of that step.
+    4. ε is halved further whenever the warm start meets it already, down to `LEAST_EPS`.
+
+    With `compare`, the trace also holds the cosine and the norm ratio of the hypergradient with
+    respect to the exact one at the same α.
     """
 
     solver: Solver[Objective]
@@ -124,14 +126,18 @@ class Descent(BilevelLoop[DescentState]):
         if self.diverged(state):
             return state
         assert state.last is not None
+        # Without the radius, a hypergradient that is far too long or an L that is far too small
+        # could make α run away, as it does in the published loop.
         move = (state.last.value / state.curvature).clamp(-state.radius, state.radius)
         alpha = problem.project(state.alpha - move)
         inner, state = self._solve(problem, state, alpha)
+        # θ is known to a tolerance only, and so is F: a small rise says nothing. Written as "not
+        # less or equal", the test also refuses a solve that met a number which is not finite.
         allowed = self.slack * math.sqrt(state.eps) * abs(state.outer_value)
         if not inner.outer.value <= state.outer_value + allowed:
             return replace(state, rejected=(inner.outer.value, float(move.abs().max())))
         grown = min(2.0 * state.radius, self.max_radius)
-        return replace(_moved(state, inner), radius=grown)
+        return replace(_at(state, inner), radius=grown)
 
     def diverged(self, state: DescentState) -> bool:
         gradient_norm = 0.0 if state.last is None else state.gradient_norm
@@ -140,15 +146,21 @@ class Descent(BilevelLoop[DescentState]):
     def _settle(self, problem: BilevelProblem, state: DescentState) -> DescentState:
         """Solve at the current α, for the first time or again after a step that was undone."""
         inner, state = self._solve(problem, state, state.alpha)
-        if state.rejected is not None and not state.rejected[0] <= inner.outer.value:
-            radius = min(state.radius, 0.5 * state.rejected[1])
-            state = replace(state, radius=radius)
-        return replace(_moved(state, inner), rejected=None)
+        if state.rejected is not None:
+            # θ at the old α may have been solved so loosely that F there looked too low.
+            rejected_value, length = state.rejected
+            if not rejected_value <= inner.outer.value:
+                state = replace(state, radius=min(state.radius, 0.5 * length))
+        return replace(_at(state, inner), rejected=None)
 
     def _solve(
         self, problem: BilevelProblem, state: DescentState, alpha: Tensor
     ) -> tuple[InnerSolution, DescentState]:
-        """The inner solution at alpha to ε‖∇_θG(α₀, θ₀)‖, and the state with its cost counted."""
+        """The inner solution at `alpha` to ε‖∇_θG(α₀, θ₀)‖, and the state with its cost counted.
+
+        ε is halved until the solver makes a step. Without one, θ stays as it was, and the move of α
+        would be judged by the outer loss of the old θ.
+        """
         last = state.inner
         assert last is not None
         while True:
@@ -166,7 +178,7 @@ class Descent(BilevelLoop[DescentState]):
                 products=state.products + warm.n_products,
                 unsolved_inner=state.unsolved_inner + missed,
             )
-            # Where ∇_θG is exactly 0, no tolerance asks for a step.
+            # Where ∇_θG is exactly 0, no tolerance makes the solver step.
             if inner.n_steps > 0 or missed or inner.residual == 0 or state.eps <= LEAST_EPS:
                 return inner, state
             state = replace(state, eps=state.eps / 2)
@@ -189,15 +201,17 @@ def _curvature(state: DescentState, gradient: Tensor) -> float:
     if state.last is None:
         first = float(gradient.norm()) / math.sqrt(gradient.numel())
         return first if first >= 1e-3 else 1.0
-    moved = (state.alpha - state.last.alpha).flatten()
-    square = float(moved @ moved)
+    change = (state.alpha - state.last.alpha).flatten()
+    square = float(change @ change)
     if square == 0:
         return state.curvature
-    secant = float(moved @ (gradient - state.last.value).flatten()) / square
+    secant = float(change @ (gradient - state.last.value).flatten()) / square
+    # L must be able to rise, where steps overshoot. But the secants of a noisy hypergradient are as
+    # often too high as too low, and would drive L up if it could rise as fast as it falls.
     return min(max(secant, 0.5 * state.curvature), 1.2 * state.curvature)
 
 
-def _moved(state: DescentState, inner: InnerSolution) -> DescentState:
+def _at(state: DescentState, inner: InnerSolution) -> DescentState:
     """The state at a new inner solution, with the tolerance and the residual that belong to it."""
     return replace(
         state,

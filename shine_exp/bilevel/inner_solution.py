@@ -1,4 +1,4 @@
-"""The inner problem solved: θ ≈ θ*(α), and what its solver and the outer loss leave there."""
+"""The inner problem solved: θ ≈ θ*(α), with what the solver leaves and F says there."""
 
 import math
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class InnerSolution:
         return self.point.z
 
     def state_dict(self) -> dict[str, Any]:
-        """All but F, which follows from α and θ."""
+        """All but F, which follows from α and θ, as numbers, tensors, and dicts of them."""
         return {
             "alpha": self.alpha,
             "point": self.point.state_dict(),
@@ -50,8 +50,13 @@ class InnerSolution:
         point = problem.inner(alpha).load(saved["point"])
         if estimate is not None:
             estimate = solver.load_estimate(estimate)  # type: ignore[attr-defined]
-        kept = {"point": point, "estimate": estimate, "outer": problem.outer(alpha, point.z)}
-        return InnerSolution(**(saved | kept | {"status": Status(saved["status"])}))
+        loaded = {
+            "point": point,
+            "estimate": estimate,
+            "outer": problem.outer(alpha, point.z),
+            "status": Status(saved["status"]),
+        }
+        return InnerSolution(**(saved | loaded))
 
 
 def solve_inner(
@@ -65,42 +70,49 @@ def solve_inner(
 ) -> InnerSolution:
     """θ*(α) to ‖∇_θG‖ ≤ tol, from a point of any α.
 
-    `estimate` belongs to α and may be changed; `outer` is what a solver with outer-problem
-    awareness is told.
+    `estimate` belongs to this α, and the solver may change it. `outer` is what a solver with OPA
+    is told.
     """
     objective = problem.inner(alpha, start)
     solution = solver(objective, start.z, tol, outer=outer, estimate=estimate)
     point = objective(solution.z) if solution.point is None else solution.point
     return InnerSolution(
-        alpha,
-        point,
-        problem.outer(alpha, solution.z),
-        cast(SecantEstimate | None, solution.estimate),  # what minimisers leave
-        float(solution.residual),
-        solution.n_steps,
-        solution.n_evals,
-        solution.status,
+        alpha=alpha,
+        point=point,
+        outer=problem.outer(alpha, solution.z),
+        estimate=cast(SecantEstimate | None, solution.estimate),  # what minimisers leave
+        residual=float(solution.residual),
+        n_steps=solution.n_steps,
+        n_evals=solution.n_evals,
+        status=solution.status,
     )
 
 
 def start_solution(problem: BilevelProblem, seed: int) -> InnerSolution:
-    """The start (α₀, θ₀), which nothing has solved yet: its residual is ‖∇_θG(α₀, θ₀)‖."""
+    """The start (α₀, θ₀), not solved for: its residual is ‖∇_θG(α₀, θ₀)‖, its n_steps 0."""
     alpha, theta = problem.start(seed)
     objective = problem.inner(alpha)
     point = objective(theta)
-    residual = float(point.gradient.norm())
-    outer = problem.outer(alpha, theta)
-    n_evals = objective.n_evals
-    return InnerSolution(alpha, point, outer, None, residual, 0, n_evals, Status.MAX_STEPS)
+    residual = float(point.gradient.norm())  # counts as an evaluation, so n_evals comes after it
+    return InnerSolution(
+        alpha=alpha,
+        point=point,
+        outer=problem.outer(alpha, theta),
+        estimate=None,
+        residual=residual,
+        n_steps=0,
+        n_evals=objective.n_evals,
+        status=Status.MAX_STEPS,
+    )
 
 
 def told(problem: BilevelProblem, alpha: Tensor, steps_left: int) -> Outer:
-    """What a solver is told of F at α, where so many outer steps follow."""
+    """What a solver with OPA is told of F at α, where `steps_left` outer steps follow."""
     return Outer(lambda theta: problem.outer(alpha, theta).gradient, steps_left)
 
 
 def first_gradient_norm(start: Point) -> float:
-    """‖∇_θG(α₀, θ₀)‖, what tolerances are relative to; 1 where it is 0.
+    """‖∇_θG(α₀, θ₀)‖, to which inner tolerances are relative; 1 where it is 0.
 
     Raises `UserError` where it is not a finite number.
     """

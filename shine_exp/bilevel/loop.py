@@ -15,9 +15,10 @@ SOLVES = ("tol", "inner_residual", "gradient_norm", "unsolved_inner", "unsolved_
 
 @dataclass(frozen=True)
 class State:
-    """Where a loop stands after a step: α, θ (d,), the outer loss, and what they cost so far.
+    """Where a loop stands after a step: α, θ (d,), F there, and what they have cost so far.
 
-    θ was solved for to ‖∇_θG‖ ≤ `tol` and has ‖∇_θG‖ = `inner_residual`. `unsolved_inner` and
+    θ was solved for to ‖∇_θG‖ ≤ `tol`, and has ‖∇_θG‖ = `inner_residual`. The costs are numbers of
+    inner steps, of evaluations of ∇_θG, and of products with ∇²_θθG. `unsolved_inner` and
     `unsolved_backward` count the solves so far, of θ and of adjoint systems, that missed their
     tolerance.
     """
@@ -40,7 +41,7 @@ class State:
         return {"inner": self.unsolved_inner, "backward": self.unsolved_backward}
 
     def state_dict(self) -> dict[str, Any]:
-        """Numbers and tensors, and tables of those."""
+        """The whole state, as numbers, tensors, and dicts, lists and tuples of them."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {
             name: value.state_dict() if hasattr(value, "state_dict") else value
@@ -48,7 +49,7 @@ class State:
         }
 
     def row(self) -> dict[str, float | int]:
-        """The columns of the trace that need no evaluation."""
+        """The columns of the trace that the problem need not measure."""
         return {
             "step": self.step,
             "inner_steps": self.inner_steps,
@@ -67,7 +68,7 @@ class State:
 
 @dataclass(frozen=True)
 class StudyState(State):
-    """The state of a study, which moves no α: what it measured at this step, as rows."""
+    """The state of a study, which moves no α: `rows` is what it measured at this step."""
 
     seed: int = 0
     rows: list[dict[str, float | int | str]] = field(default_factory=list)
@@ -77,7 +78,7 @@ S = TypeVar("S", bound=State)
 
 
 class BilevelLoop(Generic[S]):
-    """What the loops on bi-level problems have in common."""
+    """What the loops over α and the studies have in common."""
 
     n_steps: int
     problem_type = BilevelProblem
@@ -85,7 +86,7 @@ class BilevelLoop(Generic[S]):
     changes_in_place = False
 
     def check(self, problem: BilevelProblem) -> None:
-        """Every bi-level problem will do, unless a loop says more."""
+        """Refuse no problem; a loop that needs more of one overrides this."""
 
     def columns(self, problem: BilevelProblem) -> tuple[str, ...]:
         return (*COUNTERS, *ALPHA, *problem.columns, *SOLVES)

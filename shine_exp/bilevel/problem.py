@@ -1,10 +1,10 @@
-"""A bi-level problem,
+"""A bi-level problem, and all that a loop, a hypergradient or a study sees of one.
 
-    min over α of h(α) = F(α, θ*(α)),    θ*(α) = argmin over θ of G(α, θ),
+    min over α of h(α) = F(α, θ*(α)),    θ*(α) = argmin over θ of G(α, θ)
 
-    ∇h(α) = ∂F/∂α − ∇²_αθG u,    ∇²_θθG u = ∂F/∂θ,    all at (α, θ*(α)),
+    ∇h(α) = ∂F/∂α − ∇²_αθG u,    ∇²_θθG u = ∂F/∂θ,    all at (α, θ*(α))
 
-and all that a loop, a hypergradient or a study sees of one.
+G is the inner loss, F the outer loss, and u the adjoint.
 """
 
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ POWER_STEPS = 20
 
 
 class OuterValue(Protocol):
-    """F at (α, θ) and its derivatives, each computed when it is first asked for."""
+    """F at (α, θ) and its derivatives, computed when they are first asked for."""
 
     @property
     def value(self) -> float: ...
@@ -39,9 +39,9 @@ class OuterValue(Protocol):
 
 
 class Bound(NamedTuple):
-    """L ≥ ‖∇²_θθG‖, and the products with it that were made to find L.
+    """L ≥ ‖∇²_θθG‖, and the number of products with ∇²_θθG that it took to find L.
 
-    `once`: those are paid at the first α, and serve all that follow.
+    With `once`, these products were made at the first α, and serve all that follow.
     """
 
     value: float
@@ -50,22 +50,24 @@ class Bound(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """An estimate at another α, None where it is dropped, and the products that this took."""
+    """An estimate at another α (None: it is dropped), and the products that this took."""
 
     estimate: SecantEstimate | None
     n_products: int = 0
 
 
 class BilevelProblem(ABC):
-    """G and F, their derivatives, where α may lie, and what is measured.
+    """G and F with their derivatives, where α may lie, and what a trace holds of the two.
 
-    α is one tensor of any shape, θ a vector (d,); both have the type and device that `start` gives
-    them. G is smooth in θ and its minimum is a solution of ∇_θG = 0: a problem with a constraint
-    on θ, or a penalty that is not differentiable, is out of reach.
+    α is one tensor of any shape, and θ a vector (d,); both have the dtype and device that `start`
+    gives them. G must be smooth in θ, with its minimum where ∇_θG = 0: a problem with a constraint
+    on θ, or with a penalty that is not differentiable, is out of reach.
     """
 
-    solution = "minimum"  # what a solver must find
-    lower: float | Tensor = -torch.inf  # bounds of α, which a search needs to be finite
+    # What a solver must find.
+    solution = "minimum"
+    # Bounds of α; a search needs finite ones.
+    lower: float | Tensor = -torch.inf
     upper: float | Tensor = torch.inf
 
     @abstractmethod
@@ -76,8 +78,8 @@ class BilevelProblem(ABC):
     def inner(self, alpha: Tensor, start: Point | None = None) -> Objective:
         """θ ↦ G(α, θ), for a minimiser.
 
-        `start` is the point of another α whose θ the minimiser will begin at: what is known there
-        and does not depend on α need not be computed again.
+        `start` is a point of any α, at whose θ the minimiser will begin. What is known there and
+        does not depend on α need not be computed again.
         """
 
     @abstractmethod
@@ -90,17 +92,22 @@ class BilevelProblem(ABC):
 
     @abstractmethod
     def cross(self, alpha: Tensor, theta: Tensor, u: Tensor) -> Tensor:
-        """∇²_αθG(α, θ) u, (d,) → the shape of α."""
+        """∇²_αθG(α, θ) u, from u (d,) to the shape of α."""
 
     def inner_gradient(self, alpha: Tensor, theta: Tensor) -> Tensor:
-        """∇_θG(α, θ) (d,), differentiable in both: what unrolling needs."""
+        """∇_θG(α, θ) (d,), differentiable in α and θ: what unrolling needs.
+
+        Raises `UserError` where a problem does not offer it.
+        """
         raise UserError(
             f"{type(self).__name__} has no inner_gradient, which unrolling differentiates"
         )
 
     def smoothness(self, alpha: Tensor, point: Point) -> Bound:
-        """L ≥ ‖∇²_θθG‖ near a point of `inner(alpha)`, here by the power method, which comes from
-        below: 1.1 times what it found after 20 products.
+        """L ≥ ‖∇²_θθG‖ near a point of `inner(alpha)`: what unrolling takes its step 1/L from.
+
+        Here it is 1.1 times what the power method finds after `POWER_STEPS` products, since that
+        comes from below.
         """
         hessian = self.hessian(alpha, point)
         v = torch.randn(point.z.shape, generator=generator(0), dtype=point.z.dtype).to(point.z)
@@ -114,23 +121,23 @@ class BilevelProblem(ABC):
         return alpha.clamp(lower, upper)
 
     def moved(self, estimate: SecantEstimate, old: Tensor, new: Tensor, theta: Tensor) -> Moved:
-        """What the estimate of (∇²_θθG)⁻¹ at α = old becomes at α = new, for a warm start at θ.
+        """The estimate of (∇²_θθG)⁻¹ at α = old, made ready for a warm start at α = new from θ.
 
-        Here it stays as it is: its pairs were measured at old. Each answer is an estimate of its
-        own, since the solver changes it.
+        Here its pairs stay as they were measured at `old`. The answer is always an estimate of its
+        own, since the solver will change it.
         """
         return Moved(estimate.copy())
 
     def evaluate(self, alpha: Tensor, theta: Tensor) -> dict[str, float]:
-        """What is measured for the trace, off the clock: columns by name."""
+        """What the trace holds of (α, θ): column → value. The time it takes is not the run's."""
         return {"outer_loss": self.outer(alpha, theta).value}
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The names that `evaluate` gives."""
+        """The names of the columns that `evaluate` gives."""
         return tuple(self.evaluate(*self.start(0)))
 
     @property
     def sizes(self) -> dict[str, int]:
-        """For run.json, such as the number of training rows."""
+        """Sizes for run.json, such as the number of training rows."""
         return {}

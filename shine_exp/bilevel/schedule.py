@@ -9,10 +9,14 @@ from pydantic import PositiveFloat
 
 @dataclass(frozen=True)
 class Schedule:
-    """ε_t for t = 1, 2, …: "exponential" ε₀ decrease^{t−1}, "quadratic" ε₀/t², "cubic" ε₀/t³, or
-    "exact" 1e-12.
+    """The relative inner tolerance ε_t of the outer steps t = 1, 2, … (Pedregosa 2016, section 5).
 
-    (Pedregosa 2016, section 5.)
+    It falls as its `kind` says:
+
+        exponential  ε_t = first · decrease^(t−1)
+        quadratic    ε_t = first / t²
+        cubic        ε_t = first / t³
+        exact        ε_t = 1e-12
     """
 
     kind: Literal["exponential", "quadratic", "cubic", "exact"]

@@ -1,6 +1,6 @@
-"""Black-box search over α: grid, random, and Bayesian.
+"""Black-box search over α: on a grid, at random, or by Bayesian optimisation.
 
-All spend the same budget of warm-started inner solves.
+All spend the same number of inner solves, each of which starts from the θ of the last one.
 """
 
 import math
@@ -21,15 +21,20 @@ from shine_exp.randomness import generator
 from shine_exp.solvers.objective import Objective
 from shine_exp.types import Solver, Status
 
-CLEARLY = 0.1  # of the distance to the best trial: a smaller change leaves the ranking as it is
+# A change of F by less than this share of what it lies above the best trial leaves the ranking of
+# the two as it is.
+CLEARLY = 0.1
+# The least tolerance, relative to ‖∇_θG(α₀, θ₀)‖: below it, a gradient is mostly rounding.
+LEAST_TOL = 1e-14
 NOTHING = torch.empty(0)
-LEAST_TOL = 1e-14  # times ‖∇_θG(α₀, θ₀)‖: about what rounding leaves of a gradient
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What a search knows: the points tried (t, k), their outer losses (t,), and the box
-    [lower, upper] (k,) of the points to come, of which there are `n` in all.
+    """What a proposer knows when it is asked for the next of `n` points.
+
+    These are the `points` tried so far (t, k), their outer `losses` (t,), the bounds `lower` and
+    `upper` (k,) of the box, and the seed of the run.
     """
 
     points: np.ndarray
@@ -41,16 +46,17 @@ class Trials:
 
 
 class Proposer(Protocol):
-    """Where to look next: α (k,)."""
+    """A way to choose where to look next: α (k,)."""
 
     def __call__(self, trials: Trials) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class SearchState(State):
-    """α, θ and outer loss of the best trial; `last_theta` is where the next trial starts.
+    """α, θ and outer loss of the best trial, with the α and outer loss of all.
 
-    `points` (t, k) and `losses` (t,) are those of all trials; `scale` is ‖∇_θG(α₀, θ₀)‖.
+    `points` (t, k) and `losses` (t,) hold all trials. `last_theta` is where the next trial starts,
+    and `scale` is ‖∇_θG(α₀, θ₀)‖.
     """
 
     seed: int = 0
@@ -62,17 +68,14 @@ class SearchState(State):
 
 @dataclass(frozen=True)
 class Search(BilevelLoop[SearchState]):
-    """`n_steps` trials in the problem's box, each solved from the last trial's θ until its outer
-    loss can be compared.
+    """`n_steps` trials in the problem's box, each solved until its outer loss can be compared.
 
-    A tolerance that is relative to the first gradient says little where features are badly scaled:
-    at one α it may be far too loose for F, at another beyond what is needed. So θ is solved to
-    ‖∇_θG‖ ≤ 10 tol ‖∇_θG(α₀, θ₀)‖, then to a tenth of that, and on until the last tenth changed F
-    by at most `accuracy` |F|, or by at most a tenth of what F lies above the best trial: that one
-    will not be chosen. A trial that does not get there counts as unsolved. The trace holds the
-    best trial so far, chosen by its outer loss.
-
-    Raises `UserError` for a problem whose box is not finite.
+    A trial starts from the θ of the last one. It is solved to ‖∇_θG‖ ≤ 10 tol ‖∇_θG(α₀, θ₀)‖, then
+    to a tenth of that, and so on, until the last tenth changed F by at most `accuracy` |F|, or by
+    at most a tenth of what F lies above the best trial: then this one will not be chosen. A trial
+    that does not get there counts as unsolved. One tolerance for all trials would say little where
+    features are badly scaled: at one α it may be far too loose for F, and at another far beyond
+    what is needed. The trace holds the best trial so far, chosen by its outer loss.
     """
 
     proposer: Proposer
@@ -82,6 +85,7 @@ class Search(BilevelLoop[SearchState]):
     accuracy: PositiveFloat = 1e-3
 
     def check(self, problem: BilevelProblem) -> None:
+        """Raises `UserError` for a problem whose box is not finite."""
         alpha, _ = problem.start(0)
         if not all(bound.isfinite().all() for bound in _box(problem, alpha)):
             raise UserError(
@@ -112,7 +116,7 @@ class Search(BilevelLoop[SearchState]):
         return [measured_row(problem, state)]
 
     def diverged(self, state: SearchState) -> bool:
-        """Every trial did; a single one that does is no better than others."""
+        """Whether all trials have; a single one that diverges is merely not chosen."""
         return state.step == self.n_steps and not math.isfinite(state.outer_value)
 
     def step(self, problem: BilevelProblem, state: SearchState) -> SearchState:
@@ -140,25 +144,31 @@ class Search(BilevelLoop[SearchState]):
         return torch.as_tensor(self.proposer(trials)).to(state.alpha).reshape(state.alpha.shape)
 
     def _trial(self, problem: BilevelProblem, alpha: Tensor, state: SearchState) -> "_Trial":
-        """θ*(α) to ever smaller tolerances, until F stands, or is clearly above the best."""
+        """Solve for θ*(α) to ever smaller tolerances, until F stands or is clearly too high."""
         point = problem.inner(alpha)(state.last_theta)
-        estimate, before, n_steps, n_evals = None, math.nan, 0, 0
+        estimate = None
+        before = math.nan  # F at the last tolerance; at the first, NaN, which is close to nothing
+        n_steps = n_evals = 0
         tol = 10 * self.tol * state.scale
         while True:
             inner = solve_inner(problem, self.solver, alpha, point, tol, estimate)
             point = inner.point
             estimate = inner.estimate if self.solver.uses_estimate else None
-            n_steps, n_evals = n_steps + inner.n_steps, n_evals + inner.n_evals
+            n_steps += inner.n_steps
+            n_evals += inner.n_evals
             loss = inner.outer.value
             solved = inner.residual == 0
-            if inner.n_steps > 0:  # a tolerance that was met as it was puts no loss to the test
+            # A tolerance that was met without a step leaves θ as it is: that F then stays as it is
+            # says nothing.
+            if inner.n_steps > 0:
                 above_best = CLEARLY * (loss - state.outer_value)
                 allowed = max(self.accuracy * abs(loss), above_best)
                 solved = solved or abs(loss - before) <= allowed
                 before = loss
             met = inner.status is Status.CONVERGED
             if solved or not met or tol <= LEAST_TOL * state.scale:
-                # Settled by a solve that rounding stopped: what was met is the tolerance before.
+                # Where F stands after a solve that rounding stopped, the tolerance that was met is
+                # the one before.
                 tol = 10 * tol if solved and not met else tol
                 return _Trial(inner.theta, loss, tol, inner.residual, solved, n_steps, n_evals)
             tol = tol / 10
@@ -166,7 +176,10 @@ class Search(BilevelLoop[SearchState]):
 
 @dataclass(frozen=True)
 class _Trial:
-    """θ with ‖∇_θG‖ = residual, solved for to `tol`, and F there, which `solved` says stands."""
+    """θ (d,) with ‖∇_θG‖ = `residual` after a solve to `tol`, and F there, its `loss`.
+
+    `solved` says whether F is known well enough to be compared.
+    """
 
     theta: Tensor
     loss: float
@@ -178,7 +191,7 @@ class _Trial:
 
 
 def _box(problem: BilevelProblem, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower and upper bounds (k,) of the entries of α."""
+    """The lower and the upper bounds of the entries of α, each (k,)."""
     lower, upper = (
         torch.as_tensor(bound).to(alpha).expand(alpha.shape).flatten()
         for bound in (problem.lower, problem.upper)
@@ -188,8 +201,9 @@ def _box(problem: BilevelProblem, alpha: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Grid:
-    """n equally spaced points on the diagonal of the box, the same for every hyperparameter; from
-    the upper end, which is strong regularisation, to the lower.
+    """n equally spaced points on the diagonal of the box: the same share for every entry of α.
+
+    They go from the upper end, which is strong regularisation in the regressions, to the lower.
     """
 
     def __call__(self, trials: Trials) -> np.ndarray:
@@ -200,7 +214,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Random:
-    """Uniform in the box, every hyperparameter by itself (Bergstra & Bengio 2012)."""
+    """Uniform in the box, each entry of α drawn by itself (Bergstra & Bengio 2012)."""
 
     def __call__(self, trials: Trials) -> np.ndarray:
         drawn = generator(trials.seed, len(trials.points))
@@ -211,17 +225,18 @@ class Random:
 
 @dataclass(frozen=True)
 class Bayesian:
-    """Expected improvement under a Gaussian process (Optuna's `GPSampler`), after `n_random`
-    uniform trials.
+    """Expected improvement under a Gaussian process, after `n_random` uniform trials.
 
-    The sampler is made anew for each trial, from seed and trials before: a resumed run goes on as
-    it would have.
+    This is Optuna's `GPSampler`. It is made anew for each trial, from the seed and the trials
+    before it, so that a resumed run goes on as the interrupted one would have.
     """
 
     n_random: PositiveInt
 
     def __post_init__(self) -> None:
-        import optuna  # noqa: F401  # before the clock starts
+        # Imported here and not above, as it takes long and few runs need it; and not only in
+        # __call__, so that it happens before the clock starts.
+        import optuna  # noqa: F401
 
     def __call__(self, trials: Trials) -> np.ndarray:
         import optuna

@@ -1,1 +1,1 @@
-"""Inverse methods: ways to u ≈ J⁻ᵀ r, from free to exact. One file, one method."""
+"""Inverse methods: ways to the adjoint u ≈ J⁻ᵀr, from free to exact. One file, one method."""

@@ -1,4 +1,4 @@
-"""The answer of an inverse method, which may be anybody's."""
+"""The answer of an inverse method, checked, since the method may come from anybody."""
 
 from torch import Tensor
 
@@ -7,11 +7,11 @@ from shine_exp.types import Adjoint, AdjointSystem, InverseMethod
 
 
 def answer(method: InverseMethod, system: AdjointSystem) -> Adjoint:
-    """The method's `Adjoint`.
+    """The method's `Adjoint`, whose u has the shape, dtype and device of r.
 
     Raises `UserError`, naming the method, where it returns anything else.
     """
-    adjoint: object = method(system)
+    adjoint: object = method(system)  # not yet known to be what it is declared to be
     name = f"{type(method).__module__}.{type(method).__qualname__}"
     if not isinstance(adjoint, Adjoint):
         kind = type(adjoint).__name__

@@ -1,4 +1,4 @@
-"""Broyden's method on the adjoint system."""
+"""Broyden's method on the adjoint system Jᵀu = r."""
 
 from dataclasses import dataclass
 
@@ -14,16 +14,17 @@ from shine_exp.types import Adjoint, AdjointSystem
 
 @dataclass(frozen=True)
 class BroydenSteps:
-    """Solve Jᵀu − r = 0 to ‖Jᵀu − r‖ ≤ tol ‖r‖ for each system of the batch, J need not be
-    symmetric.
+    """Solve Jᵀu = r to ‖Jᵀu − r‖ ≤ tol ‖r‖ for each system of the batch; J need not be symmetric.
 
-    From `system.start`, else from 0, with the inverse estimate Hᵀ where `system.estimate` is H ≈
-    J⁻¹, else I: a forward estimate must be *transposed* for the adjoint system. At most
-    `max_steps` steps, and the best iterate of each system (Bai et al. 2019, section 3.2; Ramzi et
-    al. 2022, section 4.2, "refine"). By that rule the answer to a system without `start` on which
-    no step got below ‖r‖ would be u = 0, which trains nothing: it is u = r, Jacobian-Free, and
-    marked in `fell_back`. `memory` secant pairs are kept (None: all), then the estimate restarts
-    from where it began.
+    The iteration starts from `system.start`, else from u = 0, with Hᵀ for an inverse where
+    `system.estimate` is H ≈ J⁻¹, else with I. It makes at most `max_steps` steps, and each system
+    gets its best iterate (Bai et al. 2019, section 3.2; Ramzi et al. 2022, section 4.2, "refine").
+    At most `memory` secant pairs are kept (None: all); then the estimate restarts from where it
+    began.
+
+    Where a system without `start` never gets below its first residual ‖r‖, the best iterate is
+    u = 0, which trains nothing. Its answer is u = r instead, as in Jacobian-Free, and it is marked
+    in `Adjoint.fell_back`.
     """
 
     max_steps: NonNegativeInt = 1000
@@ -36,7 +37,7 @@ class BroydenSteps:
 
     def _solve(self, system: AdjointSystem) -> Adjoint:
         n_products = 0
-        known = -system.r if system.start is None else None  # g(0) needs no product
+        known = -system.r if system.start is None else None  # g(0) = −r needs no product
 
         def g(u: Tensor) -> Tensor:
             nonlocal known, n_products
@@ -46,6 +47,7 @@ class BroydenSteps:
             n_products += 1
             return system.operator(u) - system.r
 
+        # The forward estimate belongs to J, and this system has Jᵀ.
         h_transposed = None if system.estimate is None else Transposed(system.estimate)
         length = system.r.norm(dim=-1)
         solution = Broyden(self.max_steps, self.memory)(

@@ -10,22 +10,30 @@ from shine_exp.errors import UnsupportedSystem
 from shine_exp.inverse.units import in_units_of_r
 from shine_exp.types import Adjoint, AdjointSystem, Status
 
-ROUNDING = 10.0  # units in the last place of ‖J‖ ‖d‖² that dᵀJd may be off by
+# Rounding may change dᵀJd by this many units in the last place of ‖J‖ ‖d‖².
+ROUNDING = 10.0
 
 
 @dataclass(frozen=True)
 class ConjugateGradient:
-    """Solve J u = r, J symmetric positive definite, to ‖J u − r‖ ≤ tol ‖r‖ (HOAG: Pedregosa 2016,
-    algorithm 1).
+    """Solve J u = r, J symmetric positive definite, to ‖J u − r‖ ≤ tol ‖r‖.
 
-    Starts from `system.start` where ‖r − J start‖ < ‖r‖, else from 0: an adjoint of an earlier
-    outer step can be worse than none. At most `max_steps` products ("limited backward", Ramzi et
-    al. 2022, appendix E). Where the step limit grows as the tolerance falls, `limit_grows` raises
-    it to ⌊1 / (100 √tol)⌋: the limit is then what is aimed at, and `Adjoint.converged` None.
+    This is the backward pass of HOAG (Pedregosa 2016, algorithm 1). It makes at most `max_steps`
+    products, which with a low limit is "limited backward" (Ramzi et al. 2022, appendix E). With
+    `limit_grows` the limit rises to ⌊1 / (100 √tol)⌋ as the tolerance falls; the limit, not the
+    tolerance, is then what the method aims at, and `Adjoint.converged` is None.
 
-    A Hessian of non-linear least squares can be indefinite, and J singular. In a direction where J
-    has no positive curvature, beyond rounding, a system ends as STALLED, with the lowest residual
-    on the lines that it went along before. Raises `UnsupportedSystem` where J is not symmetric.
+    This differs from SciPy's `cg`:
+
+    1. It solves a batch of systems (..., d), each of which stops on its own.
+    2. A start that leaves a larger residual than u = 0 is dropped: the adjoint of an earlier outer
+       step can be worse than none.
+    3. J may turn out to be indefinite or singular, as a Hessian of non-linear least squares can
+       be. Along a direction of no positive curvature, beyond rounding, a system ends as STALLED,
+       with the lowest residual on the lines that it went along before.
+    4. It counts its products, and has no preconditioner.
+
+    Raises `UnsupportedSystem` where J is not symmetric.
     """
 
     max_steps: NonNegativeInt = 1000
@@ -46,9 +54,7 @@ class ConjugateGradient:
 
 
 class _Run:
-    """The iterates u of a batch of systems (..., d), each of which stops on its own; ‖·‖² and dᵀJd
-    are (..., 1).
-    """
+    """The iterates u (..., d) of a batch of systems; squared norms and dᵀJd are (..., 1)."""
 
     def __init__(self, system: AdjointSystem) -> None:
         self.system = system
@@ -61,10 +67,9 @@ class _Run:
         while (active := (self.square > threshold) & ~stalled).any() and self.n_products < limit:
             stalled = stalled | ~self._step(active)
         converged = self.square <= threshold
-        # While all curvature is positive the last iterate minimises ½uᵀJu − rᵀu, and with it the
-        # error in the norm
-        # of J, although its residual may be above an earlier one's. Else the residual is all that
-        # is left to go by.
+        # While all curvature is positive, the last iterate has the lowest ½uᵀJu − rᵀu so far, and
+        # with it the lowest error in the norm of J, although an earlier residual may have been
+        # lower. Otherwise that quadratic has no minimum, and only the residual says how good u is.
         u = torch.where(stalled & ~converged, self.best_u, self.u)
         status = Status.CONVERGED
         if not converged.all():
@@ -73,37 +78,38 @@ class _Run:
 
     def _begin(self) -> None:
         r, start = self.system.r, self.system.start
-        self.u, self.residual, self.square = torch.zeros_like(r), r, _dot(r, r)
+        self.u = torch.zeros_like(r)
+        self.residual = r
+        self.square = _dot(r, r)
         if start is not None:
             residual = r - self._product(start)
             square = _dot(residual, residual)
             better = square < self.square
-            self.u, self.residual = (
-                torch.where(better, start, self.u),
-                torch.where(better, residual, r),
-            )
+            self.u = torch.where(better, start, self.u)
+            self.residual = torch.where(better, residual, r)
             self.square = torch.where(better, square, self.square)
         self.direction = self.residual
         self.best_u, self.best_square = self.u, self.square
-        self.stiffness = torch.zeros_like(
-            self.square
-        )  # the largest ‖Jd‖² / ‖d‖² so far: a lower bound of ‖J‖²
+        # The largest ‖Jd‖² / ‖d‖² so far, which is a lower bound of ‖J‖².
+        self.stiffness = torch.zeros_like(self.square)
 
     def _step(self, active: Tensor) -> Tensor:
-        """One step of the active systems; False (..., 1) for those whose direction has no positive
-        curvature.
+        """Make one step of the active systems, along their direction d.
+
+        The answer is (..., 1), bool: False for a system whose d has no positive curvature.
         """
         image = self._product(self.direction)
         length, image_square = _dot(self.direction, self.direction), _dot(image, image)
         self.stiffness = torch.maximum(self.stiffness, image_square / length)
         curvature = _dot(self.direction, image)
-        # Along a direction where J is singular, what is left of dᵀJd is rounding, and so would be
-        # the step.
+        # Along a direction in which J is singular, all that is left of dᵀJd is rounding, and a step
+        # divided by it would be arbitrarily long.
         rounding = ROUNDING * torch.finfo(length.dtype).eps * self.stiffness.sqrt() * length
         positive = (curvature > rounding) & curvature.isfinite()
         self._remember_lowest(image, image_square, active & positive)
         step = torch.where(active & positive, self.square / curvature, 0.0)
         self.u = torch.addcmul(self.u, step, self.direction)
+        # Updated and not computed from u, which would take a second product.
         self.residual = torch.addcmul(self.residual, step, image, value=-1.0)
         last, self.square = self.square, _dot(self.residual, self.residual)
         ratio = torch.where(last > 0, self.square / last, 0.0)
@@ -111,8 +117,9 @@ class _Run:
         return ~active | positive
 
     def _remember_lowest(self, image: Tensor, image_square: Tensor, usable: Tensor) -> None:
-        """The point of the line u + t d whose residual is lowest, where no line before had a lower
-        one.
+        """Keep the point of the line u + t d with the lowest residual, if no other line beats it.
+
+        ‖r − J(u + t d)‖² is a parabola in t, of which every coefficient is known already.
         """
         along = _dot(image, self.residual)
         t = along / image_square

@@ -12,11 +12,11 @@ from shine_exp.types import Adjoint, AdjointSystem
 
 @dataclass(frozen=True)
 class Fallback:
-    """u = Hᵀr, but u = r for each system of the batch where not ‖Hᵀr‖ ≤ ratio ‖r‖ (Ramzi et al.
-    2022, section 4.2).
+    """u = Hᵀr where ‖Hᵀr‖ ≤ ratio ‖r‖, else u = r, for each system of the batch.
 
-    Made for networks, whose J⁻¹ is close to I. The inverse Hessian of a weakly regularised
-    regression is far larger and makes it fall back as α falls.
+    (Ramzi et al. 2022, section 4.2.) Made for networks, whose J⁻¹ is close to I. The inverse
+    Hessian of a weakly regularised regression is far larger, so there the method falls back more
+    and more as α falls.
     """
 
     ratio: PositiveFloat = 1.3
@@ -28,8 +28,7 @@ class Fallback:
 
     def _choose(self, system: AdjointSystem) -> Adjoint:
         shine = Shine()(system)
-        plausible = shine.u.norm(dim=-1, keepdim=True) <= self.ratio * system.r.norm(
-            dim=-1, keepdim=True
-        )
+        length, allowed = shine.u.norm(dim=-1), self.ratio * system.r.norm(dim=-1)
+        plausible = (length <= allowed)[..., None]  # False, too, where Hᵀr is NaN
         u = torch.where(plausible, shine.u, system.r)
         return Adjoint(u, shine.n_products, shine.status, fell_back=~plausible[..., 0])

@@ -1,4 +1,4 @@
-"""The adjoint system solved by the iteration that suits it."""
+"""The adjoint system, solved by the iteration that suits it."""
 
 from dataclasses import dataclass, replace
 
@@ -12,12 +12,11 @@ from shine_exp.types import Adjoint, AdjointSystem
 
 @dataclass(frozen=True)
 class Full:
-    """Solve Jᵀu = r to ‖Jᵀu − r‖ ≤ factor · tol ‖r‖: by CG where J is symmetric, else by Broyden's
-    method.
+    """Solve Jᵀu = r to ‖Jᵀu − r‖ ≤ factor · tol ‖r‖.
 
-    A factor below 1 makes the backward error negligible beside the forward one. With a low
-    `max_steps` it is the paper's "limited backward". `limit_grows` is as in `ConjugateGradient`,
-    for where J is symmetric, `memory` as in `BroydenSteps`, for elsewhere.
+    The iteration is `ConjugateGradient` where J is symmetric, with `limit_grows`, and else
+    `BroydenSteps`, with `memory`. A factor below 1 makes the backward error negligible beside the
+    forward one. With a low `max_steps` this is "limited backward" (Ramzi et al. 2022, appendix E).
     """
 
     factor: PositiveFloat = 0.1
@@ -26,16 +25,16 @@ class Full:
     memory: PositiveInt | None = None
 
     def check_system(self, symmetric: bool) -> None:
-        """Raises `UnsupportedSystem` for an option that nothing reads for such a system."""
+        """Raises `UnsupportedSystem` for an option that nothing would read."""
         if symmetric and self.memory is not None:
             raise UnsupportedSystem(
-                f"memory={self.memory}: is of Broyden's method, and a symmetric system is solved "
-                "by conjugate gradients; leave it away"
+                f"memory={self.memory}: it belongs to Broyden's method, and a symmetric system is "
+                "solved by conjugate gradients; leave it out"
             )
         if not symmetric and self.limit_grows:
             raise UnsupportedSystem(
-                "limit_grows=true: is of conjugate gradients, and a system that is not symmetric "
-                "is solved by Broyden's method; leave it away"
+                "limit_grows=true: it belongs to conjugate gradients, and a system that is not "
+                "symmetric is solved by Broyden's method; leave it out"
             )
 
     def __call__(self, system: AdjointSystem) -> Adjoint:

@@ -7,7 +7,7 @@ from shine_exp.types import Adjoint, AdjointSystem, Status
 
 @dataclass(frozen=True)
 class JacobianFree:
-    """u = r (Fung et al. 2021; Luketina et al. 2016). No product with J."""
+    """u = r, without a product with J (Fung et al. 2021; Luketina et al. 2016)."""
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         return Adjoint(system.r, n_products=0, status=Status.CONVERGED)

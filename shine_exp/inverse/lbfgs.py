@@ -1,4 +1,4 @@
-"""The adjoint system as a minimisation, solved by L-BFGS."""
+"""The adjoint system as the minimisation of a quadratic, solved by L-BFGS."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,10 @@ from shine_exp.types import Adjoint, AdjointSystem, Status
 class LBFGSInverse:
     """Minimise ½ uᵀJu − rᵀu, J symmetric positive definite, to ‖Ju − r‖ ≤ tol ‖r‖.
 
-    Starts from `system.start` where ‖J start − r‖ < ‖r‖, else from 0. Where it does not converge,
-    as when J is not positive definite and the quadratic has no minimum, the answer is the u of the
-    lowest residual. One system: r is (d,). Raises `UnsupportedSystem` where J is not symmetric.
+    It starts from `system.start` where ‖J start − r‖ < ‖r‖, else from 0. Where it does not
+    converge, as when J is not positive definite and the quadratic has no minimum, the answer is
+    the u with the lowest residual. It solves one system, with r (d,). Raises `UnsupportedSystem`
+    where J is not symmetric.
     """
 
     max_steps: NonNegativeInt = 1000
@@ -36,27 +37,27 @@ class LBFGSInverse:
         if system.start is not None:
             quadratic(system.start)
         minimiser = LBFGS(memory=self.memory, max_steps=self.max_steps)
-        solution = minimiser(
-            Smooth(quadratic), quadratic.best_u, tol
-        )  # the start, or 0 where it is worse than none
+        # From the start, or from 0 where the start is worse than that.
+        solution = minimiser(Smooth(quadratic), quadratic.best_u, tol)
         u = solution.z if solution.status is Status.CONVERGED else quadratic.best_u
         return Adjoint(u, quadratic.n_products, solution.status, solution.converged)
 
 
 class _Quadratic:
-    """u → ½ uᵀJu − rᵀu and its gradient Ju − r; counts products, and keeps the u of the lowest ‖Ju
-    − r‖.
+    """u ↦ ½ uᵀJu − rᵀu and its gradient Ju − r, which is the residual.
+
+    It counts the products with J, and keeps the u with the lowest ‖Ju − r‖.
     """
 
     def __init__(self, system: AdjointSystem) -> None:
         self.system = system
         self.n_products = 0
-        self.best_u, self.best_gradient = (
-            torch.zeros_like(system.r),
-            -system.r,
-        )  # J 0 = 0 needs no product
+        # J 0 = 0 needs no product.
+        self.best_u = torch.zeros_like(system.r)
+        self.best_gradient = -system.r
 
     def __call__(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        # Asked again for the best u, as by the minimiser for its start, it makes no product.
         gradient = self.best_gradient if u is self.best_u else self._gradient(u)
         return 0.5 * u @ (gradient - self.system.r), gradient
 

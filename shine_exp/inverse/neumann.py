@@ -1,4 +1,4 @@
-"""The Neumann series of the inverse, cut after k terms."""
+"""The Neumann series of the inverse, cut after a fixed number of terms."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,9 @@ from shine_exp.types import Adjoint, AdjointSystem, Status
 class Neumann:
     """u = η Σ_{j ≤ n_terms} (I − η Jᵀ)ʲ r (Lorraine et al. 2020, algorithm 3).
 
-    Converges for 0 < η < 2/‖J‖, J ≻ 0.
-
-    `scale` is η; None takes 1/‖J‖, estimated by `n_power_steps` steps of the power method, which
-    count as products. DIVERGED where the terms grow without bound.
+    The series converges for J ≻ 0 and 0 < η < 2/‖J‖. `scale` is η; None takes 1/‖J‖, estimated by
+    `n_power_steps` steps of the power method, which count as products. The status is DIVERGED
+    where the sum is not finite.
     """
 
     n_terms: NonNegativeInt = 20
@@ -28,18 +27,17 @@ class Neumann:
         return in_units_of_r(self._sum, system)
 
     def _sum(self, system: AdjointSystem) -> Adjoint:
+        n_products = self.n_terms + (self.n_power_steps if self.scale is None else 0)
         scale = self.scale if self.scale is not None else 1.0 / _divisor(self._norm(system))
         term = total = scale * system.r
         for _ in range(self.n_terms):
             term = term - scale * system.operator(term)
             total = total + term
-        n_products = self.n_terms + (self.n_power_steps if self.scale is None else 0)
-        return Adjoint(
-            total, n_products, Status.MAX_STEPS if torch.isfinite(total).all() else Status.DIVERGED
-        )
+        status = Status.MAX_STEPS if torch.isfinite(total).all() else Status.DIVERGED
+        return Adjoint(total, n_products, status)
 
     def _norm(self, system: AdjointSystem) -> Tensor:
-        """Spectral radius of each Jᵀ in the batch (..., 1), from below."""
+        """The largest |eigenvalue| of each Jᵀ of the batch, (..., 1), from below."""
         v: Tensor = system.r
         for _ in range(self.n_power_steps):
             v = system.operator(v / _divisor(v.norm(dim=-1, keepdim=True)))
@@ -48,5 +46,5 @@ class Neumann:
 
 
 def _divisor(norm: Tensor) -> Tensor:
-    """Where r = 0, u is 0 too."""
+    """The norm, or the smallest normal number where it is 0: there r = 0, and u = 0 too."""
     return norm.clamp_min(torch.finfo(norm.dtype).tiny)

@@ -1,4 +1,4 @@
-"""A cheap start, improved by a few steps of an iterative method."""
+"""A cheap first answer, improved by a few steps of an iterative method."""
 
 from dataclasses import dataclass, replace
 
@@ -7,11 +7,10 @@ from shine_exp.types import Adjoint, AdjointSystem, InverseMethod
 
 @dataclass(frozen=True)
 class Refine:
-    """`start`'s answer handed to the iterative method `steps` as its first iterate (Ramzi et al.
-    2022, "refine").
+    """Hand the answer of the method `start` to the iterative method `steps` as its first iterate.
 
-    `steps` sees the forward solver's estimate only where `start` uses it too: refined
-    Jacobian-Free is free of it.
+    (Ramzi et al. 2022, "refine".) `steps` sees the forward solver's estimate only
+    where `start` uses it too: refined Jacobian-Free must not profit from H.
     """
 
     start: InverseMethod
@@ -26,7 +25,7 @@ class Refine:
         return getattr(self.steps, "needs_symmetry", False)
 
     def check_system(self, symmetric: bool) -> None:
-        """Raises `UnsupportedSystem` for an option of `steps` that nothing reads."""
+        """Raises `UnsupportedSystem` for an option of `steps` that nothing would read."""
         if hasattr(self.steps, "check_system"):
             self.steps.check_system(symmetric)
 
@@ -34,6 +33,5 @@ class Refine:
         first = self.start(system)
         estimate = system.estimate if self.uses_estimate else None
         refined = self.steps(replace(system, start=first.u, estimate=estimate))
-        return replace(
-            refined, n_products=first.n_products + refined.n_products, fell_back=first.fell_back
-        )
+        n_products = first.n_products + refined.n_products
+        return replace(refined, n_products=n_products, fell_back=first.fell_back)

@@ -8,9 +8,9 @@ from shine_exp.types import Adjoint, AdjointSystem, Status
 
 @dataclass(frozen=True)
 class Shine:
-    """u = Hᵀr with the forward solver's H ≈ J⁻¹ (Ramzi et al. 2022, eq. 5). No product with J.
+    """u = Hᵀr with the forward solver's H ≈ J⁻¹, without a product with J.
 
-    Raises `UnsupportedSolver` where the solver left no estimate.
+    (Ramzi et al. 2022, eq. 5.) Raises `UnsupportedSolver` where the solver left no estimate.
     """
 
     uses_estimate = True

@@ -1,4 +1,4 @@
-"""Adjoint systems in units in which the squares of r neither vanish nor overflow."""
+"""Adjoint systems in units in which ‖r‖² neither vanishes nor overflows."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,10 +9,11 @@ from shine_exp.types import Adjoint, AdjointSystem
 
 
 def in_units_of_r(solve: Callable[[AdjointSystem], Adjoint], system: AdjointSystem) -> Adjoint:
-    """u = s û with û = solve(Jᵀû = r / s), s the power of 2 next to max |r| of each system.
+    """u = s û, where `solve` finds û with Jᵀû = r / s, and s is a power of 2 near max |r|.
 
-    ‖r‖² of float32 numbers near 1e-24 is 0, and a solver that starts at 0 would call itself done. A
-    power of 2 rounds nothing: in the middle of the range, the numbers are those without it.
+    Each system of the batch has its own s. Without it, ‖r‖² of float32 numbers near 1e-24 would
+    be 0, and a solver that starts at u = 0 would call itself done. A power of 2 rounds nothing:
+    in the middle of the range, all numbers are as they would be without it.
     """
     largest = system.r.abs().amax(-1, keepdim=True) if system.r.numel() else system.r
     usable = (largest > 0) & largest.isfinite()

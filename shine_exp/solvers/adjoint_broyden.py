@@ -1,4 +1,4 @@
-"""The adjoint Broyden method for batches of root problems, with outer-problem awareness."""
+"""The adjoint Broyden method for batches of root problems, with or without OPA."""
 
 from dataclasses import dataclass
 
@@ -13,19 +13,20 @@ from shine_exp.types import InverseEstimate, Outer, Solution
 
 @dataclass(frozen=True)
 class AdjointBroyden:
-    """Solve g(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d): z ← z − t H g(z), H from the
-    adjoint update.
+    """Solve g(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d), by the adjoint update.
 
-    After every step σᵀH⁻¹ = σᵀJ for the new residual σ = g(z) (Schlenkrich, Griewank & Walther
-    2010, definition 3 C), by one vector-Jacobian product, so g must be differentiable in z. With
-    `opa` every so many steps add the update along σ = Hᵀ∇F(z), the one that u = Hᵀ∇F needs (Ramzi
-    et al. 2022, section 3), where the solver is told ∇F.
+        z ← z − t H g(z),    σᵀH⁻¹ = σᵀJ for σ = g at the new z
 
-    H starts at I, made for g = id − f, or at the given estimate, which is left as it is. `memory`
-    updates at most, the extra ones included (None: all of them), then a restart. t = 1, halved up
-    to `max_halvings` times per sample while ‖g‖ would not fall. One evaluation of g per step and
-    per halving; each vector-Jacobian product counts as one more. Each sample gets its best
-    iterate, and the estimate that it had there.
+    (Schlenkrich, Griewank & Walther 2010, definition 3 C). The update costs one vector-Jacobian
+    product, so g must be differentiable in z. With `opa = k`, and where the solver is told ∇F,
+    every k-th step adds the update along σ = Hᵀ∇F(z), which sharpens H in the direction that
+    u = Hᵀ∇F needs (Ramzi et al. 2022, section 3).
+
+    H starts at I, which suits g = id − f, or at the given estimate, which is left as it is. It
+    holds at most `memory` updates, the extra ones included, and then restarts; None holds them
+    all. The step length t is 1, halved up to `max_halvings` times per sample while ‖g‖ would not
+    fall. Each step and each halving costs one evaluation of g, and each vector-Jacobian product
+    counts as one more. Each sample gets its best iterate, and the estimate that it had there.
     """
 
     max_steps: NonNegativeInt = 50

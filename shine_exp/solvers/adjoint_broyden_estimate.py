@@ -9,17 +9,17 @@ from shine_exp.types import InverseEstimate
 
 
 class AdjointBroydenEstimate:
-    """H ≈ J⁻¹ of the update B ← B + σ(σᵀJ − σᵀB) / σᵀσ of the Jacobian estimate B = H⁻¹, J the
-    true Jacobian.
+    """H ≈ J⁻¹ from adjoint updates, which use the true Jacobian J along one direction σ each.
 
-    With σ̂ = σ / |σ| and q = Hᵀ(Jᵀσ̂), Sherman–Morrison gives
+        H⁻¹ ← H⁻¹ + σ(σᵀJ − σᵀH⁻¹) / σᵀσ
+
+    With σ̂ = σ / |σ| and q = Hᵀ(Jᵀσ̂), the Sherman–Morrison formula turns this into
 
         H ← H + a bᵀ,    a = −H σ̂ / (qᵀσ̂),    b = q − σ̂
 
-    so that σᵀJ H = σᵀ, the adjoint secant equation, and H = H₀ + AᵀB for the a and b of all
-    updates as rows of A and B (batch, memory, d): two passes to apply. B itself is never needed.
-    Where |qᵀσ̂| ≤ √ε |q| the update would make H singular to working precision, and H is kept.
-    Where the memory is full, running samples restart from H₀ and take the update to that.
+    so that σᵀJ H = σᵀ, the adjoint secant equation. The a and b of all updates are the rows of A
+    and B (batch, memory, d), and H = H₀ + AᵀB takes two passes over memory to apply. Where the
+    memory is full, running samples restart from H₀ and make the update to that.
     """
 
     def __init__(self, initial: InverseEstimate, iterates: Iterates, memory: int) -> None:
@@ -31,7 +31,7 @@ class AdjointBroydenEstimate:
 
     @property
     def count(self) -> Tensor:
-        """The number of updates in the estimate of each sample (batch,)."""
+        """The number of updates in the H of each sample, (batch,)."""
         return self._factors.count
 
     def matvec(self, v: Tensor) -> Tensor:
@@ -43,20 +43,23 @@ class AdjointBroydenEstimate:
         return self.initial.rmatvec(v) + self._low_rank(v, self._left, self._right)
 
     def update(self, sigma: Tensor, iterates: Iterates) -> None:
-        """Update the moved samples along σ (batch, d) with the Jacobian at the current iterates:
-        one product.
+        """Update the moved samples along σ (batch, d), with J at the current iterates.
+
+        Costs one vector-Jacobian product.
         """
         if self._factors.full:
             self._factors.restart(iterates.active)
-        learned = self._factors.in_cycle(iterates.moved)
+        updated = self._factors.in_cycle(iterates.moved)
         sigma = torch.nn.functional.normalize(sigma, dim=-1, eps=torch.finfo(sigma.dtype).tiny)
         q = self.rmatvec(iterates.vjp(sigma))
         pivot = (q * sigma).sum(-1, keepdim=True)
+        # Where |qᵀσ̂| ≤ √ε |q| the update would make H singular to working precision: H is kept, and
+        # the row is 0.
         regular = pivot.abs() > torch.finfo(q.dtype).eps ** 0.5 * q.norm(dim=-1, keepdim=True)
         for rows, new in ((self._left, -self.matvec(sigma) / pivot), (self._right, q - sigma)):
-            row = rows[:, self._factors.next]
-            row.copy_(torch.where(learned[:, None], torch.where(regular, new, 0.0), row))
-        self._factors.add(learned)
+            row = rows[:, self._factors.next]  # a view: copy_ writes into the memory
+            row.copy_(torch.where(updated[:, None], torch.where(regular, new, 0.0), row))
+        self._factors.add(updated)
 
     def mark_best(self, iterates: Iterates) -> None:
         """The improved samples are at their best iterate so far."""
@@ -68,6 +71,7 @@ class AdjointBroydenEstimate:
         return self
 
     def _low_rank(self, v: Tensor, along: Tensor, out: Tensor) -> Tensor:
+        """outᵀ(along · v), from the valid rows of both."""
         n = self._factors.extent
         x = v.reshape(len(along), 1, -1)
         weights = torch.bmm(x, along[:, :n].transpose(1, 2))

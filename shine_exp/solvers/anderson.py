@@ -13,15 +13,21 @@ from shine_exp.types import InverseEstimate, Outer, Solution
 
 @dataclass(frozen=True)
 class Anderson:
-    """Solve g(z) = z − f(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d) from the last
-    `memory` differences:
+    """Solve g(z) = z − f(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d).
 
-        z ← z − β g − (ΔZ − β ΔG)ᵀ γ,    γ = argmin ‖g − ΔGᵀγ‖² + λ Σ_i γ_i² ‖Δg_i‖²
+        z ← z − β g − (ΔZ − β ΔG)ᵀ γ,    γ = argmin ‖g − ΔGᵀγ‖² + μ Σ_i γ_i² ‖Δg_i‖²
 
-    (Walker & Ni 2011, eq. 2.2, type II, whose residual f(z) − z is −g; the Tikhonov term is
-    relative to each difference, so λ does not depend on the scale of g). One evaluation per step.
-    Each sample gets its best iterate, and no inverse estimate. Raises `UnsupportedSolver` where
-    one is to be used.
+    ΔZ and ΔG hold the last `memory` differences of the iterates and of g as rows, β is `mixing`
+    and μ `regularization` (Walker & Ni 2011, eq. 2.2, type II; their residual f(z) − z is −g).
+    Each step costs one evaluation of g. Each sample gets its best iterate.
+
+    This differs from Walker & Ni:
+
+    1. The least-squares problem is regularised, so that differences that are nearly parallel do
+       no harm. The term is relative to each difference, so μ does not depend on the scale of g.
+    2. It is solved by its normal equations, in a batch, and not by an updated QR factorisation.
+
+    Raises `UnsupportedSolver` where an inverse estimate is to be used: there is none here.
     """
 
     max_steps: NonNegativeInt = 50
@@ -56,8 +62,10 @@ class Anderson:
 
 
 class _Differences:
-    """The last differences of the iterates as rows (batch, memory, d), scaled to |Δg| = 1; an
-    unused row is zero.
+    """The last differences as rows (batch, memory, d), scaled to |Δg| = 1; unused rows are 0.
+
+    The scale makes the Tikhonov term relative to each difference, and keeps the Gram matrix away
+    from underflow as g falls.
     """
 
     def __init__(self, settings: Anderson, z: Tensor) -> None:
@@ -70,7 +78,7 @@ class _Differences:
         )
 
     def append(self, dz: Tensor, dg: Tensor) -> None:
-        """Put the difference in place of the oldest; where g did not change, a row of zeros."""
+        """Overwrite the oldest difference; where g did not change, with zeros."""
         length = dg.norm(dim=-1, keepdim=True)
         self._dg[:, self._next] = torch.where(length > 0, dg / length, 0.0)
         self._step[:, self._next] = torch.where(
@@ -82,5 +90,6 @@ class _Differences:
         """The step (batch, d) from an iterate with the given g(z)."""
         rows = self._dg.transpose(1, 2)
         gram = torch.bmm(self._dg, rows) + self._tikhonov
+        # solve_ex does not check for a singular matrix, which would wait for the device.
         gamma, _ = torch.linalg.solve_ex(gram, torch.bmm(g[:, None], rows).transpose(1, 2))
         return -self.settings.mixing * g - torch.bmm(gamma.transpose(1, 2), self._step)[:, 0]

@@ -13,14 +13,16 @@ from shine_exp.types import InverseEstimate, Outer, Solution
 
 @dataclass(frozen=True)
 class Broyden:
-    """Solve g(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d): z ← z − t H g(z), with H from
-    Broyden's update.
+    """Solve g(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d), by Broyden's update.
 
-    H starts at I, made for g = id − f, or at the given estimate, which is left as it is. `memory`
-    secant pairs at most (None: one for every step), then a restart. t = 1, halved up to
-    `max_halvings` times per sample while ‖g‖ would not fall. One evaluation of g per step and one
-    per halving. Each sample gets its best iterate, and the estimate that it had there, the pair
-    that led to it included (Broyden 1965; Bai et al. 2020).
+        z ← z − t H g(z),    H ← H + (s − H y) sᵀH / (sᵀH y),    s = Δz,  y = Δg
+
+    (Broyden 1965; for equilibrium networks Bai et al. 2020). H starts at I, which suits g = id − f,
+    or at the given estimate, which is left as it is. It holds at most `memory` secant pairs (s, y)
+    and then restarts; None holds one for every step. The step length t is 1, halved up to
+    `max_halvings` times per sample while ‖g‖ would not fall. Each step and each halving costs one
+    evaluation of g. Each sample gets its best iterate, and the estimate that it had there, the
+    pair that led to it included.
     """
 
     max_steps: NonNegativeInt = 50

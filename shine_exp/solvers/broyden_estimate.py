@@ -1,4 +1,4 @@
-"""The inverse estimate of Broyden's good method, in the form that keeps the steps alone."""
+"""The inverse estimate of Broyden's good method, in a form that stores only the steps."""
 
 import torch
 from torch import Tensor
@@ -8,31 +8,31 @@ from shine_exp.solvers.factor_count import FactorCount
 from shine_exp.solvers.iterates import Iterates
 from shine_exp.types import InverseEstimate
 
-INITIAL_CAPACITY = (
-    32  # pairs allotted before the first doubling: a long memory costs nothing until it is used
-)
+# Pairs allotted before the first doubling: a long memory costs nothing until it is used.
+INITIAL_CAPACITY = 32
 
 
 class BroydenEstimate:
-    """H ≈ J⁻¹ from the directions p₀, p₁, … that the solver went along, z_{j+1} = z_j + t_j p_j
-    with p_j = −H_j g_j.
+    """H ≈ J⁻¹ from the directions p₀, p₁, … that the solver went along.
 
-    Broyden's update H + (s − H Δg) sᵀH / (sᵀH Δg) by s_j = t_j p_j multiplies H_j by one factor of
-    directions:
+        z_{j+1} = z_j + t_j p_j,    p_j = −H_j g_j,    g_j = g(z_j)
+
+    Broyden's update H + (s − H y) sᵀH / (sᵀH y) with s = t_j p_j and y = g_{j+1} − g_j multiplies
+    H_j by one factor made of directions alone:
 
         w = −H_j g_{j+1},   κ = p_jᵀw / |p_j|²,   τ_j = 1 − t_j,
         p_{j+1} = (w − τ_j κ p_j) / (1 − κ),
         H_{j+1} = (I + (p_{j+1} − τ_j p_j) p_jᵀ / |p_j|²) H_j
 
-    (H_j Δg = p_j − w and Sherman–Morrison; for unit steps Kelley 1995, section 7.3). With the rows
-    p̂_j = p_j / |p_j| of P and u_j = ρ_j p̂_{j+1} − τ_j p̂_j of U, ρ_j = |p_{j+1}| / |p_j|, the
-    product over all j is
+    (since H_j y = p_j − w, by Sherman–Morrison; for unit steps Kelley 1995, section 7.3). With the
+    rows p̂_j = p_j / |p_j| of P, the rows q_j = ρ_j p̂_{j+1} − τ_j p̂_j of Q and
+    ρ_j = |p_{j+1}| / |p_j|, the product of all factors is
 
-        H = (I + Uᵀ L⁻¹ P) H₀,   Hᵀ = H₀ᵀ (I + Pᵀ L⁻ᵀ U),   L = I − tril(P Uᵀ, −1)
+        H = (I + Qᵀ L⁻¹ P) H₀,   Hᵀ = H₀ᵀ (I + Pᵀ L⁻ᵀ Q),   L = I − tril(P Qᵀ, −1)
 
-    which takes two passes over the directions, (batch, n + 1, d) for n pairs, to apply. Where |1 −
-    κ| ≤ √ε the update would make H singular to working precision, and H is kept. Where the memory
-    is full, running samples restart from H₀.
+    Neither Q nor a second vector per pair is stored: the n + 1 directions (batch, n + 1, d) of n
+    pairs are half of what rank-one factors a_j b_jᵀ take, and are read twice to apply H. Where the
+    memory is full, running samples restart from H₀.
     """
 
     def __init__(self, initial: InverseEstimate, iterates: Iterates, memory: int) -> None:
@@ -48,24 +48,25 @@ class BroydenEstimate:
 
     @property
     def count(self) -> Tensor:
-        """The number of secant pairs in the estimate of each sample (batch,)."""
+        """The number of secant pairs in the H of each sample, (batch,)."""
         return self._factors.count
 
     def matvec(self, v: Tensor) -> Tensor:
         """H v, (..., d) → (..., d), in new memory whatever H₀ is."""
         x = self.initial.matvec(v).reshape(len(self._rho), -1)
-        return self._apply(x, _row_product(x, self._directions[:, : self._factors.extent])).reshape(
-            v.shape
-        )
+        along = _row_product(x, self._directions[:, : self._factors.extent])
+        return self._apply(x, along).reshape(v.shape)
 
     def _apply(self, x: Tensor, along_directions: Tensor) -> Tensor:
-        """(I + Uᵀ L⁻¹ P) x (batch, d) from x and P x (batch, n)."""
+        """(I + Qᵀ L⁻¹ P) x (batch, d) from x and P x (batch, n)."""
         n = along_directions.shape[-1]
-        c = along_directions
         c = torch.linalg.solve_triangular(
-            self._triangle[:, :n, :n], c[..., None], upper=False, unitriangular=True
+            self._triangle[:, :n, :n], along_directions[..., None], upper=False, unitriangular=True
         )
+        # L is lower triangular, so factors that a sample does not own cannot reach those that it
+        # does: they are masked after the solve.
         c = torch.where(self._factors.valid(), c[..., 0], 0.0)
+        # Qᵀc as weights of the directions: q_j is made of p̂_j and p̂_{j+1}.
         weights = x.new_zeros(len(x), 1, n + 1)
         weights[:, 0, 1:] += self._rho[:, :n] * c
         weights[:, 0, :-1] -= self._tau[:, :n] * c
@@ -76,6 +77,8 @@ class BroydenEstimate:
         n = self._factors.extent
         x = v.reshape(len(self._rho), -1)
         c = self._along_updates(_row_product(x, self._directions[:, : n + 1]))
+        # Solved with Lᵀ, the factors of a sample would see those after them: here the mask comes
+        # first.
         c = torch.where(self._factors.valid(), c, 0.0)[:, None]
         c = torch.linalg.solve_triangular(
             self._triangle[:, :n, :n], c, upper=False, left=False, unitriangular=True
@@ -90,8 +93,9 @@ class BroydenEstimate:
         return p
 
     def update(self, iterates: Iterates, t: Tensor) -> Tensor:
-        """Take in the step t p (t: (batch, 1)) that the moved samples made; the answer is their
-        next direction.
+        """Make the update of the step t p of the moved samples, t (batch, 1).
+
+        The answer is the next direction (batch, d) of the active samples.
         """
         n = self._factors.next
         if self._factors.full:
@@ -103,20 +107,18 @@ class BroydenEstimate:
             x = self.initial.matvec(iterates.g)
             extent = self._factors.extent
             rows = self._directions[:, : max(extent, n + 1)]
-            along, row = torch.bmm(torch.stack([x, last], 1), rows.mT).unbind(
-                1
-            )  # one pass for both
+            # P x and P p̂_n together: one pass over the directions rather than two.
+            along, row = torch.bmm(torch.stack([x, last], 1), rows.mT).unbind(1)
             p = self._apply(x, along[:, :extent])  # −w
             kappa = _row_product(p, last[:, None]) / -length
+            # Where |1 − κ| ≤ √ε the update would make H singular to working precision: H is kept.
             regular = (1 - kappa).abs() > torch.finfo(p.dtype).eps ** 0.5
             scale = torch.where(regular, 1 / (1 - kappa), 1.0)
-            p.mul_(-scale).addcmul_(
-                torch.where(regular, (t - 1) * kappa * length * scale, 0.0), last
-            )
+            backwards = torch.where(regular, (t - 1) * kappa * length * scale, 0.0)
+            p.mul_(-scale).addcmul_(backwards, last)
             self._append_direction(n + 1, p, iterates.moved)
-            self._append_factor(
-                n, row[:, : n + 1], self._length / length, 1 - t, regular, iterates.moved
-            )
+            rho = self._length / length
+            self._append_factor(n, row[:, : n + 1], rho, 1 - t, regular, iterates.moved)
             self._factors.add(iterates.moved)
         self._factors.mark_best(iterates.improved)
         return p
@@ -127,41 +129,44 @@ class BroydenEstimate:
         return self
 
     def _make_room(self, n: int) -> None:
-        """For the pair n: twice the rows, as far as the memory goes, where there is none left."""
+        """Double the rows, as far as the memory goes, where none is left for pair n."""
         rows = self._rho.shape[1]
         if n == rows:
             more = min(rows, self._factors.capacity - rows)
             self._directions = pad(self._directions, (0, 0, 0, more))
-            self._rho, self._tau = pad(self._rho, (0, more)), pad(self._tau, (0, more))
+            self._rho = pad(self._rho, (0, more))
+            self._tau = pad(self._tau, (0, more))
             self._triangle = pad(self._triangle, (0, more, 0, more))
 
     def _append_factor(
-        self, n: int, along: Tensor, rho: Tensor, tau: Tensor, regular: Tensor, learned: Tensor
+        self, n: int, along: Tensor, rho: Tensor, tau: Tensor, regular: Tensor, updated: Tensor
     ) -> None:
-        """Row n of L, from P p̂_n and ρ and τ of the older factors, and ρ_n and τ_n: 0 where H is
-        kept.
+        """Append ρ_n and τ_n, which are 0 where H is kept, and row n of L.
+
+        The row follows from P p̂_n (batch, n + 1) and the ρ and τ of the older factors.
         """
         self._triangle[:, n, :n] = -self._along_updates(along)
         usable = regular & rho.isfinite()
         for column, value in ((self._rho[:, n], rho), (self._tau[:, n], tau)):
-            column.copy_(torch.where(learned, torch.where(usable, value, 0.0)[:, 0], column))
+            column.copy_(torch.where(updated, torch.where(usable, value, 0.0)[:, 0], column))
 
-    def _append_direction(self, n: int, p: Tensor, learned: Tensor) -> None:
+    def _append_direction(self, n: int, p: Tensor, updated: Tensor) -> None:
         self._length = p.norm(dim=-1, keepdim=True)
         row = self._directions[:, n]
         unit = p / self._length.clamp_min(torch.finfo(p.dtype).tiny)
-        torch.where(learned[:, None] & self._length.isfinite(), unit, row, out=row)
+        torch.where(updated[:, None] & self._length.isfinite(), unit, row, out=row)
 
     def _along_updates(self, along_directions: Tensor) -> Tensor:
-        """U v (batch, n) from P v (batch, n + 1)."""
+        """Q v (batch, n) from P v (batch, n + 1)."""
         n = along_directions.shape[-1] - 1
-        return (
-            self._rho[:, :n] * along_directions[:, 1:] - self._tau[:, :n] * along_directions[:, :-1]
-        )
+        here, next_one = along_directions[:, :-1], along_directions[:, 1:]
+        return self._rho[:, :n] * next_one - self._tau[:, :n] * here
 
 
 def _row_product(x: Tensor, rows: Tensor) -> Tensor:
-    """The inner products of x (batch, d) with rows (batch, n, d): (batch, n), in the orientation
-    that is fast.
+    """The inner products (batch, n) of x (batch, d) with rows (batch, n, d).
+
+    As a row times a matrix, which PyTorch's batched product does faster than a matrix times a
+    column.
     """
     return torch.bmm(x[:, None], rows.transpose(1, 2))[:, 0]

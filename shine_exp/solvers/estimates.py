@@ -1,6 +1,4 @@
-"""The two elementary inverse estimates: the one that a root solver starts from, and the transpose
-of another.
-"""
+"""The two elementary inverse estimates: H₀ = I, and the transpose of another estimate."""
 
 from dataclasses import dataclass
 
@@ -13,7 +11,7 @@ from shine_exp.types import InverseEstimate
 class Identity:
     """H₀ = I, the inverse Jacobian of g = id − f for a constant f.
 
-    Both products are v itself, not a copy.
+    Both products return v itself, not a copy.
     """
 
     def matvec(self, v: Tensor) -> Tensor:
@@ -25,12 +23,12 @@ class Identity:
 
 @dataclass(frozen=True)
 class Transposed:
-    """Hᵀ in place of H: the forward solver's estimate as a start for the adjoint system Jᵀu = r."""
+    """Hᵀ in place of H: a forward estimate H ≈ J⁻¹ made ready for the adjoint system Jᵀu = r."""
 
-    inverse: InverseEstimate
+    estimate: InverseEstimate
 
     def matvec(self, v: Tensor) -> Tensor:
-        return self.inverse.rmatvec(v)
+        return self.estimate.rmatvec(v)
 
     def rmatvec(self, v: Tensor) -> Tensor:
-        return self.inverse.matvec(v)
+        return self.estimate.matvec(v)

@@ -12,10 +12,13 @@ from shine_exp.types import InverseEstimate, Outer, Solution
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """Solve g(z) = z − f(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d) by z ← z − β g(z).
+    """Solve g(z) = z − f(z) = 0 to ‖g(z)‖ ≤ tol for each sample of z₀ (..., d).
 
-    β = 1 is the iteration z ← f(z), β < 1 damps it. One evaluation per step. Each sample gets its
-    best iterate, and no inverse estimate. Raises `UnsupportedSolver` where one is to be used.
+        z ← z − β g(z)
+
+    With `mixing` β = 1 this is the iteration z ← f(z), and β < 1 damps it. Each step costs one
+    evaluation of g. Each sample gets its best iterate. Raises `UnsupportedSolver` where an inverse
+    estimate is to be used: there is none here.
     """
 
     max_steps: NonNegativeInt = 50

@@ -7,27 +7,37 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-INITIAL_CAPACITY = 32  # rows allotted before the first doubling, where the memory is unlimited
-CURVATURE = 1e-10  # a pair is kept when sᵀy > CURVATURE ‖s‖‖y‖
+# Rows allotted before the first doubling, where the memory is unlimited.
+INITIAL_CAPACITY = 32
+# A pair is kept when sᵀy > CURVATURE ‖s‖‖y‖. H is positive definite for any sᵀy > 0, but with a
+# smaller one it is rounding that H would be divided by.
+CURVATURE = 1e-10
 
 
 @dataclass(frozen=True)
 class Projection:
-    """S v and Y v (..., n_pairs): all that H needs to know of the history to be applied to v."""
+    """S v and Y v (..., n_pairs), oldest pair first: all that H must know of its pairs for H v."""
 
     s: Tensor
     y: Tensor
 
 
 class InverseHessian:
-    """H ≈ (∇²G)⁻¹ from the m latest secant pairs (s, y), H₀ = γI, in the compact form of BFGS:
+    """H ≈ (∇²G)⁻¹ from the `memory` latest secant pairs (s, y), in the compact form of BFGS.
 
         H = γI + Sᵀ[R⁻ᵀ(D + γ Y Yᵀ)R⁻¹]S − γ Sᵀ R⁻ᵀ Y − γ Yᵀ R⁻¹ S,
-        R = triu(S Yᵀ),    D = diag(S Yᵀ)
+        R = triu(S Yᵀ),    D = diag(S Yᵀ),    γ = sᵀy / yᵀy of the newest pair, or 1
 
-    with the pairs as rows, oldest first (Byrd, Nocedal & Schnabel 1994, eq. 2.6). The same
-    operator as the two-loop recursion, but in two passes over contiguous memory. Secant equation:
-    H y = s for the newest pair.
+    The pairs are the rows of S and Y (n_pairs, d), oldest first (Byrd, Nocedal & Schnabel 1994,
+    eq. 2.6). The newest pair satisfies the secant equation H y = s.
+
+    This differs from SciPy's `LbfgsInvHessProduct`:
+
+    1. The compact form takes the place of the two-loop recursion. The operator is the same, but
+       it costs two matrix products per history instead of 2 n_pairs dependent vector operations,
+       and S Yᵀ and Y Yᵀ are ready when the next v comes.
+    2. H₀ is γI and not I, unless `initial` is "identity".
+    3. It takes further pairs, can be shifted to another Hessian, and can be saved to the bit.
     """
 
     def __init__(
@@ -38,8 +48,11 @@ class InverseHessian:
         self.gamma = 1.0
         self._count = 0
         self._oldest = 0
-        self._history: tuple[Tensor, Tensor] | None = None  # S, Y, each (capacity, d), a ring
-        self._sy = self._yy = torch.empty(0, 0)  # triu(S Yᵀ) and Y Yᵀ, oldest first
+        # S and Y, each (capacity, d), are rings: a new pair overwrites the row of the oldest, where
+        # to shift all rows by one would cost a pass over the history in every step. What is small,
+        # the n_pairs numbers of a projection, is put in order instead.
+        self._history: tuple[Tensor, Tensor] | None = None
+        self._sy = self._yy = torch.empty(0, 0)  # triu(S Yᵀ) and Y Yᵀ, oldest pair first
 
     @classmethod
     def from_pairs(
@@ -51,12 +64,12 @@ class InverseHessian:
     ) -> "InverseHessian":
         """The estimate of the pairs in the rows of s and y (n, d), oldest first.
 
-        Two matrix products in place of n appends. Of the pairs with clear positive curvature the
-        last `memory` are kept.
+        It takes two matrix products, not n appends. Of the last `memory` pairs those with clear
+        positive curvature are kept.
         """
-        inverse = cls(memory, initial)
-        inverse._take(s, y)
-        return inverse
+        estimate = cls(memory, initial)
+        estimate._take(s, y)
+        return estimate
 
     def __len__(self) -> int:
         return self._count
@@ -78,24 +91,24 @@ class InverseHessian:
         return Projection(s, y)
 
     def matvec(self, v: Tensor, projection: Projection | None = None) -> Tensor:
-        """H v, (..., d) → (..., d). A projection of v that is known saves half of the work."""
+        """H v, (..., d) → (..., d); a projection of v that is known saves half of the work."""
         if self._history is None:
             return self.gamma * v
         known = projection or self.project(v)
+        # H v = γ v + Sᵀc − γ Yᵀa with a = R⁻¹ S v and c = R⁻ᵀ(D a − γ (Y v − Y Yᵀ a)).
         a = _solve(self._sy, known.s, upper=True)
         b = a * self._sy.diagonal() - self.gamma * (known.y - a @ self._yy)
         c = _solve(self._sy.T, b, upper=False)
-        # H v = γ v + Sᵀc − γ Yᵀa
         age = self._age()
         s, y = (rows[: self._count] for rows in self._history)
         return (self.gamma * v).add_(c[..., age] @ s).sub_((self.gamma * a)[..., age] @ y)
 
     def rmatvec(self, v: Tensor) -> Tensor:
-        """Hᵀ v = H v."""
+        """Hᵀ v = H v, (..., d) → (..., d)."""
         return self.matvec(v)
 
     def append(self, s: Tensor, y: Tensor, projection: Projection | None = None) -> bool:
-        """Take the pair (s, y), each (d,), in place of the oldest where the memory is full.
+        """Add the pair (s, y), each (d,), in place of the oldest one where the memory is full.
 
         `projection` is that of y, where it is known. A pair without clear positive curvature would
         make H indefinite: it is left out, and the answer is False.
@@ -114,7 +127,7 @@ class InverseHessian:
         return True
 
     def grow(self, at_most: int) -> None:
-        """Room for twice as many pairs, up to `at_most`; what is kept stays as it is."""
+        """Make room for twice as many pairs, up to `at_most`; the present pairs stay."""
         if self.memory is not None and self.memory < at_most:
             self.memory = min(2 * self.memory, at_most)
             if self._history is not None:
@@ -132,8 +145,9 @@ class InverseHessian:
         return new
 
     def shifted(self, diagonal: Tensor) -> "InverseHessian":
-        """The estimate of the pairs (s, y + diagonal ∘ s), diagonal (d,) or (1,): what they are
-        once diag(diagonal) is added to the Hessian.
+        """The estimate of the pairs (s, y + diagonal ∘ s), diagonal (d,) or (1,).
+
+        These are the pairs of the Hessian with diag(diagonal) added to it.
         """
         new = self.copy()
         if new._history is not None:
@@ -143,14 +157,18 @@ class InverseHessian:
         return new
 
     def remeasured(self, product: Callable[[Tensor], Tensor]) -> "InverseHessian":
-        """The estimate of the pairs (s, product(s)), with v ↦ ∇²G v as it is now."""
+        """The estimate of the pairs (s, product(s)), where `product` is v ↦ ∇²G v today."""
         s, _ = self.pairs()
         new = self._like()
         new._take(s, torch.stack([product(step) for step in s]) if len(s) else s)
         return new
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, as numbers and tensors, to the bit: rows stay where they are in the ring."""
+        """The whole estimate, as numbers and tensors.
+
+        Rows keep their place in the ring: in another order sums would round differently, and a
+        resumed run would not repeat the interrupted one to the bit.
+        """
         rows = self._history or ()
         return {
             "memory": self.memory,
@@ -163,32 +181,36 @@ class InverseHessian:
 
     @classmethod
     def from_state_dict(cls, saved: dict[str, Any]) -> "InverseHessian":
-        """The estimate that `state_dict` was taken of."""
-        inverse = cls(saved["memory"], "scaled" if saved["scaled"] else "identity")
-        inverse.gamma = saved["gamma"]
-        inverse._sy, inverse._yy = saved["products"]
+        """The estimate whose `state_dict` was saved."""
+        estimate = cls(saved["memory"], "scaled" if saved["scaled"] else "identity")
+        estimate.gamma = saved["gamma"]
+        estimate._sy, estimate._yy = saved["products"]
         if saved["history"]:
             s, y = saved["history"]
-            inverse._history, inverse._count, inverse._oldest = (s, y), len(s), saved["oldest"]
-            inverse._allot(inverse.memory or max(INITIAL_CAPACITY, 2 * len(s)))
-        return inverse
+            estimate._history = s, y
+            estimate._count = len(s)
+            estimate._oldest = saved["oldest"]
+            estimate._allot(estimate.memory or max(INITIAL_CAPACITY, 2 * len(s)))
+        return estimate
 
     def _like(self) -> "InverseHessian":
-        """An empty one with the same memory and the same kind of H₀."""
+        """An empty estimate with the same memory and the same kind of H₀."""
         return InverseHessian(self.memory, "scaled" if self.scaled else "identity")
 
     def _take(self, s: Tensor, y: Tensor) -> None:
-        """Copies of these pairs, rows (n, d), are all that is known from here on."""
+        """Forget all pairs, and keep copies of the rows of s and y (n, d) instead."""
         if self.memory is not None:
             s, y = s[-self.memory :], y[-self.memory :]
-        self._history, self._count, self._oldest = None, len(s), 0
+        self._history = None
+        self._count = len(s)
+        self._oldest = 0
         if len(s):
             self._history = s, y
             self._allot(self.memory or max(INITIAL_CAPACITY, 2 * len(s)))
             self._measure()
 
     def _measure(self) -> None:
-        """S Yᵀ, Y Yᵀ and γ anew, after pairs without clear positive curvature have left."""
+        """Compute S Yᵀ, Y Yᵀ and γ anew, and drop pairs without clear positive curvature."""
         assert self._history is not None
         s, y = (rows[: self._count] for rows in self._history)
         order = self._order()
@@ -218,9 +240,10 @@ class InverseHessian:
         self._history[1][slot] = y
 
     def _allot(self, capacity: int) -> None:
-        """Copies of the histories with so many rows.
+        """Copy the histories into new memory with `capacity` rows.
 
-        A ring that has room left begins with its oldest pair: a full one stays as it is.
+        A full ring stays as it is. One that has room left must begin with its oldest pair, since
+        the next row that is written is the first free one.
         """
         assert self._history is not None
         oldest = self._oldest if capacity == self._count else 0
@@ -231,29 +254,31 @@ class InverseHessian:
         self._history, self._oldest = (new[0], new[1]), oldest
 
     def _order(self) -> Tensor:
-        """Row of the ring for each pair, oldest first."""
+        """The row of the ring that holds each pair, oldest pair first."""
         return (torch.arange(self._count) + self._oldest) % max(self._count, 1)
 
     def _age(self) -> Tensor:
-        """Place of the pair in each row of the ring, oldest first: the inverse of `_order`."""
+        """The place of each row's pair, counted from the oldest: the inverse of `_order`."""
         return (torch.arange(self._count) - self._oldest) % max(self._count, 1)
 
 
 def _unrolled(rows: Tensor, first: int) -> Tensor:
-    """The rows of a ring from one on."""
+    """The rows of a ring, put in order from row `first` on."""
     return rows if first == 0 else torch.cat([rows[first:], rows[:first]])
 
 
 def _solve(triangle: Tensor, rows: Tensor, upper: bool) -> Tensor:
-    """x with triangle · x = rows, over the last axis."""
+    """x with triangle x = rows, over the last axis."""
     solution: Tensor = torch.linalg.solve_triangular(triangle, rows.unsqueeze(-1), upper=upper)
     return solution.squeeze(-1)
 
 
 def _bordered(matrix: Tensor, row: Tensor, column: Tensor, corner: Tensor) -> Tensor:
-    """The matrix with one more row and column."""
+    """The matrix (n, n) with one more row and column, (n + 1, n + 1)."""
     n = len(row)
     bordered = corner.new_empty(n + 1, n + 1)
     bordered[:n, :n] = matrix
-    bordered[n, :n], bordered[:n, n], bordered[n, n] = row, column, corner
+    bordered[n, :n] = row
+    bordered[:n, n] = column
+    bordered[n, n] = corner
     return bordered

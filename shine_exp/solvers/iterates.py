@@ -1,6 +1,4 @@
-"""The iterates of a batch of root problems, each of which stops, fails and remembers its best on
-its own.
-"""
+"""The iterates of a batch of root problems: each stops, fails and keeps its best on its own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,15 +8,16 @@ from torch import Tensor
 
 from shine_exp.types import InverseEstimate, Solution, Status
 
-# g: (..., d) → (..., d), independent over the leading axes; id − f for a fixed point of f. It
-# leaves z as it is.
+# g: (..., d) → (..., d), independent over the leading axes; for a fixed point of f it is id − f.
+# g must not change its argument z.
 RootFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class _Visit:
-    """A point z, g(z) and ‖g(z)‖; `leaf` and `image` are the recorded graph from z to g(z), where
-    one was asked for.
+    """A point z, g(z) and ‖g(z)‖.
+
+    With `record`, `leaf` and `image` are the two ends of the recorded graph from z to g(z).
     """
 
     z: Tensor
@@ -29,15 +28,13 @@ class _Visit:
 
 
 class Iterates:
-    """z and g(z), (batch, d) with the leading axes of z₀ flattened, of root problems that share
-    nothing but the loop.
+    """z and g(z) of root problems that share nothing but the loop.
 
-    A sample is `active` until ‖g(z)‖ ≤ tol, g(z) is not finite, or `max_steps` are done. From then
-    on its z stands still, at the best iterate if it failed; g is still evaluated on the whole
-    batch. `moved` are the samples that the last step took to a finite g(z), `improved` those for
-    which it is the lowest residual so far. With `record` each evaluation keeps its graph until the
-    next one, for `vjp`. One synchronisation with the device per evaluation: the number of active
-    and of improved samples, since where it is all of them a pass over z is saved.
+    Both are (batch, d), with the leading axes of z₀ flattened into one. A sample is `active` until
+    ‖g(z)‖ ≤ tol, g(z) is not finite, or `max_steps` are done. From then on its z stands still, at
+    the best iterate if it failed; g is still evaluated on the whole batch. `moved` are the samples
+    that the last step took to a finite g(z), and `improved` those of them whose residual is their
+    lowest so far. With `record`, each evaluation keeps its graph until the next one, for `vjp`.
     """
 
     def __init__(
@@ -49,9 +46,12 @@ class Iterates:
         *,
         record: bool = False,
     ) -> None:
-        self._g, self._shape, self._record = g, z0.shape, record
+        self._g = g
+        self._shape = z0.shape
+        self._record = record
         self._max_steps = max_steps
-        self.n_steps = self.n_evals = self._n_active = 0
+        self.n_steps = self.n_evals = 0
+        self._n_active = 0
         self._best_z = z0.detach().reshape(-1, z0.shape[-1]).clone()
         self.active = torch.ones(len(self._best_z), dtype=torch.bool, device=z0.device)
         self._failed = ~self.active
@@ -73,13 +73,14 @@ class Iterates:
         return self._n_active > 0
 
     def step(self, p: Tensor, max_halvings: int = 0) -> Tensor:
-        """z ← z + t p for the active samples; the answer is t (batch, 1).
+        """z ← z + t p for the active samples, p (batch, d); the answer is t (batch, 1).
 
-        t = 1, halved at most `max_halvings` times for each sample on which ‖g‖ would not fall.
+        t is 1, halved at most `max_halvings` times for each sample on which ‖g‖ would not fall.
         """
         t = torch.ones_like(self._best_z[:, :1])
         trial = self._visit_along(p, t)
         for _ in range(max_halvings):
+            # Written as "not less", which also holds for a residual that is NaN.
             too_long = self.active & ~(trial.residual < self._here.residual)
             if not too_long.any():
                 break
@@ -99,11 +100,11 @@ class Iterates:
         return product
 
     def at_iterates(self, direction: Callable[[Tensor], Tensor]) -> Tensor:
-        """direction(z) (batch, d), for a function of z in the shape of z₀."""
+        """direction(z) (batch, d), where `direction` sees z in the shape of z₀."""
         return direction(self.z.reshape(self._shape)).detach().reshape(self.z.shape)
 
     def solution(self, estimate: InverseEstimate | None) -> Solution:
-        """The best iterate of each sample, in the shape of z₀; CONVERGED where every sample is.
+        """The best iterate of each sample, in the shape of z₀; CONVERGED if every sample is.
 
         The residual of a sample on which g was never finite is infinite.
         """
@@ -117,16 +118,22 @@ class Iterates:
         residual, converged, failed = (
             t.reshape(batch) for t in (self._best_residual, converged, self._failed)
         )
-        z = self._best_z.reshape(self._shape)
         return Solution(
-            z, estimate, residual, self.n_steps, self.n_evals, status, converged, failed
+            z=self._best_z.reshape(self._shape),
+            estimate=estimate,
+            residual=residual,
+            n_steps=self.n_steps,
+            n_evals=self.n_evals,
+            status=status,
+            converged=converged,
+            diverged=failed,
         )
 
     def _visit_along(self, p: Tensor, t: Tensor) -> _Visit:
         z = torch.addcmul(self.z, t, p)
-        return self._visit(
-            z if self._n_active == len(z) else torch.where(self.active[:, None], z, self._best_z)
-        )
+        if self._n_active < len(z):
+            z = torch.where(self.active[:, None], z, self._best_z)
+        return self._visit(z)
 
     def _visit(self, z: Tensor) -> _Visit:
         self.n_evals += 1
@@ -144,10 +151,11 @@ class Iterates:
         self._best_residual = torch.where(self.improved, visit.residual, self._best_residual)
         self._here = visit
         self.active = self.moved & (visit.residual > self._tol) & (self.n_steps < self._max_steps)
+        # The one wait for the device in a step that halves nothing. The counts are worth it: where
+        # all samples are active, or all improved, a pass over z is saved.
         counts: list[int] = torch.stack([self.active.sum(), self.improved.sum()]).tolist()
         self._n_active, n_improved = counts
-        self._best_z = (
-            visit.z
-            if n_improved == len(visit.z)
-            else torch.where(self.improved[:, None], visit.z, self._best_z)
-        )
+        if n_improved == len(visit.z):
+            self._best_z = visit.z
+        else:
+            self._best_z = torch.where(self.improved[:, None], visit.z, self._best_z)

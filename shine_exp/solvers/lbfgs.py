@@ -1,6 +1,4 @@
-"""(L-)BFGS with a strong Wolfe line search, a memory that can be warm-started, and outer-problem
-awareness.
-"""
+"""BFGS and L-BFGS with a strong Wolfe line search, warm starts of the memory, and OPA."""
 
 import math
 import sys
@@ -18,34 +16,46 @@ from shine_exp.solvers.line_search import StrongWolfe
 from shine_exp.solvers.objective import Objective, Point
 from shine_exp.types import InverseEstimate, Outer, Solution, Status
 
-PATIENCE = (
-    200  # steps: a solve that takes longer gets twice the memory, and again after as many more
-)
-MOST_PAIRS = 256  # beyond which the memory does not grow
-# steps in a row that neither lowered G, as far as rounding shows, nor reached a new lowest ‖∇G‖
+# The memory doubles after every PATIENCE steps of one solve, up to MOST_PAIRS: on badly scaled
+# variables a short memory converges so slowly that a thousand steps do not get there.
+PATIENCE = 200
+MOST_PAIRS = 256
+# A solve ends after STANDSTILL steps in a row that neither lowered G by more than rounding nor
+# ‖∇G‖ below its lowest value so far.
 STANDSTILL = 20
 
 
 @dataclass(frozen=True)
 class LBFGS:
-    """Minimise G from z₀ to ‖∇G(z)‖ ≤ tol,
+    """Minimise G from z₀ (d,) to ‖∇G(z)‖ ≤ tol.
 
-        z ← z − t H∇G(z),    H ≈ (∇²G)⁻¹ from the last `memory` secant pairs (s, y),
+        z ← z − t H∇G(z),    H ≈ (∇²G)⁻¹ from the last `memory` secant pairs (s, y)
 
-    t by a strong Wolfe line search (Liu & Nocedal 1989). `memory=None` keeps all pairs: BFGS.
-    `initial` sets H₀ = γI, "scaled" by γ = sᵀy / yᵀy or the "identity". With `opa` every so many
-    steps add the pair (e, ∇G(z + e) − ∇G(z)), e ∝ H∇F(z), ‖e‖ = ‖last s‖, where the solver is told
-    ∇F; "countdown" means as many as outer steps are left (Ramzi et al. 2022, section 3 and
-    appendix C). `n_evals` counts the gradients that the objective was asked for. Solves one
-    system: z is (d,).
+    with s = Δz, y = Δ∇G, and t by a strong Wolfe line search (Liu & Nocedal 1989). `memory=None`
+    keeps all pairs, which is BFGS. `initial` sets H₀ = γI: γ = sᵀy / yᵀy of the newest pair if
+    "scaled", 1 if "identity".
 
-    On badly scaled variables a short memory converges so slowly that a thousand steps do not get
-    there. The memory therefore doubles after every `PATIENCE` steps of one solve, up to
-    `MOST_PAIRS`, and the estimate keeps it. Ends as STALLED where floating point sees no further
-    progress: no step lowers G, or `STANDSTILL` steps in a row did not.
+    With `opa = k`, and where the solver is told ∇F, every k-th step adds the pair
 
-    The estimate given for a warm start is changed in place. Raises `UnsupportedSolver` where it is
-    of another type.
+        (e, ∇G(z + e) − ∇G(z)),    e ∝ H∇F(z),    ‖e‖ = ‖s‖ of the last step
+
+    and "countdown" takes for k the number of outer steps that are left (Ramzi et al. 2022,
+    section 3 and appendix C).
+
+    Ends as STALLED where floating point sees no further progress: no step along H∇G or ∇G lowers
+    G, or `STANDSTILL` steps in a row did not. `n_evals` counts the gradients that the objective
+    was asked for. The estimate given for a warm start is changed in place. Raises
+    `UnsupportedSolver` where it is of another type.
+
+    This differs from SciPy's L-BFGS-B:
+
+    1. It stops on ‖∇G‖₂ alone, not on the largest entry of ∇G, nor on a small decrease of G.
+    2. It starts with the pairs of an earlier solve, and hands its own on.
+    3. The memory doubles after every `PATIENCE` steps, up to `MOST_PAIRS`; the estimate keeps it.
+    4. There are OPA pairs, and no bounds on z.
+
+    The published code of Ramzi et al. forgets the pairs after each solve, and has c₂ = 9e-4 in the
+    line search where this has 0.9; scripts/published/regression.py measures what that costs.
     """
 
     memory: PositiveInt | None = 30
@@ -78,12 +88,12 @@ class LBFGS:
         status = run.to(tol)
         residual = run.point.gradient.norm()
         return Solution(
-            run.point.z,
-            run.h,
-            residual,
-            run.n_steps,
-            g.n_evals - before,
-            status,
+            z=run.point.z,
+            estimate=run.h,
+            residual=residual,
+            n_steps=run.n_steps,
+            n_evals=g.n_evals - before,
+            status=status,
             converged=torch.tensor(status is Status.CONVERGED),
             diverged=torch.tensor(status is Status.DIVERGED),
             point=run.point,
@@ -95,14 +105,19 @@ class LBFGS:
 
 
 class _Run:
-    """One minimisation: the current point, the estimate H, and the projection of the gradient on
-    the pairs of H.
+    """One minimisation: where it stands, the estimate H, and ∇G projected on the pairs of H.
+
+    The projection is kept from step to step: it is needed for H∇G, and the difference of two is
+    the projection of y, which the new pair needs. So each step passes over the history once for
+    ∇G and once for H∇G, and never for y.
     """
 
     def __init__(
         self, settings: LBFGS, start: Point, h: InverseHessian, outer: Outer | None
     ) -> None:
-        self.settings, self.point, self.h = settings, start, h
+        self.settings = settings
+        self.point = start
+        self.h = h
         self.projection = h.project(start.gradient)
         self.n_steps = 0
         self.last_step = torch.zeros_like(start.z)
@@ -112,7 +127,7 @@ class _Run:
         self.opa = settings.opa if isinstance(settings.opa, int) else steps_left
 
     def to(self, tol: float) -> Status:
-        """Step until ‖∇G‖ ≤ tol, or until no step is left, or none makes progress."""
+        """Step until ‖∇G‖ ≤ tol, no step is left, or none makes progress."""
         while True:
             value, residual = self.point.value, float(self.point.gradient.norm())
             if not math.isfinite(residual + value):
@@ -130,25 +145,28 @@ class _Run:
                 self.h.grow(MOST_PAIRS)
 
     def _step(self) -> bool:
-        """Move along −H∇G, or where that fails along −γ∇G with an empty memory; False, H
-        unchanged, where both fail.
+        """Move along −H∇G, or where that fails along −γ∇G with an empty memory.
+
+        The answer is False, and H as it was, where both fail.
         """
         gradient = self.point.gradient
         if len(self.h) == 0:
+            # Nothing is known of the curvature: the first trial has the length 1.
             return self._move(-gradient, 1.0 / float(gradient.norm()))
         if self._move(-self.h.matvec(gradient, self.projection), 1.0):
             return True
-        kept = self.h, self.projection
-        self.h = InverseHessian(self.h.memory, self.settings.initial)
+        h, projection = self.h, self.projection
+        self.h = InverseHessian(h.memory, self.settings.initial)
         self.projection = self.h.project(gradient)
-        if self._move(-kept[0].gamma * gradient, 1.0):
+        if self._move(-h.gamma * gradient, 1.0):
             return True
-        self.h, self.projection = kept
+        self.h, self.projection = h, projection
         return False
 
     def _move(self, d: Tensor, first_trial: float) -> bool:
+        """Make one step along d (d,) and add its pair; False where no step lowers G."""
         slope = float(self.point.gradient @ d)
-        if not slope < 0:
+        if not slope < 0:  # a slope of NaN is no descent either
             return False
         ray = self.point.ray(d)
         t = self.settings.line_search(ray, self.point.value, slope, first_trial)
@@ -160,16 +178,17 @@ class _Run:
         return True
 
     def _add_pair(self, s: Tensor, y: Tensor) -> None:
-        """The pair between the last gradient and this one: the projection of y is a difference of
-        theirs, not a pass over the history.
-        """
+        """Add the pair of the last step; the projection of y is a difference, not a pass."""
         now = self.h.project(self.point.gradient)
         known = Projection(now.s - self.projection.s, now.y - self.projection.y)
         self.projection = now
         self._append(s, y, known)
 
     def _add_outer_pair(self, outer_gradient: Callable[[Tensor], Tensor]) -> None:
-        """OPA: the pair of the step e ∝ H∇F, as long as the last step."""
+        """Add the OPA pair of e ∝ H∇F(z), which is as long as the last step.
+
+        A much shorter e would measure rounding, a much longer one the Hessian of other points.
+        """
         e = self.h.matvec(outer_gradient(self.point.z))
         e = e * (self.last_step.norm() / e.norm())
         self._append(e, self.point.ray(e).end(1.0).gradient - self.point.gradient, None)
@@ -178,7 +197,9 @@ class _Run:
         full = len(self.h) == self.h.memory
         if not self.h.append(s, y, known):
             return
-        gradient, kept = self.point.gradient, slice(1 if full else 0, None)
+        # The projection of ∇G follows the memory: the oldest entry leaves, the new pair's comes.
+        gradient = self.point.gradient
+        kept = slice(1 if full else 0, None)
         self.projection = Projection(
             torch.cat([self.projection.s[kept], (s @ gradient)[None]]),
             torch.cat([self.projection.y[kept], (y @ gradient)[None]]),
@@ -186,8 +207,9 @@ class _Run:
 
 
 class _Progress:
-    """Whether the steps of a minimisation still change anything that floating point can tell from
-    rounding.
+    """Whether the steps still change anything that floating point can tell from rounding.
+
+    G alone does not say: near the minimum it is flat to working precision long before ∇G is 0.
     """
 
     def __init__(self) -> None:
@@ -195,7 +217,7 @@ class _Progress:
         self.n_idle = 0
 
     def stands_still(self, value: float, residual: float) -> bool:
-        """To be asked once per step: whether the last `STANDSTILL` made no progress."""
+        """Whether the last `STANDSTILL` steps made no progress; to be asked once per step."""
         rounding = sys.float_info.epsilon * abs(value)
         if value < self.lowest_value - rounding or residual < self.lowest_residual:
             self.n_idle = 0

@@ -1,5 +1,8 @@
-"""Strong Wolfe line search by bracketing and cubic interpolation (Nocedal & Wright 2006,
-algorithms 3.5 and 3.6).
+"""Strong Wolfe line search by bracketing and cubic interpolation.
+
+    φ(t) = G(z + t d),    φ'(t) = ∇G(z + t d)ᵀd,    φ'(0) < 0
+
+(Nocedal & Wright 2006, algorithms 3.5 and 3.6.)
 """
 
 import math
@@ -9,14 +12,15 @@ from pydantic import PositiveInt
 
 from shine_exp.solvers.objective import Ray
 
-# Relative to φ(0), a change that rounding may have made: there the slope alone decides
-# ("approximate Wolfe",
-# Hager & Zhang 2005).
+# A change of φ smaller than this times |φ(0)| may come from rounding alone: G is a sum of many
+# terms. There the slope decides, which is still accurate ("approximate Wolfe", Hager & Zhang 2005).
 ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
 class _Trial:
+    """t, φ(t) and φ'(t)."""
+
     t: float
     value: float
     slope: float
@@ -26,8 +30,13 @@ class _Trial:
 class StrongWolfe:
     """A step t with φ(t) ≤ φ(0) + c₁ t φ'(0) and |φ'(t)| ≤ c₂ |φ'(0)|.
 
-    Near the minimum, where φ(0) − φ(t) drowns in rounding, the first condition reads φ'(t) ≤ (2c₁
-    − 1) φ'(0) instead.
+    This differs from Nocedal & Wright:
+
+    1. Near the minimum, where φ(0) − φ(t) drowns in rounding, the first condition reads
+       φ'(t) ≤ (2c₁ − 1) φ'(0) instead. For a quadratic φ the two are the same.
+    2. A trial where φ or φ' is not finite is a step that is too long, not an error.
+    3. After `max_trials`, or where the bracket has shrunk to a point, the lowest trial is taken
+       if it lies below φ(0).
     """
 
     c1: float = 1e-4
@@ -35,11 +44,12 @@ class StrongWolfe:
     max_trials: PositiveInt = 25
 
     def __call__(self, ray: Ray, value: float, slope: float, t: float = 1.0) -> float | None:
-        """The step, or None where none was found.
+        """The step t, or None where no step was found.
 
-        `value` and `slope` are φ(0) and φ'(0) < 0, `t` the first trial.
+        `value` and `slope` are φ(0) and φ'(0) < 0, and `t` is the first trial.
         """
         zero = _Trial(0.0, value, slope)
+        # `low` is the lowest trial that decreases φ enough; the minimum lies between it and `high`.
         low, high = zero, None
         for _ in range(self.max_trials):
             trial = _Trial(t, *ray(t))
@@ -71,14 +81,16 @@ class StrongWolfe:
         if trial.value <= zero.value + self.c1 * trial.t * zero.slope:
             return True
         return (
+            # approximate Wolfe
             trial.value <= zero.value + self._noise(zero)
             and trial.slope <= (2 * self.c1 - 1) * zero.slope
         )
 
     @staticmethod
     def _extrapolate(low: _Trial, trial: _Trial) -> float:
-        """The cubic's minimum, at least twice the last advance beyond the trial, at most at ten
-        times it.
+        """The next trial beyond the last one: the minimum of the cubic, within limits.
+
+        It lies at least twice the last advance beyond the last trial, and at most at ten times it.
         """
         t = _cubic_minimum(low, trial)
         least = trial.t + 2 * (trial.t - low.t)
@@ -86,15 +98,14 @@ class StrongWolfe:
 
     @staticmethod
     def _interpolate(low: _Trial, high: _Trial) -> float:
-        """The cubic's minimum, kept a tenth of the interval away from either end; the middle where
-        it has none.
+        """The minimum of the cubic, or the middle of the interval where there is none.
+
+        It is kept a tenth of the interval away from either end, so that the interval shrinks.
         """
         left, right = sorted((low.t, high.t))
-        t = (
-            _cubic_minimum(low, high)
-            if math.isfinite(high.value) and math.isfinite(high.slope)
-            else math.nan
-        )
+        t = math.nan
+        if math.isfinite(high.value) and math.isfinite(high.slope):
+            t = _cubic_minimum(low, high)
         if not math.isfinite(t):
             return 0.5 * (left + right)
         margin = 0.1 * (right - left)
@@ -102,7 +113,10 @@ class StrongWolfe:
 
 
 def _cubic_minimum(a: _Trial, b: _Trial) -> float:
-    """Minimiser of the cubic through both values and slopes (Nocedal & Wright 2006, eq. 3.59)."""
+    """The minimiser of the cubic through both values and slopes; NaN where there is none.
+
+    (Nocedal & Wright 2006, eq. 3.59.)
+    """
     d1 = a.slope + b.slope - 3 * (a.value - b.value) / (a.t - b.t)
     square = d1 * d1 - a.slope * b.slope
     if square < 0:

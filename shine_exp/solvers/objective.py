@@ -1,8 +1,8 @@
-"""What a minimiser sees of a function: points with a gradient, and rays that leave them.
+"""What a minimiser sees of a function G: points with a gradient, and rays that leave them.
 
-A ray is asked for values and slopes only, so that an objective which can evaluate a whole line at
-the price of one product (a linear model: X(θ + td) = Xθ + tXd) pays for a gradient once per
-accepted step and never per trial.
+A line search asks a ray for values and slopes only. An objective that can evaluate a whole line at
+the price of one product (a linear model: X(θ + t d) = Xθ + t Xd) thus pays for a gradient once per
+accepted step, and never per trial.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class Ray(Protocol):
     """The half-line z + t d, t ≥ 0."""
 
     def __call__(self, t: float) -> tuple[float, float]:
-        """Value φ(t) = G(z + t d) and slope φ'(t) = ∇G(z + t d)ᵀd."""
+        """The value φ(t) = G(z + t d) and the slope φ'(t) = ∇G(z + t d)ᵀd."""
         ...
 
     def end(self, t: float) -> "Point":
@@ -32,14 +32,17 @@ class Point(Protocol):
     def value(self) -> float: ...
     @property
     def gradient(self) -> Tensor: ...
-    def ray(self, d: Tensor) -> Ray: ...
+    def ray(self, d: Tensor) -> Ray:
+        """The half-line from here along d (d,)."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
-        """All that is known here, as numbers and tensors."""
+        """All that is known of the point, as numbers and tensors."""
         ...
 
 
 class Objective(Protocol):
-    """z ↦ G(z), which counts the gradients that it was asked for: `n_evals`."""
+    """z ↦ G(z); `n_evals` counts the gradients that it was asked for."""
 
     n_evals: int
 
@@ -50,7 +53,10 @@ class Objective(Protocol):
 
 
 class Smooth:
-    """The objective of any function z ↦ (G(z), ∇G(z)); every trial on a ray costs an evaluation."""
+    """The objective of any function z ↦ (G(z), ∇G(z)).
+
+    Every trial on a ray costs an evaluation of both.
+    """
 
     def __init__(self, value_and_gradient: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         self.value_and_gradient = value_and_gradient
@@ -64,12 +70,13 @@ class Smooth:
 
 
 class SmoothPoint:
-    """z, evaluated when it is first asked for its value or its gradient."""
+    """A point z, evaluated when its value or its gradient is first asked for."""
 
     def __init__(
         self, objective: Smooth, z: Tensor, evaluated: tuple[float, Tensor] | None = None
     ) -> None:
-        self.objective, self.z = objective, z
+        self.objective = objective
+        self.z = z
         self._evaluated = evaluated
 
     def _evaluate(self) -> tuple[float, Tensor]:
@@ -81,11 +88,13 @@ class SmoothPoint:
 
     @property
     def value(self) -> float:
-        return self._evaluate()[0]
+        value, _ = self._evaluate()
+        return value
 
     @property
     def gradient(self) -> Tensor:
-        return self._evaluate()[1]
+        _, gradient = self._evaluate()
+        return gradient
 
     def ray(self, d: Tensor) -> "SmoothRay":
         return SmoothRay(self, d)
@@ -95,17 +104,20 @@ class SmoothPoint:
 
 
 class SmoothRay:
-    """z + t d; the point asked for last is kept, which is where a line search ends."""
+    """z + t d, t ≥ 0; keeps its last point, since a line search ends where it looked last."""
 
     def __init__(self, start: SmoothPoint, d: Tensor) -> None:
-        self.start, self.d = start, d
-        self._last = (0.0, start)
+        self.start = start
+        self.d = d
+        self._last_t = 0.0
+        self._last_point = start
 
     def __call__(self, t: float) -> tuple[float, float]:
         point = self.end(t)
         return point.value, float(point.gradient @ self.d)
 
     def end(self, t: float) -> SmoothPoint:
-        if t != self._last[0]:
-            self._last = (t, self.start.objective(self.start.z + t * self.d))
-        return self._last[1]
+        if t != self._last_t:
+            self._last_t = t
+            self._last_point = self.start.objective(self.start.z + t * self.d)
+        return self._last_point

@@ -1,4 +1,4 @@
-"""SciPy's minimisers: independent baselines, and L-BFGS-B's inverse estimate also feeds SHINE."""
+"""SciPy's minimisers: independent baselines, of which L-BFGS-B leaves an estimate for SHINE."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,11 +17,11 @@ from shine_exp.types import InverseEstimate, Outer, Solution, Status
 
 @dataclass(frozen=True)
 class ScipyMinimizer:
-    """Minimise G by `scipy.optimize.minimize`, stopped where ‖∇G‖ ≤ tol. z is (d,), on the CPU.
+    """Minimise G by `scipy.optimize.minimize`, stopped where ‖∇G‖ ≤ tol; z is (d,), on the CPU.
 
-    "L-BFGS-B" leaves SciPy's `hess_inv` (its pairs, H₀ = I); "CG", the non-linear conjugate
-    gradient, leaves nothing. Both start without memory. Raises `UnsupportedSolver` on another
-    device.
+    The method "L-BFGS-B" leaves an estimate of the pairs in SciPy's `hess_inv`, with H₀ = I. The
+    method "CG", the non-linear conjugate gradient, leaves none. Both start without memory. Raises
+    `UnsupportedSolver` on another device.
     """
 
     method: Literal["L-BFGS-B", "CG"]
@@ -44,7 +44,8 @@ class ScipyMinimizer:
         outer: Outer | None = None,
         estimate: InverseEstimate | None = None,
     ) -> Solution:
-        function, before = _Function(g), g.n_evals
+        function = _Function(g)
+        before = g.n_evals
         if z0.device.type != "cpu":
             raise UnsupportedSolver(
                 "SciPy's minimisers work on the CPU: take solver=lbfgs, or runtime.device=cpu"
@@ -53,6 +54,8 @@ class ScipyMinimizer:
         if np.linalg.norm(function(start)[1]) <= tol:
             result = OptimizeResult(x=start, nit=0)
         else:
+            # SciPy's own tests, on the largest entry of ∇G and on the decrease of G, are switched
+            # off: the solvers here are compared at one and the same ‖∇G‖₂.
             options = {"maxiter": self.max_steps, "gtol": 0.0}
             if self.method == "L-BFGS-B":
                 options |= {"maxcor": self.memory, "maxfun": 10**9, "ftol": 0.0}
@@ -71,15 +74,15 @@ class ScipyMinimizer:
         if converged or diverged:
             status = Status.CONVERGED if converged else Status.DIVERGED
         return Solution(
-            point.z,
-            self._estimate(result),
-            residual,
-            result.nit,
-            g.n_evals - before,
-            status,
-            converged,
-            diverged,
-            point,
+            z=point.z,
+            estimate=self._estimate(result),
+            residual=residual,
+            n_steps=result.nit,
+            n_evals=g.n_evals - before,
+            status=status,
+            converged=converged,
+            diverged=diverged,
+            point=point,
         )
 
     def load_estimate(self, saved: dict[str, Any]) -> InverseHessian:
@@ -87,7 +90,7 @@ class ScipyMinimizer:
         return InverseHessian.from_state_dict(saved)
 
     def _estimate(self, result: OptimizeResult) -> InverseHessian | None:
-        """SciPy's `hess_inv`."""
+        """The estimate of the pairs in SciPy's `hess_inv`; None from CG."""
         if self.method == "CG":
             return None
         pairs = getattr(result, "hess_inv", None)
@@ -98,7 +101,7 @@ class ScipyMinimizer:
 
 
 class _Function:
-    """G and ∇G for SciPy; asked twice for the same point it answers from memory."""
+    """G and ∇G for SciPy; the last point is kept, since SciPy's callback asks for it again."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective

@@ -7,13 +7,14 @@ from shine_exp.data.splits import Splits
 
 
 def exact_outer_loss(splits: Splits, alpha: float) -> float:
-    """Mean logistic loss of the outer set."""
+    """The mean logistic loss of the outer set at θ*(α)."""
     x, y = splits.outer
-    return float(np.logaddexp(0.0, -y * (x @ _minimiser(*splits.train, np.exp(alpha)))).mean())
+    theta = _minimiser(*splits.train, np.exp(alpha))
+    return float(np.logaddexp(0.0, -y * (x @ theta)).mean())
 
 
 def _minimiser(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
-    """θ*, in columns of length 1, with a step that is halved until the loss falls."""
+    """θ*(α), found for columns of length 1, with steps that are halved until the loss falls."""
     lengths = np.linalg.norm(x, axis=0)
     x, ridge = x / lengths, penalty / lengths**2
     theta = np.zeros(x.shape[1])

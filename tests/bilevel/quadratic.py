@@ -1,6 +1,4 @@
-"""A bi-level problem whose answers are known, a solver that needs one step, and hypergradients that
-are wrong on purpose.
-"""
+"""A bi-level problem with known answers, its one-step solver, and wrong hypergradients."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -18,7 +16,7 @@ from shine_exp.types import LinearOperator, Solution, Status
 
 @dataclass(frozen=True)
 class OuterValue:
-    """1 + ‖θ − 2‖², or NaN beyond some θ."""
+    """F = 1 + ‖θ − 2‖², or NaN where an entry of θ lies beyond a limit."""
 
     theta: Tensor
     beyond: float
@@ -62,7 +60,7 @@ class Quadratic(BilevelProblem):
 
 @dataclass(frozen=True)
 class OneStep:
-    """θ ← θ − ∇G(θ), which is θ*; `n_steps` is what it claims to have taken."""
+    """θ ← θ − ∇_θG, which is θ*; `n_steps` is what it claims to have taken."""
 
     n_steps: int = 1
     finds = "minimum"
@@ -71,8 +69,16 @@ class OneStep:
     def __call__(self, g: Objective, z0: Tensor, tol: float, **told: Any) -> Solution:
         z = z0 - g(z0).gradient
         residual = g(z).gradient.norm()
-        flags = torch.tensor(True), torch.tensor(False)
-        return Solution(z, None, residual, self.n_steps, 1, Status.CONVERGED, *flags)
+        return Solution(
+            z=z,
+            estimate=None,
+            residual=residual,
+            n_steps=self.n_steps,
+            n_evals=1,
+            status=Status.CONVERGED,
+            converged=torch.tensor(True),
+            diverged=torch.tensor(False),
+        )
 
 
 @dataclass(frozen=True)

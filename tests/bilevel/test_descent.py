@@ -68,16 +68,14 @@ def last(descent: Descent, problem: BilevelProblem, seed: int = 0) -> DescentSta
     ],
     ids=["hoag", "shine", "opa", "opa3", "scipy", "unroll"],
 )
-def test_descent_reaches_the_outer_optimum(
-    solver, method, within: float, problem: LinearModel
-) -> None:
+def test_descent_reaches_outer_optimum(solver, method, within: float, problem: LinearModel) -> None:
     state = last(Descent(solver, method, SCHEDULE), problem)
     assert state.outer_value == pytest.approx(optimum(problem), rel=within)
     assert state.step == 30
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_groups_do_no_worse_than_one_hyperparameter(seed: int) -> None:
+def test_descent_over_groups_does_no_worse_than_over_one_alpha(seed: int) -> None:
     splits = split(breast_cancer("standard", 1.0), seed)
     one, many = (
         last(
@@ -117,7 +115,7 @@ def test_descent_survives_wrong_hypergradients(factors: list[float]) -> None:
     assert values[-1] < min(values) * (1 + 0.3 * math.sqrt(1e-3))
 
 
-def test_descent_undoes_a_step_that_raises_the_loss_and_shrinks_the_radius() -> None:
+def test_descent_undoes_step_that_raises_loss_and_shrinks_radius() -> None:
     problem = Quadratic()
     descent = Descent(OneStep(), Wrong([-1.0]), SCHEDULE)
     state = descent.step(problem, descent.init(problem, 0))
@@ -126,16 +124,17 @@ def test_descent_undoes_a_step_that_raises_the_loss_and_shrinks_the_radius() -> 
     assert refused.rejected is not None
     settled = descent.step(problem, refused)
     assert settled.rejected is None
-    assert settled.radius == pytest.approx(0.5 * refused.rejected[1])
+    _, length = refused.rejected
+    assert settled.radius == pytest.approx(0.5 * length)
 
 
-def test_alpha_stays_in_the_feasible_set_of_the_problem() -> None:
+def test_descent_alpha_stays_in_feasible_set() -> None:
     state = last(Descent(OneStep(), Wrong([1.0]), SCHEDULE), Quadratic(n=2, upper=1.5))
     assert state.alpha.tolist() == [1.5, 1.5]
 
 
-def test_alpha_may_have_any_shape() -> None:
-    """The same descent for a matrix of hyperparameters as for the vector of its entries."""
+def test_descent_alpha_may_have_any_shape() -> None:
+    """A matrix of hyperparameters descends as the vector of its entries does."""
 
     class Matrix(Quadratic):
         def start(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -157,7 +156,7 @@ def test_alpha_may_have_any_shape() -> None:
     torch.testing.assert_close(matrix.alpha.flatten(), vector.alpha)
 
 
-def test_an_outer_step_takes_an_inner_step(problem: LinearModel) -> None:
+def test_descent_outer_step_takes_inner_step(problem: LinearModel) -> None:
     schedule = Schedule("exponential", 1.0, 1.0)
     descent = Descent(LBFGS(10), Implicit(JacobianFree()), schedule, n_steps=6)
     state = descent.init(problem, 0)
@@ -166,7 +165,7 @@ def test_an_outer_step_takes_an_inner_step(problem: LinearModel) -> None:
         assert state.inner_steps > before.inner_steps
 
 
-def test_a_saved_state_goes_on_as_it_would_have(problem: LinearModel) -> None:
+def test_descent_resumes_to_the_bit(problem: LinearModel) -> None:
     descent = Descent(LBFGS(30), Implicit(Shine()), SCHEDULE)
     state = descent.init(problem, 0)
     for _ in range(4):
@@ -178,7 +177,7 @@ def test_a_saved_state_goes_on_as_it_would_have(problem: LinearModel) -> None:
     assert torch.equal(state.theta, restored.theta)
 
 
-def test_a_step_leaves_the_state_that_it_was_given_as_it_was(problem: LinearModel) -> None:
+def test_descent_step_leaves_its_state_as_it_was(problem: LinearModel) -> None:
     """The solver changes its estimate in place: it is given another one than the state's."""
     descent = Descent(LBFGS(5), Implicit(Shine()), SCHEDULE)
     state = descent.step(problem, descent.init(problem, 0))
@@ -188,7 +187,7 @@ def test_a_step_leaves_the_state_that_it_was_given_as_it_was(problem: LinearMode
     assert torch.equal(state.inner.estimate.matvec(v), before)
 
 
-def test_a_warm_started_estimate_has_the_pairs_of_the_new_alpha(problem: LinearModel) -> None:
+def test_descent_warm_start_has_pairs_of_new_alpha(problem: LinearModel) -> None:
     """y of each pair moves by (e^α − e^α′) s, exactly: only the penalty depends on α."""
     descent = Descent(LBFGS(30), Implicit(Shine()), SCHEDULE)
     state = descent.step(problem, descent.init(problem, 0))
@@ -199,14 +198,14 @@ def test_a_warm_started_estimate_has_the_pairs_of_the_new_alpha(problem: LinearM
     assert torch.equal(moved_s, s)
 
 
-def test_schedules() -> None:
+def test_schedule_kinds() -> None:
     assert Schedule("exponential", 0.1, 0.5)(3) == pytest.approx(0.025)
     assert Schedule("quadratic", 0.1, 0.5)(10) == pytest.approx(1e-3)
     assert Schedule("cubic", 0.1, 0.5)(10) == pytest.approx(1e-4)
     assert np.unique([Schedule("exact", 0.1, 0.5)(t) for t in (1, 30)]).tolist() == [1e-12]
 
 
-def test_a_row_holds_the_residual_of_its_theta_beside_the_tolerance(problem: LinearModel) -> None:
+def test_descent_row_holds_residual_of_its_theta(problem: LinearModel) -> None:
     descent = Descent(LBFGS(10), Implicit(ConjugateGradient()), SCHEDULE, n_steps=8)
     state = descent.init(problem, 0)
     for _ in range(8):
@@ -217,7 +216,7 @@ def test_a_row_holds_the_residual_of_its_theta_beside_the_tolerance(problem: Lin
     assert state.unsolved == {"inner": 0, "backward": 0}
 
 
-def test_solves_that_miss_their_tolerance_are_counted(problem: LinearModel) -> None:
+def test_descent_counts_solves_that_miss_their_tolerance(problem: LinearModel) -> None:
     method = Implicit(ConjugateGradient(max_steps=1))
     descent = Descent(LBFGS(10, max_steps=2), method, SCHEDULE, n_steps=5)
     state = descent.init(problem, 0)
@@ -227,13 +226,13 @@ def test_solves_that_miss_their_tolerance_are_counted(problem: LinearModel) -> N
         assert state.inner_residual > state.tol
 
 
-def test_descent_undoes_a_step_to_where_the_outer_loss_is_not_a_number() -> None:
+def test_descent_undoes_step_to_nan() -> None:
     state = last(Descent(OneStep(), Wrong([1.0]), SCHEDULE), Quadratic(beyond=1.5))
     assert 1.0 <= float(state.alpha) <= 1.5
     assert math.isfinite(state.outer_value)
 
 
-def test_a_hypergradient_that_is_not_a_number_ends_the_run() -> None:
+def test_descent_ends_at_hypergradient_of_nan() -> None:
     problem = Quadratic()
     descent = Descent(OneStep(), Wrong([1.0], nan_from=1), SCHEDULE)
     state = descent.step(problem, descent.init(problem, 0))
@@ -242,15 +241,16 @@ def test_a_hypergradient_that_is_not_a_number_ends_the_run() -> None:
     assert torch.isfinite(state.alpha).all()
 
 
-def test_a_stationary_start_ends() -> None:
+def test_descent_from_stationary_start_ends() -> None:
     """Where ∇_θG is exactly 0, ε is not halved for ever."""
     state = last(Descent(OneStep(n_steps=0), Wrong([1.0]), SCHEDULE), Quadratic())
     assert state.step == 30
 
 
-def test_features_that_overflow_are_refused() -> None:
+def test_descent_refuses_features_that_overflow() -> None:
     splits = split(breast_cancer("standard", 1.0), 0)
-    huge = replace(splits, train=(splits.train[0] * 1e300, splits.train[1]))
+    x, y = splits.train
+    huge = replace(splits, train=(x * 1e300, y))
     descent = Descent(LBFGS(10), Implicit(Shine()), SCHEDULE)
     with pytest.raises(UserError, match=r"data\.scaling"):
         descent.init(LinearModel(LogisticLoss(), huge), 0)
@@ -262,7 +262,7 @@ def test_features_that_overflow_are_refused() -> None:
     [(LBFGS(10), ConjugateGradient()), (LBFGS(30), Shine())],
     ids=["hoag", "shine"],
 )
-def test_descent_reaches_the_outer_optimum_on_badly_scaled_features(
+def test_descent_reaches_outer_optimum_on_badly_scaled_features(
     solver: LBFGS, inverse: InverseMethod, seed: int
 ) -> None:
     splits = split(breast_cancer("none", 1.0), seed)

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 import torch
+from differences import finite_differences, solved
 
 from shine_exp.bilevel.descent import Descent
 from shine_exp.bilevel.hypergradients.exact import exact_hypergradient
 from shine_exp.bilevel.hypergradients.implicit import Implicit
-from shine_exp.bilevel.inner_solution import solve_inner
 from shine_exp.bilevel.problems.autodiff import AutodiffProblem
 from shine_exp.bilevel.problems.linear_model import LinearModel, Loss
 from shine_exp.bilevel.problems.logistic import LogisticLoss
@@ -30,22 +30,15 @@ def model(loss: Loss, groups: int) -> LinearModel:
 @pytest.mark.parametrize("loss", [LogisticLoss(), SquaredSigmoidLoss()])
 @pytest.mark.parametrize("groups", [1, 4])
 def test_exact_hypergradient_equals_finite_differences(loss: Loss, groups: int) -> None:
-    problem, h = model(loss, groups), 1e-4
+    problem = model(loss, groups)
     alpha = torch.linspace(-1, 1, groups, dtype=torch.float64)
     start = problem.inner(alpha)(torch.zeros(problem.n_features, dtype=torch.float64))
-
-    def outer(alpha: torch.Tensor) -> float:
-        return solve_inner(problem, LBFGS(None), alpha, start, 1e-10).outer.value
-
-    steps = h * torch.eye(groups, dtype=torch.float64)
-    expected = torch.tensor(
-        [(outer(alpha + e) - outer(alpha - e)) / (2 * h) for e in steps], dtype=torch.float64
-    )
+    expected = finite_differences(problem, solved(problem, alpha), 1e-4)
     exact = exact_hypergradient(problem, alpha, start, 1e-10)
     torch.testing.assert_close(exact.value, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_exact_hypergradient_is_nan_where_it_is_not_solved() -> None:
+def test_exact_hypergradient_is_nan_where_not_solved() -> None:
     """A quadratic with a singular Hessian has no u."""
     problem = AutodiffProblem(
         lambda alpha, theta: 0.5 * (theta[0] - alpha).square(),
@@ -60,8 +53,9 @@ def test_exact_hypergradient_is_nan_where_it_is_not_solved() -> None:
 
 
 def rows(inverse: InverseMethod, groups: int) -> pd.DataFrame:
-    """The trace of a descent with a tightly solved inner problem, short of the optimum: there both
-    gradients vanish.
+    """The columns of `compare` in a descent with θ solved tightly.
+
+    Four steps end short of the optimum, where both hypergradients would vanish.
     """
     problem = model(LogisticLoss(), groups)
     schedule = Schedule("exponential", 1e-10, 1.0)
@@ -75,20 +69,18 @@ def rows(inverse: InverseMethod, groups: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("groups", [1, 4])
-def test_full_has_the_exact_hypergradient_and_jacobian_free_has_not(groups: int) -> None:
+def test_compared_hypergradient_of_full_is_exact_and_of_jacobian_free_not(groups: int) -> None:
     full, jf = rows(Full(), groups), rows(JacobianFree(), groups)
-    assert (
-        full.loc[:1].isna().all(axis=None)
-    )  # nothing is differentiated before the first inner solution
+    # Nothing is differentiated before the first inner solution.
+    assert full.loc[:1].isna().all(axis=None)
     assert (full.loc[2:] - 1).abs().max(axis=None) < 1e-5
     assert (jf.loc[2:, "exact_norm_ratio"] - 1).abs().min() > 0.1
 
 
-def test_nothing_else_in_the_trace_depends_on_it(shine_run, folders, trace) -> None:
+def test_compare_changes_nothing_else_in_trace(shine_run, folders, trace) -> None:
     for compare in ("true", "false"):
-        assert (
-            shine_run("problem.groups=3", f"outer.compare={compare}", "outer.n_steps=8").code == 0
-        )
+        outcome = shine_run("problem.groups=3", f"outer.compare={compare}", "outer.n_steps=8")
+        assert outcome.code == 0
     more, plain = sorted(
         (trace(folder).drop(columns="time") for folder in folders()), key=lambda t: -t.shape[1]
     )

@@ -1,3 +1,5 @@
+"""Which hyperparameter regularises which feature: a number of groups, or a file of them."""
+
 import os
 from pathlib import Path
 
@@ -16,6 +18,21 @@ def refusal(groups: str, n_features: int = 3) -> str:
     return message.removeprefix(f"problem.groups={groups}: ")
 
 
+def test_feature_groups_are_contiguous_and_nearly_equal() -> None:
+    assert feature_groups(3, 7).tolist() == [0, 0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("groups", [0, 5])
+def test_feature_groups_refuse_number_that_features_do_not_allow(groups: int) -> None:
+    with pytest.raises(UserError, match="take 1 to 4"):
+        feature_groups(groups, 4)
+
+
+def test_feature_groups_file_may_put_features_together(tmp_path: Path) -> None:
+    (tmp_path / "groups").write_text("5\n5\n2\n9\n")
+    assert feature_groups(str(tmp_path / "groups"), 4).tolist() == [1, 1, 0, 2]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -26,12 +43,12 @@ def refusal(groups: str, n_features: int = 3) -> str:
         b"9\n2\n11",
     ],
 )
-def test_group_file_is_numbered_without_gaps(tmp_path: Path, content: bytes) -> None:
+def test_feature_groups_file_is_numbered_without_gaps(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "groups").write_bytes(content)
     assert feature_groups(str(tmp_path / "groups"), 3).tolist() == [1, 0, 2]
 
 
-def test_group_file_is_found_from_the_working_folder_and_home(
+def test_feature_groups_file_is_found_from_working_folder_and_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "groups").write_text("0 1")
@@ -73,7 +90,7 @@ def test_group_file_is_found_from_the_working_folder_and_home(
         ),
     ],
 )
-def test_group_file_that_is_no_list_of_groups_is_refused(
+def test_feature_groups_refuse_file_that_is_no_list(
     tmp_path: Path, content: bytes, fault: str
 ) -> None:
     (tmp_path / "groups").write_bytes(content)
@@ -81,7 +98,7 @@ def test_group_file_that_is_no_list_of_groups_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["absent", "folder", "pipe", "link"])
-def test_groups_that_are_neither_a_number_nor_a_file_are_refused(tmp_path: Path, kind: str) -> None:
+def test_feature_groups_refuse_what_is_neither_number_nor_file(tmp_path: Path, kind: str) -> None:
     path = tmp_path / kind
     match kind:
         case "folder":
@@ -90,7 +107,5 @@ def test_groups_that_are_neither_a_number_nor_a_file_are_refused(tmp_path: Path,
             os.mkfifo(path)
         case "link":
             path.symlink_to(tmp_path / "nothing")
-    assert (
-        refusal(str(path))
-        == "neither a number nor a file; give a file with one integer per feature"
-    )
+    message = "neither a number nor a file; give a file with one integer per feature"
+    assert refusal(str(path)) == message

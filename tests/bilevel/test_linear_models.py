@@ -4,19 +4,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from differences import finite_differences, solved
 
 from shine_exp.bilevel.hypergradients import Implicit, Unrolled
-from shine_exp.bilevel.inner_solution import InnerSolution, solve_inner
-from shine_exp.bilevel.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
-from shine_exp.bilevel.problems.feature_groups import feature_groups
+from shine_exp.bilevel.problems.design_matrix import scaled_columns
 from shine_exp.bilevel.problems.linear_model import LinearModel, Loss
 from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.bilevel.problems.nonlinear_least_squares import SquaredSigmoidLoss
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.splits import Splits, split
-from shine_exp.errors import UserError
 from shine_exp.inverse.full import Full
-from shine_exp.solvers.lbfgs import LBFGS
 
 LOSSES = [LogisticLoss(), SquaredSigmoidLoss()]
 P = 10
@@ -37,59 +34,32 @@ def point(seed: int = 1) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(P))
 
 
-@pytest.mark.parametrize("sparse", [True, False])
-def test_design_matrix(sparse: bool) -> None:
-    x = splits(sparse).train[0]
-    dense = torch.from_numpy(x.toarray() if sparse else x)
-    design = DesignMatrix(x)
-    w = torch.randn(2, 3, P, dtype=torch.float64, requires_grad=True)
-    z = torch.randn(len(dense), dtype=torch.float64)
-    torch.testing.assert_close(design.matvec(w), w @ dense.T)
-    torch.testing.assert_close(design.rmatvec(z), z @ dense)
-    assert torch.autograd.gradcheck(design.matvec, w)
-    assert torch.autograd.gradgradcheck(lambda v: design.matvec(v) ** 2, w)
-
-
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("groups", [1, 4])
-def test_inner_derivatives(loss: Loss, groups: int) -> None:
+def test_linear_model_inner_derivatives_equal_finite_differences(loss: Loss, groups: int) -> None:
     problem = model(loss, groups)
     alpha = torch.linspace(-1, 1, groups, dtype=torch.float64)
     theta, v = point(), point(2)
     start = problem.inner(alpha)(theta)
     h = 1e-6
-    difference = (
-        problem.inner(alpha)(theta + h * v).value - problem.inner(alpha)(theta - h * v).value
-    ) / (2 * h)
-    assert difference == pytest.approx(float(start.gradient @ v), rel=1e-7)
+    plus, minus = (problem.inner(alpha)(theta + sign * h * v).value for sign in (1, -1))
+    assert (plus - minus) / (2 * h) == pytest.approx(float(start.gradient @ v), rel=1e-7)
     torch.testing.assert_close(problem.inner_gradient(alpha, theta), start.gradient)
-    columns = [
-        (
-            problem.inner_gradient(alpha, theta + h * e)
-            - problem.inner_gradient(alpha, theta - h * e)
-        )
-        / (2 * h)
-        for e in torch.eye(P, dtype=torch.float64)
-    ]
-    torch.testing.assert_close(
-        problem.hessian(alpha, start)(v), torch.stack(columns) @ v, rtol=1e-6, atol=1e-6
-    )
-    cross = [
-        (
-            problem.inner_gradient(alpha + h * e, theta)
-            - problem.inner_gradient(alpha - h * e, theta)
-        )
-        @ v
-        / (2 * h)
-        for e in torch.eye(groups, dtype=torch.float64)
-    ]
-    torch.testing.assert_close(
-        problem.cross(alpha, theta, v), torch.stack(cross), rtol=1e-6, atol=1e-8
-    )
+
+    plus, minus = (problem.inner_gradient(alpha, theta + sign * h * v) for sign in (1, -1))
+    found = problem.hessian(alpha, start)(v)
+    torch.testing.assert_close(found, (plus - minus) / (2 * h), rtol=1e-6, atol=1e-6)
+
+    cross = []
+    for e in torch.eye(groups, dtype=torch.float64):
+        plus, minus = (problem.inner_gradient(alpha + sign * h * e, theta) for sign in (1, -1))
+        cross.append((plus - minus) @ v / (2 * h))
+    found = problem.cross(alpha, theta, v)
+    torch.testing.assert_close(found, torch.stack(cross), rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_rays_are_the_objective_on_a_line(loss: Loss) -> None:
+def test_linear_ray_is_objective_on_a_line(loss: Loss) -> None:
     objective = model(loss).inner(torch.zeros(1, dtype=torch.float64))
     theta, d = point(), point(3)
     ray = objective(theta).ray(d)
@@ -99,35 +69,24 @@ def test_rays_are_the_objective_on_a_line(loss: Loss) -> None:
         torch.testing.assert_close(ray.end(t).gradient, there.gradient)
 
 
-def solved(problem: LinearModel, alpha: torch.Tensor, theta: torch.Tensor) -> InnerSolution:
-    return solve_inner(problem, LBFGS(memory=None), alpha, problem.inner(alpha)(theta), 1e-11)
-
-
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("groups", [1, 4, P])
 @pytest.mark.parametrize("sparse", [True, False])
-def test_full_hypergradient_equals_finite_differences(
+def test_linear_model_full_hypergradient_equals_finite_differences(
     loss: Loss, groups: int, sparse: bool
 ) -> None:
     problem = model(loss, groups, sparse)
     alpha = torch.linspace(-1, 1, groups, dtype=torch.float64)
-    at = solved(problem, alpha, torch.zeros(P, dtype=torch.float64))
+    at = solved(problem, alpha)
     value = Implicit(Full(factor=1.0))(problem, at, 1e-12).value
-    h = 1e-4
-    differences = []
-    for e in torch.eye(groups, dtype=torch.float64):
-        plus, minus = (
-            solved(problem, alpha + sign * h * e, at.theta).outer.value for sign in (1, -1)
-        )
-        differences.append((plus - minus) / (2 * h))
-    expected = torch.tensor(differences, dtype=torch.float64)
+    expected = finite_differences(problem, at, 1e-4)
     assert (value - expected).norm() <= 1e-6 * expected.norm()
 
 
-def test_unrolled_hypergradient_tends_to_the_full_one() -> None:
+def test_unrolled_hypergradient_tends_to_full_one() -> None:
     problem = model(LogisticLoss(), 4)
     alpha = torch.linspace(-1, 1, 4, dtype=torch.float64)
-    at = solved(problem, alpha, torch.zeros(P, dtype=torch.float64))
+    at = solved(problem, alpha)
     exact = Implicit(Full())(problem, at, 1e-12).value
     found = (Unrolled(n)(problem, at, 1e-12).value for n in (5, 50, 500))
     errors = [float((value - exact).norm() / exact.norm()) for value in found]
@@ -135,18 +94,18 @@ def test_unrolled_hypergradient_tends_to_the_full_one() -> None:
     assert errors[2] < 1e-6
 
 
-def test_unrolled_counts_the_products_of_the_norm_once() -> None:
+def test_unrolled_counts_products_of_smoothness_once() -> None:
     problem = model(LogisticLoss())
     alpha = torch.zeros(1, dtype=torch.float64)
-    at = solved(problem, alpha, torch.zeros(P, dtype=torch.float64))
+    at = solved(problem, alpha)
     first = Unrolled(5)(problem, at, 1e-12)
     second = Unrolled(5)(problem, at, 1e-12, previous=first)
-    assert first.n_products == 10 + problem.train_norm[1]
+    assert first.n_products == 10 + problem.train_norm.n_products
     assert second.n_products == 10
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_smoothness_bounds_the_hessian(loss: Loss) -> None:
+def test_linear_model_smoothness_bounds_hessian(loss: Loss) -> None:
     problem, alpha = model(loss, 4), torch.linspace(-1, 1, 4, dtype=torch.float64)
     for seed in range(5):
         at = problem.inner(alpha)(point(seed))
@@ -157,10 +116,10 @@ def test_smoothness_bounds_the_hessian(loss: Loss) -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 4])
-def test_a_move_of_alpha_costs_no_pass_over_the_data(groups: int) -> None:
+def test_linear_objective_move_of_alpha_costs_no_pass_over_data(groups: int) -> None:
     problem = model(LogisticLoss(), groups)
     alpha = torch.zeros(groups, dtype=torch.float64)
-    at = solved(problem, alpha, torch.zeros(P, dtype=torch.float64))
+    at = solved(problem, alpha)
     objective = problem.inner(alpha + 1, at.point)
     moved, anew = objective(at.theta), problem.inner(alpha + 1)(at.theta)
     torch.testing.assert_close(moved.gradient, anew.gradient)
@@ -169,9 +128,9 @@ def test_a_move_of_alpha_costs_no_pass_over_the_data(groups: int) -> None:
     assert moved.margins is at.point.margins
 
 
-def test_a_saved_point_is_the_same_to_the_bit() -> None:
+def test_linear_point_saved_is_same_to_the_bit() -> None:
     problem, alpha = model(LogisticLoss()), torch.zeros(1, dtype=torch.float64)
-    at = solved(problem, alpha, torch.zeros(P, dtype=torch.float64)).point
+    at = solved(problem, alpha).point
     objective = problem.inner(alpha)
     loaded = objective.load(at.state_dict())
     assert torch.equal(loaded.gradient, at.gradient)
@@ -182,13 +141,14 @@ def test_a_saved_point_is_the_same_to_the_bit() -> None:
     assert torch.equal(hessian(v), again(v))
 
 
-def test_the_squared_norm_is_the_largest_singular_value() -> None:
+def test_linear_model_train_norm_is_largest_singular_value() -> None:
     problem = model(LogisticLoss())
-    exact = np.linalg.norm(splits(False).train[0], 2) ** 2
-    assert 0.95 * exact < problem.train_norm[0] <= exact * (1 + 1e-9)
+    x, _ = splits(False).train
+    exact = np.linalg.norm(x, 2) ** 2
+    assert 0.95 * exact < problem.train_norm.value <= exact * (1 + 1e-9)
 
 
-def test_evaluation_is_mean_loss_and_accuracy_of_the_right_sets() -> None:
+def test_linear_model_evaluates_mean_loss_and_accuracy_of_right_sets() -> None:
     problem, theta = model(LogisticLoss()), point()
     parts = splits(False)
     measured = problem.evaluate(torch.zeros(1), theta)
@@ -199,45 +159,10 @@ def test_evaluation_is_mean_loss_and_accuracy_of_the_right_sets() -> None:
     assert measured["accuracy"] == pytest.approx(np.mean(np.sign(x @ theta.numpy()) == y))
 
 
-def test_groups(tmp_path) -> None:
-    assert feature_groups(3, 7).tolist() == [0, 0, 0, 1, 1, 2, 2]
-    path = tmp_path / "groups.txt"
-    path.write_text("5\n5\n2\n9\n")
-    assert feature_groups(str(path), 4).tolist() == [1, 1, 0, 2]
-    for groups, features, message in (
-        (0, 4, "1 to 4"),
-        (5, 4, "1 to 4"),
-        (str(path), 5, "4 integers"),
-        ("no", 3, "nor"),
-    ):
-        with pytest.raises(UserError, match=message):
-            feature_groups(groups, features)
-    path.write_text("1\nx\n")
-    with pytest.raises(UserError, match="not a list of integers"):
-        feature_groups(str(path), 2)
-
-
-@pytest.mark.parametrize("sparse", [True, False])
-def test_column_scales_are_powers_of_two_for_badly_scaled_columns_only(sparse: bool) -> None:
-    x = np.array([[1.0, -3e-8, 0.0, 5e9], [0.5, 1e-8, 0.0, 0.0]])
-    scales = column_scales(sp.csr_matrix(x) if sparse else x)
-    assert scales is not None
-    np.testing.assert_array_equal(np.frexp(scales)[0], 0.5)
-    largest = np.abs(x * scales).max(axis=0)
-    assert ((largest[[0, 1, 3]] >= 0.5) & (largest[[0, 1, 3]] < 1)).all()
-    assert scales[2] == 1.0
-    plain = x[:, [0, 2]]
-    assert column_scales(sp.csr_matrix(plain) if sparse else plain) is None
-    scaled = scaled_columns(sp.csr_matrix(x) if sparse else x, scales)
-    np.testing.assert_array_equal(scaled.toarray() if sparse else scaled, x * scales)
-
-
 @pytest.mark.parametrize("sparse", [True, False])
 @pytest.mark.parametrize("groups", [1, 4])
-def test_rescaled_columns_are_the_same_problem(sparse: bool, groups: int) -> None:
-    """One column in units 10⁷ times as small: θ₃ is 10⁷ times as large, and its penalty as it was
-    on θ₃.
-    """
+def test_linear_model_with_rescaled_columns_is_same_problem(sparse: bool, groups: int) -> None:
+    """A column in units 10⁷ times as small is the same problem, in a θ₃ 10⁷ times as small."""
     plain = splits(sparse)
     factors = np.ones(P)
     factors[3] = 1e7

@@ -1,4 +1,4 @@
-"""The memory of a run grows as nnz + m p: neither p × p nor n × p."""
+"""The memory of a run grows as nnz + m p, for m secant pairs: neither as p² nor as n p."""
 
 import re
 import subprocess
@@ -32,13 +32,12 @@ MEMORY = 30
 
 
 def peak(p: int, module: str, method: str) -> int:
-    """Bytes resident at most in a process that takes one step of HOAG with p features."""
+    """The most bytes resident in a process that makes two steps of a descent on p features."""
     program = RUN.format(module=module, method=method, memory=MEMORY)
     command = [sys.executable, "-c", program, str(p)]
     status = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    (kilobytes,) = re.findall(
-        r"VmHWM:\s+(\d+) kB", status
-    )  # not ru_maxrss: that begins at the parent's
+    # Not ru_maxrss, which begins at the parent's.
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
     return 1024 * int(kilobytes)
 
 
@@ -47,7 +46,7 @@ def peak(p: int, module: str, method: str) -> int:
 @pytest.mark.parametrize(
     ("module", "method"), [("shine", "Shine"), ("conjugate_gradient", "ConjugateGradient")]
 )
-def test_memory_grows_with_the_secant_pairs_only(module: str, method: str) -> None:
+def test_descent_memory_grows_with_secant_pairs_only(module: str, method: str) -> None:
     small, large = 20_000, 40_000
     growth = peak(large, module, method) - peak(small, module, method)
     vectors = 2 * MEMORY + 40

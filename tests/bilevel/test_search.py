@@ -29,7 +29,7 @@ def valley(alpha: np.ndarray) -> float:
 
 @pytest.mark.parametrize("proposer", PROPOSERS, ids=["grid", "random", "bayes"])
 @pytest.mark.parametrize("k", [1, 3])
-def test_trials_stay_in_the_box_and_repeat(proposer, k: int) -> None:
+def test_proposers_stay_in_box_and_repeat(proposer, k: int) -> None:
     first, _ = propose(proposer, 5, k, 0, valley)
     again, _ = propose(proposer, 5, k, 0, valley)
     assert first.shape == (5, k)
@@ -38,19 +38,19 @@ def test_trials_stay_in_the_box_and_repeat(proposer, k: int) -> None:
 
 
 @pytest.mark.parametrize("proposer", PROPOSERS[1:], ids=["random", "bayes"])
-def test_the_seed_matters(proposer) -> None:
+def test_proposers_depend_on_seed(proposer) -> None:
     assert not np.array_equal(
         propose(proposer, 3, 1, 0, valley)[0], propose(proposer, 3, 1, 1, valley)[0]
     )
 
 
-def test_the_grid_is_equally_spaced() -> None:
+def test_grid_is_equally_spaced() -> None:
     np.testing.assert_allclose(
         propose(Grid(), 4, 2, 0, valley)[0], np.repeat([[12], [4], [-4], [-12]], 2, axis=1)
     )
 
 
-def test_bayesian_optimisation_beats_random_search_on_a_valley() -> None:
+def test_bayesian_beats_random_in_a_valley() -> None:
     bayes, random = (
         np.median([propose(p, 10, 1, s, valley)[1].min() for s in range(3)])
         for p in (Bayesian(3), Random())
@@ -58,7 +58,7 @@ def test_bayesian_optimisation_beats_random_search_on_a_valley() -> None:
     assert bayes < random
 
 
-def test_the_state_is_the_best_trial() -> None:
+def test_search_state_is_best_trial() -> None:
     problem = LinearModel(LogisticLoss(), split(breast_cancer("standard", 1.0), 0), 1)
     search = Search(Random(), LBFGS(), 6, 1e-5)
     state = search.init(problem, 0)
@@ -72,7 +72,8 @@ def test_the_state_is_the_best_trial() -> None:
 
 
 def stretched(splits: Splits, column: int, factor: float) -> Splits:
-    factors = np.ones(splits.train[0].shape[1])
+    x, _ = splits.train
+    factors = np.ones(x.shape[1])
     factors[column] = factor
     parts = ((x * factors, y) for x, y in (splits.train, splits.outer, splits.test))
     return Splits(*parts)
@@ -89,9 +90,7 @@ BADLY_SCALED = [
     "splits", BADLY_SCALED, ids=["unscaled 0", "unscaled 1", "one column × 1e8"]
 )
 @pytest.mark.parametrize("proposer", [Grid(), Random()], ids=["grid", "random"])
-def test_trials_on_badly_scaled_features_are_solved_well_enough_to_be_ranked(
-    proposer, splits: Splits
-) -> None:
+def test_search_ranks_trials_on_badly_scaled_features(proposer, splits: Splits) -> None:
     problem = LinearModel(LogisticLoss(), splits, 1)
     search = Search(proposer, LBFGS(), 10, 1e-5)
     state = search.init(problem, 0)
@@ -104,7 +103,7 @@ def test_trials_on_badly_scaled_features_are_solved_well_enough_to_be_ranked(
     assert state.inner_residual <= state.tol
 
 
-def test_trials_that_the_solver_gives_up_are_counted() -> None:
+def test_search_counts_trials_that_solver_gives_up() -> None:
     problem = LinearModel(LogisticLoss(), split(breast_cancer("none", 1.0), 0), 1)
     search = Search(Grid(), LBFGS(max_steps=3), 4, 1e-5)
     state = search.init(problem, 0)

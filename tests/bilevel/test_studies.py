@@ -28,7 +28,7 @@ def gaussian_problem(seed: int) -> LinearModel:
     return LinearModel(LogisticLoss(), split(gaussian(500, 30, seed=0, scaling="none"), seed))
 
 
-def test_inversion_quality_with_opa() -> None:
+def test_inversion_quality_is_best_along_opa_direction() -> None:
     problem = LinearModel(LogisticLoss(), split(breast_cancer("variance", 0.2), 0), 1)
     study = InversionQuality(LBFGS(60, "identity"), n_steps=20, tol=1e-6, opa=5)
     table = rows(study, problem, 0)
@@ -41,8 +41,8 @@ def test_inversion_quality_with_opa() -> None:
 
 
 @pytest.mark.slow
-def test_the_theorem_on_a_well_conditioned_problem() -> None:
-    """Relative errors at ‖∇G‖ = 1e-6, medians over 20 seeds."""
+def test_theorem_errors_fall_with_tolerance() -> None:
+    """Relative errors at ‖∇_θG‖ = 1e-6, medians over 20 seeds."""
     study = Theorem(LBFGS(None), opa=[5, 1], others={"cg": ConjugateGradient()}, n_steps=6)
     tables = []
     for seed in range(20):
@@ -59,7 +59,7 @@ def test_the_theorem_on_a_well_conditioned_problem() -> None:
     assert errors["cg", 1e-6] < 1e-5
 
 
-def test_the_theorem_with_one_seed() -> None:
+def test_theorem_errors_with_one_seed() -> None:
     problem = gaussian_problem(0)
     study = Theorem(LBFGS(None), opa=[1], others={"cg": ConjugateGradient()}, n_steps=4)
     table = rows(study, problem, 0)
@@ -70,7 +70,7 @@ def test_the_theorem_with_one_seed() -> None:
     assert errors["cg", tightest] < 1e-3
 
 
-def test_studies_show_nothing_of_what_was_not_solved() -> None:
+def test_studies_show_nan_where_not_solved() -> None:
     problem = gaussian_problem(0)
     inversion = rows(
         InversionQuality(LBFGS(60, max_steps=2), n_steps=2, tol=1e-6, opa=5), problem, 0

@@ -28,7 +28,7 @@ def adjoint(u: Any) -> Adjoint:
     return Adjoint(u, 0, Status.CONVERGED)
 
 
-def test_answer_is_the_method_s_adjoint() -> None:
+def test_answer_is_the_adjoint_of_the_method() -> None:
     given = adjoint(SYSTEM.r)
     assert answer(Returns(given), SYSTEM) is given
 
@@ -47,12 +47,12 @@ def test_answer_is_the_method_s_adjoint() -> None:
     ],
     ids=["tensor", "nothing", "list", "shape", "dtype"],
 )
-def test_anything_else_is_refused_by_the_name_of_the_method(value: Any, says: str) -> None:
+def test_answer_refuses_anything_else_by_name_of_method(value: Any, says: str) -> None:
     with pytest.raises(UserError, match=rf"test_answer\.Returns.*{says}"):
         answer(Returns(value), SYSTEM)
 
 
-def test_method_that_returns_something_else_is_one_line(
+def test_answer_of_wrong_shape_ends_run_in_one_line(
     shine_run, status, folders, monkeypatch
 ) -> None:
     monkeypatch.setattr(

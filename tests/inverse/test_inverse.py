@@ -26,12 +26,13 @@ D = 12
 
 
 def matrix(seed: int, condition: float = 50.0) -> torch.Tensor:
+    """A symmetric matrix (D, D) with eigenvalues from 1 / condition to 1."""
     q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((D, D)))
     return torch.from_numpy(q * np.geomspace(1.0, condition, D) / condition @ q.T)
 
 
 def nonsymmetric(seed: int) -> torch.Tensor:
-    """I − 0.9 Q/‖Q‖, as id − f of a contractive cell."""
+    """I − 0.9 Q / ‖Q‖, the Jacobian of id − f for a contractive f."""
     q = torch.from_numpy(np.random.default_rng(seed + 7).standard_normal((D, D)))
     return torch.eye(D, dtype=torch.float64) - 0.9 * q / torch.linalg.matrix_norm(q, 2)
 
@@ -43,6 +44,7 @@ def vector(seed: int, *batch: int) -> torch.Tensor:
 def system(
     a: torch.Tensor, r: torch.Tensor, tol: float = 1e-10, **changes: object
 ) -> AdjointSystem:
+    """aᵀu = r for each row of r, symmetric unless said otherwise; `vjp` may stand in for aᵀ."""
     product = changes.pop("vjp", lambda v: v @ a)
     operator = LinearOperator(product, changes.pop("symmetric", True))
     return AdjointSystem(operator, r, tol, **changes)
@@ -51,7 +53,9 @@ def system(
 @pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse(), Full()])
 @given(seed=st.integers(0, 1000), warm=st.booleans(), exponent=st.integers(-10, -1))
 @settings(max_examples=25)
-def test_exact_methods_reach_the_tolerance(method, seed: int, warm: bool, exponent: int) -> None:
+def test_exact_methods_reach_tolerance_on_symmetric_systems(
+    method, seed: int, warm: bool, exponent: int
+) -> None:
     a, r = matrix(seed), vector(seed)
     tol = 10.0**exponent
     adjoint = method(system(a, r, tol, start=vector(seed + 1) if warm else None))
@@ -62,7 +66,7 @@ def test_exact_methods_reach_the_tolerance(method, seed: int, warm: bool, expone
 @pytest.mark.parametrize(
     "method", [ConjugateGradient(), LBFGSInverse(), Refine(JacobianFree(), ConjugateGradient())]
 )
-def test_what_needs_symmetry_refuses_other_systems(method) -> None:
+def test_symmetric_methods_refuse_other_systems(method) -> None:
     with pytest.raises(UnsupportedSystem, match="symmetric"):
         method(system(matrix(0), vector(0), symmetric=False))
 
@@ -70,10 +74,10 @@ def test_what_needs_symmetry_refuses_other_systems(method) -> None:
 @pytest.mark.parametrize("method", [Full(factor=1.0), Full(factor=1.0, memory=2), BroydenSteps()])
 @given(seed=st.integers(0, 1000), warm=st.booleans(), exponent=st.integers(-8, -1))
 @settings(max_examples=25)
-def test_other_systems_are_solved_by_broyden_s_method(
+def test_exact_methods_reach_tolerance_on_other_systems(
     method, seed: int, warm: bool, exponent: int
 ) -> None:
-    """Each of a batch to its own tolerance, Jᵀ and not J."""
+    """Each system of a batch reaches its own tolerance, with Jᵀ and not J."""
     a, r, tol = nonsymmetric(seed), vector(seed, 3), 10.0**exponent
     r[1] *= 1e4
     start = vector(seed + 1, 3) if warm else None
@@ -82,7 +86,7 @@ def test_other_systems_are_solved_by_broyden_s_method(
     assert ((adjoint.u @ a - r).norm(dim=-1) <= tol * r.norm(dim=-1) * (1 + 1e-6)).all()
 
 
-def test_full_asks_for_a_fraction_of_the_tolerance() -> None:
+def test_full_factor_tightens_tolerance() -> None:
     a, r = nonsymmetric(1), vector(1)
     loose, tight = (
         Full(factor)(system(a, r, 1e-3, symmetric=False)).n_products for factor in (1.0, 1e-4)
@@ -91,7 +95,7 @@ def test_full_asks_for_a_fraction_of_the_tolerance() -> None:
 
 
 @pytest.mark.parametrize("warm", [False, True])
-def test_broyden_counts_its_products_and_spares_the_one_at_zero(warm: bool) -> None:
+def test_broyden_steps_count_products_and_spare_that_at_zero(warm: bool) -> None:
     a, r, points = nonsymmetric(2), vector(2), []
 
     def vjp(v: torch.Tensor) -> torch.Tensor:
@@ -108,15 +112,15 @@ def test_broyden_counts_its_products_and_spares_the_one_at_zero(warm: bool) -> N
 
 @given(seed=st.integers(0, 1000), steps=st.integers(0, 5))
 @settings(max_examples=25)
-def test_broyden_s_answer_is_never_worse_than_its_start(seed: int, steps: int) -> None:
+def test_broyden_steps_answer_is_never_worse_than_start(seed: int, steps: int) -> None:
     a, r, start = 20 * nonsymmetric(seed), vector(seed, 3), vector(seed + 1, 3)
     u = BroydenSteps(steps)(system(a, r, start=start, symmetric=False)).u
     assert ((u @ a - r).norm(dim=-1) <= (start @ a - r).norm(dim=-1) * (1 + 1e-12)).all()
 
 
 @pytest.mark.parametrize(("memory", "same"), [(4, True), (3, False)])
-def test_broyden_restarts_when_its_memory_is_full(memory: int, same: bool) -> None:
-    """Five steps learn four pairs before the last one."""
+def test_broyden_steps_restart_when_memory_is_full(memory: int, same: bool) -> None:
+    """Five steps take in four pairs before the last step."""
     a, r = nonsymmetric(5), vector(5)
     unlimited, limited = (
         BroydenSteps(5, m)(system(a, r, 0.0, symmetric=False)).u for m in (None, memory)
@@ -125,8 +129,8 @@ def test_broyden_restarts_when_its_memory_is_full(memory: int, same: bool) -> No
     assert difference < 1e-10 if same else difference > 1e-4
 
 
-def test_broyden_starts_from_the_transposed_estimate() -> None:
-    """With the exact inverse it is there after one step."""
+def test_broyden_steps_start_from_transposed_estimate() -> None:
+    """With the exact inverse one step solves the system."""
     a, r = nonsymmetric(4), vector(4)
 
     class Inverse:
@@ -141,22 +145,26 @@ def test_broyden_starts_from_the_transposed_estimate() -> None:
     torch.testing.assert_close(adjoint.u, torch.linalg.solve(a.T, r))
 
 
-def test_cg_counts_its_products_and_respects_the_limit() -> None:
+def test_cg_counts_products_and_respects_limit() -> None:
     calls = []
     a = matrix(1, 1e4)
-    counted = system(a, vector(1), vjp=lambda v: (calls.append(1), a @ v)[1])
-    adjoint = ConjugateGradient(max_steps=5)(counted)
+
+    def counted(v: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return a @ v
+
+    adjoint = ConjugateGradient(max_steps=5)(system(a, vector(1), vjp=counted))
     assert (adjoint.status, adjoint.n_products, len(calls)) == (Status.MAX_STEPS, 5, 5)
 
 
-def test_the_limit_grows_as_the_tolerance_falls() -> None:
+def test_cg_limit_grows_as_tolerance_falls() -> None:
     a, r = matrix(2, 1e6), vector(2)
     growing = ConjugateGradient(max_steps=5, limit_grows=True)
     assert growing(system(a, r, 1e-5)).n_products == 5
     assert growing(system(a, r, 1e-6)).n_products == 10  # ⌊1 / (100 · 1e-3)⌋
 
 
-def test_cg_solves_a_batch_of_systems_at_their_own_pace() -> None:
+def test_cg_solves_each_system_of_a_batch_at_its_own_pace() -> None:
     a, r = matrix(3), vector(3, 4)
     r[2] = a @ (10 * a[0] / a[0].norm())
     r[1] = 0.0
@@ -164,18 +172,18 @@ def test_cg_solves_a_batch_of_systems_at_their_own_pace() -> None:
     torch.testing.assert_close(adjoint.u, torch.linalg.solve(a, r.T).T, rtol=1e-7, atol=1e-7)
 
 
-def test_cg_stops_in_a_direction_of_negative_curvature() -> None:
+def test_cg_stalls_in_direction_of_negative_curvature() -> None:
     adjoint = ConjugateGradient()(system(-matrix(4), vector(4)))
     assert adjoint.status is Status.STALLED
     assert torch.equal(adjoint.u, torch.zeros(D, dtype=torch.float64))
 
 
-def test_jacobian_free_is_the_identity() -> None:
+def test_jacobian_free_is_identity() -> None:
     r = vector(5, 3)
     assert torch.equal(JacobianFree()(system(matrix(5), r)).u, r)
 
 
-def test_shine_applies_the_transposed_estimate() -> None:
+def test_shine_applies_transposed_estimate() -> None:
     class Skew:
         def matvec(self, v: torch.Tensor) -> torch.Tensor:
             raise AssertionError("H where Hᵀ is meant")
@@ -188,12 +196,12 @@ def test_shine_applies_the_transposed_estimate() -> None:
 
 
 @pytest.mark.parametrize("method", [Shine(), Fallback()])
-def test_shine_needs_an_estimate(method) -> None:
+def test_shine_refuses_system_without_estimate(method) -> None:
     with pytest.raises(UnsupportedSolver, match="lbfgs"):
         method(system(matrix(7), vector(7)))
 
 
-def test_neumann_is_the_truncated_series_and_converges() -> None:
+def test_neumann_is_truncated_series_and_converges() -> None:
     a, r = matrix(8), vector(8)
     eye = torch.eye(D, dtype=torch.float64)
     series = 0.5 * sum(torch.linalg.matrix_power(eye - 0.5 * a, j) @ r for j in range(4))
@@ -211,10 +219,8 @@ def test_neumann_reports_divergence() -> None:
 
 @given(seed=st.integers(0, 500), steps=st.integers(1, 6))
 @settings(max_examples=30)
-def test_refining_shine_lowers_the_energy_error(seed: int, steps: int) -> None:
-    """CG lowers ‖u − u*‖_A at every step, so the refined answer is closer in that norm than where
-    it started.
-    """
+def test_refine_lowers_energy_error_of_shine(seed: int, steps: int) -> None:
+    """CG lowers ‖u − u*‖_A at every step, so the refined answer is nearer than its start."""
     a, r = matrix(seed), vector(seed)
     s = vector(seed + 2, 4)
     estimate = InverseHessian.from_pairs(s, s @ a, None)
@@ -229,11 +235,14 @@ def test_refining_shine_lowers_the_energy_error(seed: int, steps: int) -> None:
     assert refined.n_products <= steps + 1
 
 
-def test_fallback_decides_per_system() -> None:
-    class Scaled:
-        def rmatvec(self, v: torch.Tensor) -> torch.Tensor:
-            return v * torch.tensor([[1.2], [1.4]])
+class Scaled:
+    """An estimate that makes the first system 1.2 times as long, and the second 1.4 times."""
 
+    def rmatvec(self, v: torch.Tensor) -> torch.Tensor:
+        return v * torch.tensor([[1.2], [1.4]])
+
+
+def test_fallback_decides_per_system() -> None:
     r = vector(11, 2)
     adjoint = Fallback(ratio=1.3)(system(matrix(11), r, estimate=Scaled()))
     torch.testing.assert_close(adjoint.u[0], 1.2 * r[0], rtol=1e-6, atol=0)
@@ -242,7 +251,7 @@ def test_fallback_decides_per_system() -> None:
     assert Shine()(system(matrix(11), r, estimate=Scaled())).fell_back is None
 
 
-def test_fallback_does_not_hand_on_what_is_no_number() -> None:
+def test_fallback_does_not_hand_on_nan() -> None:
     class Broken:
         def rmatvec(self, v: torch.Tensor) -> torch.Tensor:
             return v * math.nan
@@ -253,11 +262,7 @@ def test_fallback_does_not_hand_on_what_is_no_number() -> None:
     assert adjoint.fell_back.tolist() == [True, True]
 
 
-def test_a_refined_fallback_says_what_fell_back() -> None:
-    class Scaled:
-        def rmatvec(self, v: torch.Tensor) -> torch.Tensor:
-            return v * torch.tensor([[1.2], [1.4]])
-
+def test_refine_says_which_systems_fell_back() -> None:
     steps = ConjugateGradient(max_steps=3)
     adjoint = Refine(Fallback(ratio=1.3), steps)(
         system(matrix(11), vector(11, 2), estimate=Scaled())
@@ -265,7 +270,7 @@ def test_a_refined_fallback_says_what_fell_back() -> None:
     assert adjoint.fell_back.tolist() == [False, True]
 
 
-def test_neumann_of_nothing_is_nothing() -> None:
+def test_neumann_of_zero_is_zero() -> None:
     """A saturated sample, whose loss has no gradient, must not spoil the others of its batch."""
     r = torch.stack([vector(14), torch.zeros(D, dtype=torch.float64)])
     u = Neumann(n_terms=3)(system(matrix(14), r)).u
@@ -273,14 +278,15 @@ def test_neumann_of_nothing_is_nothing() -> None:
     assert torch.equal(u[1], r[1])
 
 
-def test_cg_stops_in_a_direction_of_no_curvature() -> None:
+def test_cg_stalls_in_direction_of_no_curvature() -> None:
     a = torch.diag(torch.tensor([1.0, 0.0], dtype=torch.float64))
-    adjoint = ConjugateGradient()(system(a, torch.tensor([0.0, 1.0], dtype=torch.float64)))
+    r = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    adjoint = ConjugateGradient()(system(a, r))
     assert adjoint.status is Status.STALLED
     assert adjoint.u.isfinite().all()
 
 
-def test_refined_jacobian_free_does_not_see_the_estimate() -> None:
+def test_refine_of_jacobian_free_does_not_see_estimate() -> None:
     class Untouchable:
         def __getattr__(self, name: str) -> None:
             raise AssertionError("the forward estimate was used")
@@ -310,7 +316,7 @@ def test_iterative_methods_without_steps_make_no_product(method) -> None:
 @pytest.mark.parametrize("method", ITERATIVE)
 @given(seed=st.integers(0, 1000), steps=st.integers(1, 30), exponent=st.integers(-8, -1))
 @settings(max_examples=25)
-def test_converged_says_which_systems_reached_the_tolerance(
+def test_converged_marks_systems_that_reached_tolerance(
     method, seed: int, steps: int, exponent: int
 ) -> None:
     a, tol = matrix(seed), 10.0**exponent
@@ -327,7 +333,7 @@ def test_converged_says_which_systems_reached_the_tolerance(
     "method",
     [JacobianFree(), Shine(), Fallback(), Neumann(2), ConjugateGradient(5, limit_grows=True)],
 )
-def test_methods_that_aim_at_no_tolerance_claim_none(method) -> None:
+def test_converged_is_none_where_method_aims_at_no_tolerance(method) -> None:
     estimate = InverseHessian(None)
     assert method(system(matrix(1), vector(1), estimate=estimate)).converged is None
 
@@ -335,7 +341,7 @@ def test_methods_that_aim_at_no_tolerance_claim_none(method) -> None:
 @pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse()])
 @given(seed=st.integers(0, 1000), length=st.sampled_from([1e3, 1e9]))
 @settings(max_examples=25)
-def test_a_start_that_is_worse_than_none_is_not_taken(method, seed: int, length: float) -> None:
+def test_start_that_is_worse_than_none_is_dropped(method, seed: int, length: float) -> None:
     a, r = matrix(seed), vector(seed)
     cold = method(system(a, r, 1e-6))
     warm = method(system(a, r, 1e-6, start=length * vector(seed + 1)))
@@ -353,10 +359,11 @@ def indefinite(seed: int, d: int = 60) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse()])
 @pytest.mark.parametrize("seed", range(3))
-def test_warm_starts_stay_bounded_where_the_hessian_is_indefinite(method, seed: int) -> None:
+def test_warm_starts_stay_bounded_on_indefinite_systems(method, seed: int) -> None:
     """J changes a little from call to call, and each starts from the last u, as outer steps do."""
     generator = np.random.default_rng(seed)
-    r, u, lengths = torch.from_numpy(generator.standard_normal(60)), None, []
+    r = torch.from_numpy(generator.standard_normal(60))
+    u, lengths = None, []
     for _ in range(12):
         change = generator.standard_normal((60, 60))
         a = indefinite(seed) + torch.from_numpy(1e-3 * (change + change.T))
@@ -369,7 +376,7 @@ def test_warm_starts_stay_bounded_where_the_hessian_is_indefinite(method, seed: 
 @pytest.mark.parametrize("method", [ConjugateGradient(), LBFGSInverse()])
 @given(seed=st.integers(0, 1000), rank=st.integers(2, D - 1))
 @settings(max_examples=25)
-def test_a_singular_inconsistent_system_has_a_bounded_answer(method, seed: int, rank: int) -> None:
+def test_answer_to_singular_inconsistent_system_is_bounded(method, seed: int, rank: int) -> None:
     q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((D, D)))
     eigenvalues = np.append(np.linspace(1.0, 5.0, rank), np.zeros(D - rank))
     a, r = torch.from_numpy(q * eigenvalues @ q.T), vector(seed)
@@ -379,7 +386,7 @@ def test_a_singular_inconsistent_system_has_a_bounded_answer(method, seed: int, 
     assert adjoint.u.norm() <= 1e3 * r.norm()
 
 
-def test_cg_solves_the_definite_systems_of_a_batch_beside_an_indefinite_one() -> None:
+def test_cg_solves_definite_systems_beside_indefinite_one() -> None:
     good, bad = matrix(3), matrix(4) - 0.5 * torch.eye(D, dtype=torch.float64)
     r = vector(3, 2)
     adjoint = ConjugateGradient()(
@@ -393,8 +400,8 @@ def test_cg_solves_the_definite_systems_of_a_batch_beside_an_indefinite_one() ->
 
 @given(seed=st.integers(0, 1000), steps=st.integers(1, 5))
 @settings(max_examples=25)
-def test_broyden_without_a_start_never_answers_zero(seed: int, steps: int) -> None:
-    """Where no step gets below ‖r‖, u = r, as Jacobian-Free, and says so."""
+def test_broyden_steps_without_start_never_answer_zero(seed: int, steps: int) -> None:
+    """Where no step gets below ‖r‖, the answer is u = r, and `fell_back` says so."""
     a, r = 20 * nonsymmetric(seed), vector(seed, 3)
     adjoint = BroydenSteps(steps)(system(a, r, symmetric=False))
     assert (adjoint.u.norm(dim=-1) > 0).all()
@@ -403,12 +410,12 @@ def test_broyden_without_a_start_never_answers_zero(seed: int, steps: int) -> No
     assert improved[~adjoint.fell_back].all()
 
 
-def test_broyden_falls_back_where_the_first_step_overshoots() -> None:
+def test_broyden_steps_fall_back_where_first_step_overshoots() -> None:
     a, r = 20 * nonsymmetric(0), vector(0, 3)
     assert BroydenSteps(1)(system(a, r, symmetric=False)).fell_back.all()
 
 
-def test_broyden_without_a_right_hand_side_is_solved_by_zero() -> None:
+def test_broyden_steps_answer_zero_to_zero() -> None:
     adjoint = BroydenSteps(3)(
         system(nonsymmetric(0), torch.zeros(2, D, dtype=torch.float64), symmetric=False)
     )
@@ -421,7 +428,7 @@ def test_broyden_without_a_right_hand_side_is_solved_by_zero() -> None:
 @pytest.mark.parametrize(
     "method", [BroydenSteps(40), Full(max_steps=40), Neumann(8), Neumann(8, scale=1.0), Fallback()]
 )
-def test_answers_are_linear_in_r_whatever_its_size(method, exponent: int) -> None:
+def test_answers_are_linear_in_r_of_any_size(method, exponent: int) -> None:
     """float32 squares of 1e-24 are 0."""
     a, r = nonsymmetric(3).float(), vector(3, 2).float()
     estimate = InverseHessian(None)
@@ -433,14 +440,14 @@ def test_answers_are_linear_in_r_whatever_its_size(method, exponent: int) -> Non
     assert found.status is expected.status
 
 
-def test_cg_is_linear_in_r_whatever_its_size() -> None:
+def test_cg_is_linear_in_r_of_any_size() -> None:
     a, r = matrix(3).float(), vector(3).float()
     whole, tiny = (ConjugateGradient()(system(a, r * size, 1e-4)) for size in (1.0, 1e-24))
     torch.testing.assert_close(tiny.u * 1e24, whole.u, rtol=1e-3, atol=1e-3)
     assert tiny.converged.all()
 
 
-def test_full_refuses_an_option_that_nothing_reads() -> None:
+def test_full_refuses_option_that_nothing_reads() -> None:
     Full(limit_grows=True).check_system(symmetric=True)
     Full(memory=5).check_system(symmetric=False)
     for method in (Full(memory=5), Refine(Shine(), Full(memory=5))):

@@ -22,9 +22,8 @@ class Cell:
     ) -> "Cell":
         random = torch.Generator().manual_seed(seed)
         weight = torch.randn(len(gains), d, d, generator=random, dtype=torch.float64)
-        weight *= (torch.tensor(gains, dtype=torch.float64) / torch.linalg.matrix_norm(weight, 2))[
-            :, None, None
-        ]
+        scale = torch.tensor(gains, dtype=torch.float64) / torch.linalg.matrix_norm(weight, 2)
+        weight *= scale[:, None, None]
         bias = torch.randn(len(gains), d, generator=random, dtype=torch.float64)
         return Cell(weight.to(dtype), bias.to(dtype))
 
@@ -62,21 +61,29 @@ class Recorded:
         return torch.stack(self.values).norm(dim=-1)
 
     def best(self) -> list[int]:
-        """The first evaluation of each sample's least ‖g‖; one that stands still repeats it, up to
-        rounding.
+        """The number of the evaluation at which each sample's ‖g‖ was first at its least.
+
+        A sample that stands still repeats its least ‖g‖ up to rounding.
         """
         residuals = self.residuals()
         least = residuals <= residuals.min(dim=0).values * (1 + 1e-12)
         return [int(repeats.nonzero()[0]) for repeats in least.T]
 
 
-def dense(inverse: InverseEstimate, like: Tensor) -> Tensor:
-    """H (batch, d, d) column by column, from matvec."""
+def dense(estimate: InverseEstimate, like: Tensor) -> Tensor:
+    """H (batch, d, d), column by column from matvec, for vectors `like` (batch, d)."""
     unit = torch.eye(like.shape[-1], dtype=like.dtype)
-    return torch.stack([inverse.matvec(e.expand_as(like)) for e in unit], dim=-1)
+    return torch.stack([estimate.matvec(e.expand_as(like)) for e in unit], dim=-1)
 
 
-def dense_transposed(inverse: InverseEstimate, like: Tensor) -> Tensor:
-    """Hᵀ (batch, d, d) column by column, from rmatvec."""
+def dense_transposed(estimate: InverseEstimate, like: Tensor) -> Tensor:
+    """Hᵀ (batch, d, d), column by column from rmatvec, for vectors `like` (batch, d)."""
     unit = torch.eye(like.shape[-1], dtype=like.dtype)
-    return torch.stack([inverse.rmatvec(e.expand_as(like)) for e in unit], dim=-1)
+    return torch.stack([estimate.rmatvec(e.expand_as(like)) for e in unit], dim=-1)
+
+
+def assert_estimate_is(estimate: InverseEstimate, expected: Tensor, tol: float = 1e-10) -> None:
+    """Both products of the estimate are those of the matrices `expected` (batch, d, d)."""
+    like = expected[..., 0]
+    torch.testing.assert_close(dense(estimate, like), expected, rtol=tol, atol=tol)
+    torch.testing.assert_close(dense_transposed(estimate, like), expected.mT, rtol=tol, atol=tol)

@@ -1,7 +1,7 @@
 """The adjoint Broyden estimate: its secant equation, the dense recursion, and what OPA buys."""
 
 import torch
-from equilibrium_cells import Cell, Recorded, dense, dense_transposed
+from equilibrium_cells import Cell, Recorded, assert_estimate_is, dense, dense_transposed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -20,8 +20,9 @@ seeds = st.integers(0, 10_000)
 def recursion(
     cell: Cell, z: Tensor, memory: int, direction: Tensor | None = None, every: int = 1
 ) -> Tensor:
-    """H = B⁻¹ (d, d) at the last of the iterates z (n, d) of one sample, B ← B + σ(σᵀJ − σᵀB) /
-    σᵀσ.
+    """H = B⁻¹ (d, d) at the last of the iterates z (n, d) of one sample, by the adjoint update.
+
+        B ← B + σ(σᵀJ − σᵀB) / σᵀσ
 
     A full memory is dropped, except at the last iterate.
     """
@@ -37,22 +38,14 @@ def recursion(
                 if n == len(z) - 1:
                     break
                 B, n_updates = identity, 0
-            B, n_updates = (
-                B + torch.outer(sigma, sigma @ J - sigma @ B) / (sigma @ sigma),
-                n_updates + 1,
-            )
+            B = B + torch.outer(sigma, sigma @ J - sigma @ B) / (sigma @ sigma)
+            n_updates += 1
     return torch.linalg.inv(B)
-
-
-def assert_same(inverse: AdjointBroydenEstimate, expected: Tensor, tol: float) -> None:
-    like = expected[..., 0]
-    torch.testing.assert_close(dense(inverse, like), expected, rtol=tol, atol=tol)
-    torch.testing.assert_close(dense_transposed(inverse, like), expected.mT, rtol=tol, atol=tol)
 
 
 @settings(max_examples=15)
 @given(seed=seeds, every=st.sampled_from((None, 1, 2)))
-def test_the_estimate_is_that_of_the_dense_recursion(seed, every):
+def test_adjoint_broyden_estimate_equals_dense_recursion(seed, every):
     g = Recorded(Cell.draw(GAINS, 10, seed))
     r = torch.randn(3, 10, generator=torch.Generator().manual_seed(seed)).double()
     solution = AdjointBroyden(opa=every)(g, g.g.start, 1e-4, outer=Outer(lambda z: r))
@@ -66,15 +59,13 @@ def test_the_estimate_is_that_of_the_dense_recursion(seed, every):
         recursion(g.g.sample(i), z[i, : stops[i] + 1], 100, r[i] if every else None, every or 1)
         for i in range(3)
     ]
-    assert_same(solution.estimate, torch.stack(expected), tol=1e-10)
+    assert_estimate_is(solution.estimate, torch.stack(expected), tol=1e-10)
 
 
 @settings(max_examples=15)
 @given(seed=seeds, memory=st.integers(1, 5))
-def test_a_full_memory_restarts_the_running_samples_only(seed, memory):
-    """Extra updates count. The update that finds the memory full is the first of the next cycle,
-    or, for a sample that stops there, is left out.
-    """
+def test_adjoint_broyden_restart_spares_stopped_samples(seed, memory):
+    """The update that finds the memory full opens a cycle, or is left out where a sample stops."""
     g = Recorded(Cell.draw((0.05, 0.9), 10, seed))
     r = torch.ones(2, 10, dtype=torch.float64)
     solver = AdjointBroyden(memory=memory, opa=2)
@@ -87,12 +78,12 @@ def test_a_full_memory_restarts_the_running_samples_only(seed, memory):
         recursion(g.g.sample(i), z[i, : stops[i] + 1], memory, r[i], every=2) for i in range(2)
     ]
     assert (solution.estimate.count <= memory).all()
-    assert_same(solution.estimate, torch.stack(expected), tol=1e-8)
+    assert_estimate_is(solution.estimate, torch.stack(expected), tol=1e-8)
 
 
 @settings(max_examples=15)
 @given(seed=seeds, n_steps=st.integers(1, 8))
-def test_adjoint_secant_equation(seed, n_steps):
+def test_adjoint_broyden_update_meets_adjoint_secant_equation(seed, n_steps):
     """σᵀJ H = σᵀ for σ = g(z), J at the same z, after every update."""
     cell = Cell.draw((0.5, 0.9), 10, seed)
     iterates = Iterates(cell, cell.start, 0.0, max_steps=20, record=True)
@@ -100,18 +91,14 @@ def test_adjoint_secant_equation(seed, n_steps):
     for _ in range(n_steps):
         iterates.step(-estimate.matvec(iterates.g))
         estimate.update(iterates.g, iterates)
-    image, scale = (
-        torch.einsum("bi,bij->bj", iterates.g, cell.jacobian(iterates.z)),
-        float(iterates.g.norm()),
-    )
+    image = torch.einsum("bi,bij->bj", iterates.g, cell.jacobian(iterates.z))
+    scale = float(iterates.g.norm())
     torch.testing.assert_close(iterates.vjp(iterates.g), image, rtol=1e-10, atol=1e-10 * scale)
     torch.testing.assert_close(estimate.rmatvec(image), iterates.g, rtol=1e-8, atol=1e-8 * scale)
 
 
-def test_adjoint_broyden_opa_sharpens_the_outer_gradient():
-    """u = Hᵀr: cosine ≥ 0.999 with J⁻ᵀr in every sample with an extra update at each step, and
-    nearer than without.
-    """
+def test_adjoint_broyden_opa_sharpens_the_adjoint():
+    """With an extra update at each step u = Hᵀr has a cosine ≥ 0.999 with J⁻ᵀr in every sample."""
     cell = Cell.draw((0.9,) * 16, 30, seed=0)
     r = torch.randn(16, 30, generator=torch.Generator().manual_seed(1)).double()
     cosine, error = {}, {}
@@ -131,20 +118,18 @@ def test_adjoint_broyden_opa_sharpens_the_outer_gradient():
     assert (error["opa"] < error["adjoint"]).all()
 
 
-def test_the_estimate_belongs_to_the_best_iterate():
+def test_adjoint_broyden_estimate_belongs_to_best_iterate():
     g = Recorded(Cell.draw((0.5, 8.0), 10, seed=1))
     solution = AdjointBroyden(max_steps=9)(g, g.g.start, 1e-4)
     best = g.best()
     assert 0 < best[1] < 9, "the best iterate was to lie in the middle"
     z = torch.stack(g.points, 1)
     expected = [recursion(g.g.sample(i), z[i, : best[i] + 1], 50) for i in range(2)]
-    assert_same(solution.estimate, torch.stack(expected), tol=1e-7)
+    assert_estimate_is(solution.estimate, torch.stack(expected), tol=1e-7)
 
 
-def test_a_singular_update_is_left_out():
-    """σ̂ᵀJ = 0 where g is flat: H stays I there, whether the flat direction is met by a step or by
-    OPA.
-    """
+def test_adjoint_broyden_leaves_out_singular_update():
+    """Where g is flat, σᵀJ = 0: H stays I, whether a step or OPA meets the flat direction."""
     flat = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     target = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
     solution = AdjointBroyden(max_steps=4, opa=1)(
@@ -156,7 +141,7 @@ def test_a_singular_update_is_left_out():
     assert torch.equal(dense(solution.estimate, flat), torch.eye(2).double()[None])
 
 
-def test_products_are_counted_as_evaluations():
+def test_adjoint_broyden_counts_products_as_evaluations():
     cell = Cell.draw((0.9,), 10, seed=4)
     outer = Outer(torch.ones_like)
     solution = AdjointBroyden(max_steps=6, opa=2)(cell, cell.start, 0.0, outer=outer)
@@ -164,7 +149,7 @@ def test_products_are_counted_as_evaluations():
     assert solution.estimate.count.tolist() == [6 + 3], "a memory of None is to hold them all"
 
 
-def test_direction_sees_the_shape_of_the_start():
+def test_adjoint_broyden_opa_gradient_sees_shape_of_start():
     cell = Cell.draw((0.5, 0.9), 10, seed=5)
     shapes = []
     head = torch.ones(10, dtype=torch.float64, requires_grad=True)
@@ -183,7 +168,7 @@ def test_direction_sees_the_shape_of_the_start():
     assert not solution.estimate.matvec(cell.bias).requires_grad, "the graph of the head ends here"
 
 
-def test_a_warm_start_is_used_and_left_alone():
+def test_adjoint_broyden_warm_start_is_used_and_left_alone():
     cell = Cell.draw((0.9, 0.9), 10, seed=6)
     cold = AdjointBroyden()(cell, cell.start, 1e-8)
     before = dense(cold.estimate, cell.start)

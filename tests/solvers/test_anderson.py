@@ -12,10 +12,8 @@ from shine_exp.types import Status
 
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), mixing=st.sampled_from((0.5, 1.0)))
-def test_a_linear_problem_is_solved_in_as_many_steps_as_it_has_dimensions(seed, mixing):
-    """With a memory of d it is GMRES: d + 1 steps, however little the map contracts (Walker & Ni
-    2011, theorem 2.2).
-    """
+def test_anderson_solves_linear_problem_in_d_plus_one_steps(seed, mixing):
+    """With a memory of d it is GMRES, however little f contracts (Walker & Ni 2011, thm 2.2)."""
     cell = Cell.draw((0.5, 0.99), 5, seed)
     g = lambda z: z - torch.einsum("bij,bj->bi", cell.weight, z) - cell.bias  # noqa: E731
     solution = Anderson(memory=5, mixing=mixing, regularization=1e-14)(g, cell.start, 1e-6)
@@ -27,35 +25,30 @@ def test_a_linear_problem_is_solved_in_as_many_steps_as_it_has_dimensions(seed, 
 
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), mixing=st.sampled_from((0.6, 1.0)), memory=st.integers(1, 3))
-def test_the_step_is_the_regularized_least_squares_solution(seed, mixing, memory):
-    """Against a dense least-squares solve with the Tikhonov rows appended, on the last `memory`
-    differences only.
-
-    In the terms of Walker & Ni 2011: their residual is f(z) − z = −g.
-    """
-    lam = 1e-2
+def test_anderson_step_solves_regularized_least_squares(seed, mixing, memory):
+    """A dense least-squares solve with Tikhonov rows, in Walker & Ni's terms (residual −g)."""
+    weight = 1e-2
     g = Recorded(Cell.draw((0.8,), 6, seed))
-    Anderson(max_steps=6, memory=memory, mixing=mixing, regularization=lam)(g, g.g.start, 0.0)
+    Anderson(max_steps=6, memory=memory, mixing=mixing, regularization=weight)(g, g.g.start, 0.0)
     z, residuals = torch.cat(g.points), -torch.cat(g.values)
     dz, dr = z[:-1].diff(dim=0)[-memory:], residuals[:-1].diff(dim=0)[-memory:]
-    design = torch.cat([dr.T, lam**0.5 * torch.diag(dr.norm(dim=-1))])
+    design = torch.cat([dr.T, weight**0.5 * torch.diag(dr.norm(dim=-1))])
     target = torch.cat([residuals[-2], torch.zeros(memory).double()])
     gamma = torch.linalg.lstsq(design, target[:, None]).solution[:, 0]
     expected = z[-2] + mixing * residuals[-2] - (dz + mixing * dr).T @ gamma
     torch.testing.assert_close(z[-1], expected, rtol=1e-8, atol=1e-10)
 
 
-def test_it_needs_fewer_steps_than_the_fixed_point_iteration():
-    cell = Cell.draw((1.0,) * 4, 20, seed=0)
-    cell = Cell(
-        0.98 * cell.weight @ cell.weight.mT, 0.1 * cell.bias
-    )  # slow for good: the largest eigenvalue is 0.98
+def test_anderson_needs_fewer_steps_than_fixed_point_iteration():
+    drawn = Cell.draw((1.0,) * 4, 20, seed=0)
+    # Symmetric with a largest eigenvalue of 0.98, which stays slow to the end.
+    cell = Cell(0.98 * drawn.weight @ drawn.weight.mT, 0.1 * drawn.bias)
     plain, fast = FixedPoint(1000)(cell, cell.start, 1e-4), Anderson(1000)(cell, cell.start, 1e-4)
     assert plain.status is fast.status is Status.CONVERGED
     assert 2 * fast.n_steps < plain.n_steps
 
 
-def test_a_constant_function_is_followed():
+def test_anderson_follows_constant_function():
     """Where g does not change there is nothing to accelerate."""
     g = lambda z: torch.where(z[:, :1] < 4, -1.0, 0.0) + 0 * z  # noqa: E731
     solution = Anderson(4, mixing=0.5)(g, torch.zeros(1, 3), 0.0)
@@ -65,7 +58,7 @@ def test_a_constant_function_is_followed():
     assert torch.equal(longer.z, torch.full((1, 3), 4.0))
 
 
-def test_the_scale_of_the_problem_does_not_matter():
+def test_anderson_does_not_depend_on_scale():
     """The regularisation is relative: scaled by 1e-6, the same iterates."""
     cell = Cell.draw((0.9,), 8, seed=1)
     small = Anderson(8)(lambda z: 1e-6 * cell(1e6 * z), cell.start, 0.0)

@@ -1,32 +1,23 @@
-"""The inverse Hessian of L-BFGS as an estimate that is kept, moved and saved as a whole."""
+"""The inverse Hessian against the dense BFGS recursion; it is kept, moved and saved as a whole."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quadratics import D, secant_pairs
 
 from shine_exp.solvers.inverse_hessian import InverseHessian
 
-D = 12
 MEMORIES = st.one_of(st.none(), st.integers(1, 6))
-
-
-def pairs(seed: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Steps and gradient differences of a quadratic with eigenvalues from 1 to 10."""
-    rng = np.random.default_rng(seed)
-    q, _ = np.linalg.qr(rng.standard_normal((D, D)))
-    a = torch.from_numpy(q * np.linspace(1, 10, D) @ q.T)
-    s = torch.from_numpy(rng.standard_normal((n, D)))
-    return s, s @ a
 
 
 def appended(seed: int, n: int, memory: int | None) -> InverseHessian:
     """The estimate as a solver makes it: pair by pair, in a ring where the memory is full."""
-    inverse = InverseHessian(memory)
-    for s, y in zip(*pairs(seed, n), strict=True):
-        inverse.append(s, y)
-    return inverse
+    estimate = InverseHessian(memory)
+    for s, y in zip(*secant_pairs(seed, n), strict=True):
+        estimate.append(s, y)
+    return estimate
 
 
 def vector(seed: int) -> torch.Tensor:
@@ -35,63 +26,128 @@ def vector(seed: int) -> torch.Tensor:
 
 @given(seed=st.integers(0, 1000), n=st.integers(0, 12), memory=MEMORIES)
 @settings(max_examples=40)
-def test_from_pairs_equals_appending_them(seed: int, n: int, memory: int | None) -> None:
-    one, other = appended(seed, n, memory), InverseHessian.from_pairs(*pairs(seed, n), memory)
+def test_inverse_hessian_from_pairs_equals_appended_pairs(
+    seed: int, n: int, memory: int | None
+) -> None:
+    one = appended(seed, n, memory)
+    other = InverseHessian.from_pairs(*secant_pairs(seed, n), memory)
     assert len(one) == len(other)
     torch.testing.assert_close(one.matvec(vector(seed)), other.matvec(vector(seed)))
 
 
-def test_pairs_without_positive_curvature_are_left_out() -> None:
-    s, y = pairs(0, 5)
+def test_inverse_hessian_from_pairs_leaves_out_negative_curvature() -> None:
+    s, y = secant_pairs(0, 5)
     y[1], y[3] = -y[1], 0.0
-    inverse = InverseHessian.from_pairs(s, y, None)
-    assert torch.equal(inverse.pairs()[0], s[[0, 2, 4]])
+    estimate = InverseHessian.from_pairs(s, y, None)
+    kept_s, _ = estimate.pairs()
+    assert torch.equal(kept_s, s[[0, 2, 4]])
     assert len(InverseHessian.from_pairs(s, -s, None)) == 0
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(0, 12), memory=MEMORIES, scalar=st.booleans())
 @settings(max_examples=40)
-def test_shifted_is_the_estimate_of_the_shifted_pairs(
+def test_inverse_hessian_shifted_equals_estimate_of_shifted_pairs(
     seed: int, n: int, memory: int | None, scalar: bool
 ) -> None:
-    inverse = appended(seed, n, memory)
+    estimate = appended(seed, n, memory)
     diagonal = torch.full((1,), 2.0).double() if scalar else vector(seed).abs()
-    s, y = inverse.pairs()
+    s, y = estimate.pairs()
     expected = InverseHessian.from_pairs(s, y + diagonal * s if len(s) else y, memory)
-    before = inverse.matvec(vector(seed))
+    before = estimate.matvec(vector(seed))
     torch.testing.assert_close(
-        inverse.shifted(diagonal).matvec(vector(seed)), expected.matvec(vector(seed))
+        estimate.shifted(diagonal).matvec(vector(seed)), expected.matvec(vector(seed))
     )
-    assert torch.equal(inverse.matvec(vector(seed)), before)
+    assert torch.equal(estimate.matvec(vector(seed)), before)
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(0, 12), memory=MEMORIES)
 @settings(max_examples=40)
-def test_a_saved_estimate_is_the_same_to_the_bit(seed: int, n: int, memory: int | None) -> None:
-    """Also after more pairs: the rows stay where they were in the ring."""
-    inverse = appended(seed, n, memory)
-    loaded = InverseHessian.from_state_dict(inverse.state_dict())
-    for s, y in zip(*pairs(seed + 1, 4), strict=True):
-        assert torch.equal(inverse.matvec(vector(seed)), loaded.matvec(vector(seed)))
-        inverse.append(s, y)
+def test_inverse_hessian_saved_is_same_to_the_bit(seed: int, n: int, memory: int | None) -> None:
+    """So it is after more pairs, too: the rows stay where they were in the ring."""
+    estimate = appended(seed, n, memory)
+    loaded = InverseHessian.from_state_dict(estimate.state_dict())
+    for s, y in zip(*secant_pairs(seed + 1, 4), strict=True):
+        assert torch.equal(estimate.matvec(vector(seed)), loaded.matvec(vector(seed)))
+        estimate.append(s, y)
         loaded.append(s, y)
-    assert torch.equal(inverse.matvec(vector(seed)), loaded.matvec(vector(seed)))
+    assert torch.equal(estimate.matvec(vector(seed)), loaded.matvec(vector(seed)))
 
 
 @pytest.mark.parametrize("memory", [None, 3])
-def test_a_copy_is_changed_on_its_own(memory: int | None) -> None:
-    inverse = appended(0, 5, memory)
-    before = inverse.matvec(vector(0))
-    copy = inverse.copy()
-    for s, y in zip(*pairs(1, 5), strict=True):
+def test_inverse_hessian_copy_is_independent(memory: int | None) -> None:
+    estimate = appended(0, 5, memory)
+    before = estimate.matvec(vector(0))
+    copy = estimate.copy()
+    for s, y in zip(*secant_pairs(1, 5), strict=True):
         copy.append(s, y)
-    assert torch.equal(inverse.matvec(vector(0)), before)
+    assert torch.equal(estimate.matvec(vector(0)), before)
     assert not torch.allclose(copy.matvec(vector(0)), before)
 
 
-def test_remeasured_pairs_are_those_of_the_given_hessian() -> None:
-    inverse = appended(0, 5, 3)
-    again = inverse.remeasured(lambda v: 4 * v)
+def test_inverse_hessian_remeasured_has_pairs_of_given_hessian() -> None:
+    estimate = appended(0, 5, 3)
+    again = estimate.remeasured(lambda v: 4 * v)
     s, y = again.pairs()
     assert torch.equal(y, 4 * s)
     torch.testing.assert_close(again.matvec(vector(0)), vector(0) / 4)
+
+
+def dense_bfgs(s: torch.Tensor, y: torch.Tensor, gamma: float) -> torch.Tensor:
+    """H ← (I − ρ s yᵀ) H (I − ρ y sᵀ) + ρ s sᵀ, ρ = 1 / sᵀy, from γI, over the rows of s and y."""
+    identity = torch.eye(s.shape[1], dtype=torch.float64)
+    h = gamma * identity
+    for a, b in zip(s, y, strict=True):
+        rho = 1 / (a @ b)
+        factor = identity - rho * torch.outer(a, b)
+        h = factor @ h @ factor.T + rho * torch.outer(a, a)
+    return h
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 12), memory=st.sampled_from([1, 3, 5, None]))
+@settings(max_examples=60)
+def test_inverse_hessian_equals_dense_recursion_over_kept_pairs(
+    seed: int, n: int, memory: int | None
+) -> None:
+    s, y = secant_pairs(seed, n)
+    estimate = InverseHessian.from_pairs(s, y, memory)
+    kept = n if memory is None else min(n, memory)
+    h = dense_bfgs(s[-kept:], y[-kept:], estimate.gamma)
+    v = torch.from_numpy(np.random.default_rng(seed + 2).standard_normal((3, 2, D)))
+    scale = h.norm()
+    assert (estimate.matvec(v) - v @ h).norm() <= 1e-10 * scale * v.norm()
+    assert torch.equal(estimate.rmatvec(v), estimate.matvec(v))
+    assert (estimate.matvec(y[-1]) - s[-1]).norm() <= 1e-10 * scale * y[-1].norm()
+    kept_s, kept_y = estimate.pairs()
+    assert torch.equal(kept_s, s[-kept:])
+    assert torch.equal(kept_y, y[-kept:])
+
+
+def test_inverse_hessian_initial_scaling() -> None:
+    s, y = secant_pairs(0, 4)
+    assert InverseHessian.from_pairs(s, y, None).gamma == pytest.approx(
+        float(s[-1] @ y[-1] / (y[-1] @ y[-1]))
+    )
+    assert InverseHessian.from_pairs(s, y, None, "identity").gamma == 1.0
+
+
+def test_inverse_hessian_append_leaves_out_negative_curvature() -> None:
+    s, y = secant_pairs(3, 4)
+    estimate = InverseHessian.from_pairs(s, y, None)
+    before = estimate.matvec(y[0])
+    assert not estimate.append(s[0], -y[0])
+    assert torch.equal(estimate.matvec(y[0]), before)
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 12), memory=st.integers(1, 6))
+@settings(max_examples=40)
+def test_inverse_hessian_grow_keeps_operator_and_makes_room(seed: int, n: int, memory: int) -> None:
+    s, y = secant_pairs(seed, n)
+    estimate = InverseHessian.from_pairs(s, y, memory)
+    v = torch.from_numpy(np.random.default_rng(seed).standard_normal(D))
+    before, kept = estimate.matvec(v), len(estimate)
+    estimate.grow(at_most=8)
+    torch.testing.assert_close(estimate.matvec(v), before)
+    assert len(estimate) == kept
+    for row_s, row_y in zip(*secant_pairs(seed + 7, 20), strict=True):
+        estimate.append(row_s, row_y)
+    assert len(estimate) == min(2 * memory, 8)

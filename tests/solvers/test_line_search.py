@@ -24,7 +24,7 @@ class Curve:
     c2=st.sampled_from([0.1, 0.9]),
 )
 @settings(max_examples=200)
-def test_the_step_meets_both_conditions(
+def test_line_search_step_meets_both_conditions(
     minimum: float, first: float, quartic: float, c2: float
 ) -> None:
     def value(t: float) -> float:
@@ -42,7 +42,7 @@ def test_the_step_meets_both_conditions(
     assert abs(slope(t)) <= c2 * abs(slope(0)) * (1 + 1e-12)
 
 
-def test_a_wall_of_infinities_is_backed_away_from() -> None:
+def test_line_search_backs_away_from_infinite_values() -> None:
     def value(t: float) -> float:
         return -math.log(1 - t) - 4 * t if t < 1 else math.inf
 
@@ -55,11 +55,11 @@ def test_a_wall_of_infinities_is_backed_away_from() -> None:
     assert value(t) < value(0)
 
 
-def test_no_decrease_is_none() -> None:
+def test_line_search_without_decrease_finds_no_step() -> None:
     assert StrongWolfe()(Curve(lambda t: 1.0 + t, lambda t: 1.0), 1.0, -1.0) is None
 
 
-def test_the_slope_decides_where_rounding_hides_the_decrease() -> None:
+def test_line_search_goes_by_slope_where_rounding_hides_decrease() -> None:
     base, scale = 1e3, 1e-16  # the decrease, 1e-16, is below the spacing of floats at 1000
     curve = Curve(lambda t: base + scale * ((t - 1) ** 2 - 1), lambda t: 2 * scale * (t - 1))
     assert StrongWolfe()(curve, base, -2 * scale, 1.0) == pytest.approx(1.0)

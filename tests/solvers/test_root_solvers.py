@@ -17,8 +17,11 @@ from shine_exp.solvers.fixed_point import FixedPoint
 from shine_exp.types import Status
 
 GAINS = (0.1, 0.5, 0.9)
-SOLVERS = [Broyden(200), Broyden(200, memory=4), AdjointBroyden(200), AdjointBroyden(200, memory=4)]
-SOLVERS += [
+SOLVERS = [
+    Broyden(200),
+    Broyden(200, memory=4),
+    AdjointBroyden(200),
+    AdjointBroyden(200, memory=4),
     Anderson(300),
     FixedPoint(600),
     FixedPoint(600, mixing=0.7),
@@ -30,7 +33,7 @@ every_solver = pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 @every_solver
 @settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
-def test_converges_to_the_tolerance(solver, seed):
+def test_root_solver_converges_to_tolerance(solver, seed):
     cell = Cell.draw(GAINS, 12, seed)
     solution = solver(cell, cell.start, 1e-9)
     assert solution.status is Status.CONVERGED
@@ -44,7 +47,7 @@ def test_converges_to_the_tolerance(solver, seed):
 @every_solver
 @settings(max_examples=5)
 @given(seed=st.integers(0, 10_000))
-def test_a_batch_is_solved_as_its_samples_are(solver, seed):
+def test_root_solver_solves_batch_as_its_samples(solver, seed):
     cell = Cell.draw(GAINS, 12, seed)
     together = solver(cell, cell.start, 1e-6)
     alone = [solver(cell.sample(i), cell.start[i : i + 1], 1e-6) for i in range(3)]
@@ -67,7 +70,7 @@ def test_a_batch_is_solved_as_its_samples_are(solver, seed):
 
 
 @every_solver
-def test_a_converged_sample_stands_still(solver):
+def test_root_solver_leaves_converged_sample_alone(solver):
     g = Recorded(Cell.draw(GAINS, 12, seed=3))
     solution = solver(g, g.g.start, 1e-7)
     stopped = int((g.residuals()[:, 0] <= 1e-7).nonzero()[0])
@@ -77,7 +80,7 @@ def test_a_converged_sample_stands_still(solver):
 
 
 @every_solver
-def test_each_sample_gets_its_best_iterate(solver):
+def test_root_solver_gives_each_sample_its_best_iterate(solver):
     g = Recorded(Cell.draw((0.5, 3.0, 6.0), 12, seed=4))
     solution = replace(solver, max_steps=25)(
         g, g.g.start, torch.tensor([1e-8, 0.0, 0.0], dtype=torch.float64)
@@ -94,7 +97,7 @@ def test_each_sample_gets_its_best_iterate(solver):
 
 @every_solver
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf])
-def test_one_failure_does_not_disturb_the_others(solver, poison):
+def test_root_solver_failure_does_not_disturb_other_samples(solver, poison):
     cell = Cell.draw(GAINS, 12, seed=5)
     n_evals = 0
 
@@ -119,16 +122,14 @@ def test_one_failure_does_not_disturb_the_others(solver, poison):
     if solution.estimate is not None:
         r = torch.ones_like(cell.start)
         for product in ("matvec", "rmatvec"):
-            actual, expected = (
-                getattr(solution.estimate, product)(r),
-                getattr(sound.estimate, product)(r),
-            )
+            actual = getattr(solution.estimate, product)(r)
+            expected = getattr(sound.estimate, product)(r)
             assert actual.isfinite().all()
             torch.testing.assert_close(actual[others], expected[others], rtol=1e-7, atol=1e-9)
 
 
 @every_solver
-def test_a_function_that_is_never_finite(solver):
+def test_root_solver_diverges_where_function_is_never_finite(solver):
     z0 = torch.ones(2, 3, dtype=torch.float64)
     solution = solver(lambda z: z * torch.nan, z0, 1e-8)
     assert solution.status is Status.DIVERGED
@@ -138,7 +139,7 @@ def test_a_function_that_is_never_finite(solver):
 
 
 @every_solver
-def test_an_exact_solution_leaves_finite_numbers(solver):
+def test_root_solver_exact_solution_leaves_finite_estimate(solver):
     """f = 1: one undamped step ends in g = 0, where nothing has a direction."""
     solution = solver(lambda z: z - 1, torch.zeros(2, 3, dtype=torch.float64), 1e-12)
     assert solution.status is Status.CONVERGED
@@ -149,7 +150,7 @@ def test_an_exact_solution_leaves_finite_numbers(solver):
 
 
 @every_solver
-def test_single_precision(solver):
+def test_root_solver_works_in_single_precision(solver):
     cell = Cell.draw(GAINS, 12, seed=6, dtype=torch.float32)
     solution = solver(cell, cell.start, 1e-5)
     assert solution.status is Status.CONVERGED
@@ -159,7 +160,7 @@ def test_single_precision(solver):
 
 
 @every_solver
-def test_leading_axes_are_a_batch(solver):
+def test_root_solver_leading_axes_are_a_batch(solver):
     cell = Cell.draw((0.1, 0.3, 0.5, 0.7, 0.8, 0.9), 5, seed=7)
     flat = solver(cell, cell.start, 1e-8)
     folded = solver(
@@ -182,7 +183,7 @@ def test_leading_axes_are_a_batch(solver):
 
 
 @every_solver
-def test_evaluations_are_counted_and_bounded(solver):
+def test_root_solver_counts_and_bounds_evaluations(solver):
     g = Recorded(Cell.draw((0.9, 0.95), 12, seed=8))
     short = type(solver)(max_steps=4)
     solution = short(g, g.g.start, 0.0)
@@ -194,7 +195,7 @@ def test_evaluations_are_counted_and_bounded(solver):
 
 
 @every_solver
-def test_no_steps_return_the_start(solver):
+def test_root_solver_without_steps_returns_start(solver):
     cell = Cell.draw(GAINS, 4, seed=0)
     solution = type(solver)(max_steps=0)(cell, cell.bias, 1e-8)
     assert torch.equal(solution.z, cell.bias)
@@ -203,7 +204,7 @@ def test_no_steps_return_the_start(solver):
 
 
 @every_solver
-def test_nothing_is_recorded_for_autograd(solver):
+def test_root_solver_records_nothing_for_autograd(solver):
     cell = Cell.draw(GAINS, 12, seed=9)
     weight = cell.weight.clone().requires_grad_()
     solution = solver(Cell(weight, cell.bias), cell.start, 1e-6)
@@ -213,7 +214,7 @@ def test_nothing_is_recorded_for_autograd(solver):
 
 
 @every_solver
-def test_no_tensor_of_the_function_or_the_caller_is_changed(solver):
+def test_root_solver_changes_no_tensor_of_function_or_caller(solver):
     """H₀ = I hands g(z) through: every z and g(z) is afterwards what it was, and so is z₀."""
     cell = Cell.draw(GAINS, 12, seed=10)
     seen, copies = [cell.bias], [cell.bias.clone()]
@@ -229,14 +230,11 @@ def test_no_tensor_of_the_function_or_the_caller_is_changed(solver):
 
 
 @every_solver
-def test_a_function_that_returns_its_argument(solver):
-    """f = 0, g = id: z, g(z) and Jᵀv may share memory, and the answer is that of a function that
-    copies.
-    """
+def test_root_solver_copes_with_function_that_returns_its_argument(solver):
+    """With g = id, z and g(z) share memory; the answer is that of a g that copies."""
     cell = Cell.draw(GAINS, 12, seed=11)
-    warm = (
-        Broyden(4)(cell, cell.start, 0.0).estimate if solver.leaves_estimate else None
-    )  # to need more than one step
+    # From H₀ = I the first step would end at the solution.
+    warm = Broyden(4)(cell, cell.start, 0.0).estimate if solver.leaves_estimate else None
     shared, copied = (
         solver(g, cell.bias, 1e-9, estimate=warm) for g in (lambda z: z, lambda z: z.clone())
     )
@@ -252,22 +250,22 @@ def test_a_function_that_returns_its_argument(solver):
 @pytest.mark.parametrize("initial", [None, Identity(), Transposed(Identity())], ids=repr)
 @pytest.mark.parametrize("n_steps", [0, 6])
 @pytest.mark.parametrize("solver", [Broyden, AdjointBroyden])
-def test_a_product_leaves_its_argument_and_the_estimate_alone(solver, n_steps, initial):
-    """Of a fresh and of an updated estimate, though H₀ = I answers with its argument itself."""
+def test_root_estimate_product_changes_nothing(solver, n_steps, initial):
+    """It holds for a fresh and for an updated estimate, although H₀ = I returns its argument."""
     cell = Cell.draw(GAINS, 12, seed=12)
-    inverse = solver(max_steps=n_steps)(cell, cell.start, 0.0, estimate=initial).estimate
+    estimate = solver(max_steps=n_steps)(cell, cell.start, 0.0, estimate=initial).estimate
     v = cell.bias.clone()
-    first = [inverse.matvec(v), inverse.rmatvec(v)]
+    first = [estimate.matvec(v), estimate.rmatvec(v)]
     assert torch.equal(v, cell.bias)
     kept = [product.clone() for product in first]
-    second = [inverse.matvec(v), inverse.rmatvec(v)]
+    second = [estimate.matvec(v), estimate.rmatvec(v)]
     assert torch.equal(v, cell.bias)
     assert all(torch.equal(a, b) for a, b in zip(first + second, kept + kept, strict=True))
     assert (n_steps == 0) == torch.equal(kept[0], v) == torch.equal(kept[1], v)
 
 
 @every_solver
-def test_what_it_says_of_itself_holds(solver):
+def test_root_solver_flags_hold(solver):
     cell = Cell.draw(GAINS, 4, seed=0)
     assert {"leaves_estimate", "uses_estimate"}.isdisjoint(field.name for field in fields(solver))
     assert solver.leaves_estimate is (solver(cell, cell.start, 1e-6).estimate is not None)
@@ -280,7 +278,7 @@ def test_what_it_says_of_itself_holds(solver):
 
 
 @pytest.mark.parametrize("solver", [FixedPoint(), Anderson()], ids=repr)
-def test_a_solver_without_an_estimate_refuses_to_use_one(solver):
+def test_root_solver_without_estimate_refuses_one(solver):
     cell = Cell.draw(GAINS, 4, seed=0)
     with pytest.raises(UnsupportedSolver, match="adjoint_broyden"):
         solver(cell, cell.start, 1e-6, estimate=Identity())
@@ -288,7 +286,7 @@ def test_a_solver_without_an_estimate_refuses_to_use_one(solver):
 
 
 @pytest.mark.parametrize("solver", [Broyden(memory=0), AdjointBroyden(memory=0)], ids=repr)
-def test_a_memory_of_nothing_is_refused(solver):
+def test_root_solver_refuses_memory_of_nothing(solver):
     cell = Cell.draw(GAINS, 4, seed=0)
     with pytest.raises(UserError, match="at least one update"):
         solver(cell, cell.start, 1e-6)

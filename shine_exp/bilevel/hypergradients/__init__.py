@@ -1,4 +1,4 @@
-"""∇h(α): implicit, unrolled, and exact."""
+"""Ways to the hypergradient ∇h(α): implicit, unrolled, and exact."""
 
 from shine_exp.bilevel.hypergradients.exact import exact_hypergradient
 from shine_exp.bilevel.hypergradients.hypergradient import Hypergradient, HypergradientMethod

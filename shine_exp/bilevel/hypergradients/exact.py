@@ -1,6 +1,6 @@
 """The exact hypergradient, as far as floating point goes: what all others are held against.
 
-The one place where something is "solved exactly": studies and tests ask here.
+This is the one place where something is "solved exactly"; studies and tests ask here.
 """
 
 import math
@@ -19,15 +19,16 @@ from shine_exp.solvers.objective import Point
 from shine_exp.types import AdjointSystem, LinearOperator, Status
 
 MAX_STEPS = 10_000
-ADJOINT_TOL = 1e-12  # relative
+ADJOINT_TOL = 1e-12  # relative to ‖r‖
 
 
 def exact_hypergradient(
     problem: BilevelProblem, alpha: Tensor, start: Point, tol: float
 ) -> Hypergradient:
-    """∇h(α) at θ*(α) with ‖∇_θG‖ ≤ tol, by BFGS from `start` and conjugate gradients to 1e-12.
+    """∇h(α) at θ*(α) with ‖∇_θG‖ ≤ tol by L-BFGS, and u to `ADJOINT_TOL` by conjugate gradients.
 
-    NaN where one of them did not get there; floating point may keep the former from its tolerance.
+    The value is NaN where one of the two solves failed. A θ that floating point keeps from its
+    tolerance (STALLED) is no failure.
     """
     at = exact_solution(problem, alpha, start, tol)
     found = Implicit(ConjugateGradient(MAX_STEPS))(problem, at, ADJOINT_TOL)
@@ -38,14 +39,12 @@ def exact_hypergradient(
 def exact_solution(
     problem: BilevelProblem, alpha: Tensor, start: Point, tol: float
 ) -> InnerSolution:
-    """θ*(α) to ‖∇_θG‖ ≤ tol, or as near as floating point gets: the status says which."""
+    """θ*(α) to ‖∇_θG‖ ≤ tol, or as near as floating point gets; the status says which."""
     return solve_inner(problem, LBFGS(max_steps=MAX_STEPS), alpha, start, tol)
 
 
 def exact_inverse(operator: LinearOperator, r: Tensor) -> Tensor:
-    """A⁻¹ r (d,) of a symmetric A to a relative residual of 1e-12; NaN where CG did not get
-    there.
-    """
+    """A⁻¹ r (d,) for a symmetric A, to a relative residual of `ADJOINT_TOL`; NaN on failure."""
     adjoint = ConjugateGradient(MAX_STEPS)(AdjointSystem(operator, r, ADJOINT_TOL))
     solved = adjoint.status is Status.CONVERGED
     return adjoint.u if solved else torch.full_like(r, math.nan)

@@ -1,4 +1,4 @@
-"""What all ways to a hypergradient give, and what they are asked with."""
+"""What every way to a hypergradient is given, and what it answers."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,11 +11,11 @@ from shine_exp.bilevel.problem import BilevelProblem
 
 @dataclass(frozen=True)
 class Hypergradient:
-    """∇h(α), or an approximation: `value` in the shape of α, and the products with ∇²_θθG that it
-    cost.
+    """∇h(α) or an approximation, `value`, in the shape of α, and what it cost.
 
-    `solved` says whether the adjoint system was solved to its tolerance; True where the method
-    aims at none. `adjoint` is u (d,), of a method that has one.
+    `n_products` counts the products with ∇²_θθG. `solved` says whether the adjoint system was
+    solved to its tolerance, and is True where the method aims at none. `adjoint` is u (d,) if the
+    method has one.
     """
 
     alpha: Tensor
@@ -25,6 +25,7 @@ class Hypergradient:
     adjoint: Tensor | None = None
 
     def state_dict(self) -> dict[str, Any]:
+        """All of it, as numbers and tensors."""
         return dict(vars(self))
 
 
@@ -42,5 +43,5 @@ class HypergradientMethod(Protocol):
         tol: float,
         previous: Hypergradient | None = None,
     ) -> Hypergradient:
-        """`tol` is relative; `previous` is the last answer of the same loop, None at its first."""
+        """∇h at `at.alpha`; `tol` is relative, `previous` the last answer in the same loop."""
         ...

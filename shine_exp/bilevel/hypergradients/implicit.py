@@ -1,4 +1,4 @@
-"""Implicit differentiation of the inner solution: HOAG, and SHINE in its place."""
+"""Implicit differentiation of θ*(α), exact as in HOAG or with a reused inverse as in SHINE."""
 
 from dataclasses import dataclass
 
@@ -21,15 +21,15 @@ from shine_exp.types import AdjointSystem, InverseMethod, Solver
 
 @dataclass(frozen=True)
 class Implicit:
-    """∇h(α) = ∂F/∂α − ∇²_αθG u with ∇²_θθG u ≈ ∂F/∂θ by the inverse method (Pedregosa 2016, eq. 3).
+    """∇h(α) = ∂F/∂α − ∇²_αθG u, where the inverse method solves ∇²_θθG u ≈ ∂F/∂θ for u.
 
-    A method that starts somewhere is given the u of the last hypergradient.
+    (Pedregosa 2016, eq. 3.) An iterative method may start from the u of the last hypergradient.
     """
 
     inverse: InverseMethod
 
     def check(self, problem: BilevelProblem) -> None:
-        """Every bi-level problem has what this needs."""
+        """Refuse no problem: all have what implicit differentiation needs."""
 
     def __call__(
         self,
@@ -64,9 +64,9 @@ def hypergradient(
 ) -> tuple[Hypergradient, InnerSolution]:
     """∇h(α) of a problem of one's own, and the inner solution that it belongs to.
 
-    α and the θ to start from default to those of `problem.start(0)`, the solver to L-BFGS and the
-    inverse method to SHINE; `tol` is relative to the first gradient, and to ‖∂F/∂θ‖ in the adjoint
-    system.
+    α, and the θ to start from, are by default those of `problem.start(0)`. The solver is L-BFGS by
+    default, and the inverse method SHINE. `tol` is the tolerance of both solves: relative to the
+    first ‖∇_θG‖ in θ, and to ‖∂F/∂θ‖ in the adjoint system.
     """
     alpha0, theta0 = problem.start(0)
     alpha = alpha0 if alpha is None else alpha

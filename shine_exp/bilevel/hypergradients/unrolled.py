@@ -13,20 +13,21 @@ from shine_exp.errors import UserError
 
 @dataclass(frozen=True)
 class Unrolled:
-    """∇h ≈ d F(α, θ_T(α)) / dα through T steps θ ← θ − η ∇_θG(α, θ), η = 1/L (Domke 2012).
+    """∇h(α) ≈ dF(α, θ_T(α)) / dα through T steps θ ← θ − ∇_θG(α, θ) / L (Domke 2012).
 
-    The solver finds θ*; the graph of the T steps that follow it is what is differentiated, and its
-    memory grows as T d. L bounds ‖∇²_θθG‖ (`BilevelProblem.smoothness`). One forward and one
-    backward pass are 2T products; those that L took belong to the hypergradient that they were
-    made for.
+    T is `n_unrolled`, and L bounds ‖∇²_θθG‖ (`BilevelProblem.smoothness`). The T steps start where
+    the solver ended and are the only ones that are differentiated; the memory of their graph grows
+    as T d. The cost is 2T products, for one pass forward and one backward. To it come those that L
+    took: once only, where L serves every α.
     """
 
     n_unrolled: PositiveInt
 
     def check(self, problem: BilevelProblem) -> None:
+        """Raises `UserError` for a problem without a differentiable inner gradient."""
         if type(problem).inner_gradient is BilevelProblem.inner_gradient:
             raise UserError(
-                f"unrolling differentiates the gradient of the inner loss, and "
+                "unrolling differentiates the gradient of the inner loss, and "
                 f"{type(problem).__name__} has no inner_gradient; take an implicit method"
             )
 

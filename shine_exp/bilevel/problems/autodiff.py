@@ -1,8 +1,8 @@
-"""A bi-level problem of two functions of tensors; autograd makes the rest.
+"""A bi-level problem from two functions of tensors; autograd makes the rest.
 
-G(α, θ), F(α, θ): smooth scalars; α and θ tensors, or tables of tensors by name.
+    ∇²_θθG v = ∇_θ(∇_θGᵀv),    ∇²_αθG u = ∇_α(∇_θGᵀu)    (Pearlmutter 1994)
 
-∇²_θθG v = ∇_θ(∇_θGᵀv),    ∇²_αθG u = ∇_α(∇_θGᵀu)    (Pearlmutter 1994)
+The functions are G(α, θ) and F(α, θ), smooth scalars; α and θ are tensors, or dicts of tensors.
 """
 
 from collections.abc import Callable
@@ -18,25 +18,29 @@ from shine_exp.errors import UserError
 from shine_exp.solvers.objective import Point, Smooth
 from shine_exp.types import LinearOperator, SecantEstimate
 
-Loss = Callable[[Any, Any], Tensor]  # of α and θ as they were given, a scalar
+# (α, θ) ↦ a scalar, with α and θ in the structure in which the user gave them.
+Loss = Callable[[Any, Any], Tensor]
 
 
 class AutodiffProblem(BilevelProblem):
-    """min over α of F(α, θ*(α)), θ*(α) = argmin over θ of G(α, θ), from `inner` = G, `outer` = F
-    and the start (α₀, θ₀).
+    """The problem of `inner` = G and `outer` = F, with `alpha` = α₀ and `theta` = θ₀ for a start.
+
+        min over α of F(α, θ*(α)),    θ*(α) = argmin over θ of G(α, θ)
 
     α and θ are tensors of any shape, or dicts of tensors, float32 or float64, on any device; G and
     F are called with the like. Both must be deterministic: what is random is drawn once, outside.
-    `lower` and `upper` bound every entry of α (`project` may be overridden for another set).
+    `lower` and `upper` bound every entry of α; for another feasible set override `project`.
 
-    `pairs` says what a move of α does to the solver's secant pairs: "keep" them as they were
-    measured, "drop" them, or "measure" them again, at one Hessian product each. Where α enters the
-    Hessian by a diagonal alone, as a penalty does, `pairs` is a function of α that gives it, in
-    the structure of θ: each y is then shifted by diagonal ∘ s, exactly and for nothing.
-    `evaluate(α, θ)` gives the columns of the trace, by default F as `outer_loss`.
+    `pairs` says what a move of α does to the solver's secant pairs (s, y): "keep" leaves them as
+    they were measured, "drop" forgets them, and "measure" measures them again, at the cost of one
+    Hessian product each. Where α enters ∇²_θθG by a diagonal alone, as with a quadratic penalty,
+    `pairs` may be the function of α that gives this diagonal, in the structure of θ: each y is
+    then shifted by the change of the diagonal times s, which is exact and costs no product.
 
-    Raises `UserError` where a start is no tensor, or a function returns no scalar that depends on
-    θ.
+    `evaluate(α, θ)` gives the columns of the trace; by default this is F, as `outer_loss`.
+
+    Raises `UserError` where a start is no tensor, or where a function does not return a scalar
+    that depends on θ.
     """
 
     def __init__(
@@ -51,14 +55,17 @@ class AutodiffProblem(BilevelProblem):
         pairs: Literal["keep", "drop", "measure"] | Callable[[Any], Tensors] = "keep",
         evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     ) -> None:
-        self._inner, self._outer, self._evaluate = inner, outer, evaluate
+        self._inner = inner
+        self._outer = outer
+        self._evaluate = evaluate
         self.alpha_structure = Structure.of(alpha, "alpha")
         self.theta_structure = Structure.of(theta, "theta")
-        # A single tensor keeps its shape; several become one vector.
-        one = alpha if isinstance(alpha, Tensor) else self.alpha_structure.flatten(alpha)
-        self._alpha0 = one.detach()
+        # A single tensor keeps its shape; a dict of tensors becomes one vector.
+        joined = alpha if isinstance(alpha, Tensor) else self.alpha_structure.flatten(alpha)
+        self._alpha0 = joined.detach()
         self._theta0 = self.theta_structure.flatten(theta).detach()
-        self.lower, self.upper, self.pairs = lower, upper, pairs
+        self.lower, self.upper = lower, upper
+        self.pairs = pairs
         self.device = str(self._theta0.device)
 
     def start(self, seed: int) -> tuple[Tensor, Tensor]:
@@ -78,7 +85,7 @@ class AutodiffProblem(BilevelProblem):
             with torch.enable_grad():
                 leaf = theta.detach().requires_grad_()
                 value = self.inner_loss(alpha, leaf)
-                (gradient,) = self._derivative(value, leaf)
+                gradient = self._derivative(value, leaf)
             return value.detach(), gradient
 
         return Smooth(value_and_gradient)
@@ -87,21 +94,20 @@ class AutodiffProblem(BilevelProblem):
         with torch.enable_grad():
             theta = theta if theta.requires_grad else theta.detach().requires_grad_()
             value = self.inner_loss(alpha, theta)
-            (gradient,) = self._derivative(value, theta, create_graph=True)
-        return gradient
+            return self._derivative(value, theta, create_graph=True)
 
     def outer(self, alpha: Tensor, theta: Tensor) -> "AutodiffOuterValue":
         return AutodiffOuterValue(self, alpha, theta)
 
     def hessian(self, alpha: Tensor, point: Point) -> LinearOperator:
-        """∇_θG is recorded once, at the first product; each product is one pass backwards."""
+        """v ↦ ∇²_θθG(α, θ) v: one pass backwards per product, through ∇_θG recorded once."""
         return LinearOperator(_RecordedHessian(self, alpha, point.z), symmetric=True)
 
     def cross(self, alpha: Tensor, theta: Tensor, u: Tensor) -> Tensor:
         alpha = alpha.detach().requires_grad_()
         gradient = self.inner_gradient(alpha, theta.detach())
-        product = torch.autograd.grad(gradient, alpha, u, materialize_grads=True)
-        return product[0]
+        (product,) = torch.autograd.grad(gradient, alpha, u, materialize_grads=True)
+        return product
 
     def moved(self, estimate: SecantEstimate, old: Tensor, new: Tensor, theta: Tensor) -> Moved:
         if callable(self.pairs):
@@ -120,12 +126,17 @@ class AutodiffProblem(BilevelProblem):
             return self._evaluate(*self._tensors(alpha, theta))
 
     @staticmethod
-    def _derivative(value: Tensor, theta: Tensor, create_graph: bool = False) -> tuple[Tensor, ...]:
-        """∇_θ value. Raises `UserError` where autograd sees no way from one to the other."""
+    def _derivative(value: Tensor, theta: Tensor, create_graph: bool = False) -> Tensor:
+        """∇_θ value (d,).
+
+        Raises `UserError` where autograd sees no dependence of the one on the other.
+        """
         if value.requires_grad:
-            found = torch.autograd.grad(value, theta, create_graph=create_graph, allow_unused=True)
-            if found[0] is not None:
-                return found
+            (gradient,) = torch.autograd.grad(
+                value, theta, create_graph=create_graph, allow_unused=True
+            )
+            if gradient is not None:
+                return gradient
         raise UserError("the inner loss does not depend on θ, or detaches it")
 
     def _diagonal(self, alpha: Tensor) -> Tensor:
@@ -176,7 +187,7 @@ class _RecordedHessian:
 
 
 class AutodiffOuterValue:
-    """F at (α, θ); both derivatives come from one pass backwards, when one is first asked for."""
+    """F at (α, θ); both derivatives come from one pass backwards, made when one is needed."""
 
     def __init__(self, problem: AutodiffProblem, alpha: Tensor, theta: Tensor) -> None:
         self._alpha, self._theta = (t.detach().requires_grad_() for t in (alpha, theta))
@@ -189,19 +200,20 @@ class AutodiffOuterValue:
 
     @property
     def gradient(self) -> Tensor:
-        gradient = self._derivatives[1]
+        _, gradient = self._derivatives
         return torch.zeros_like(self._theta).detach() if gradient is None else gradient
 
     @property
     def direct(self) -> Tensor | None:
-        return self._derivatives[0]
+        direct, _ = self._derivatives
+        return direct
 
     @cached_property
     def _derivatives(self) -> tuple[Tensor | None, Tensor | None]:
         if not self._value.requires_grad:
             raise UserError("the outer loss depends on neither α nor θ, as far as autograd sees")
         leaves = (self._alpha, self._theta)
-        on_alpha, on_theta = torch.autograd.grad(
+        direct, gradient = torch.autograd.grad(
             self._value, leaves, retain_graph=True, allow_unused=True
         )
-        return on_alpha, on_theta
+        return direct, gradient

@@ -1,4 +1,4 @@
-"""A data matrix X (n × p), sparse or dense, multiplied from both sides."""
+"""A data matrix X (n, p), sparse or dense, multiplied from both sides."""
 
 import warnings
 from typing import Any
@@ -9,14 +9,16 @@ from torch import Tensor
 
 from shine_exp.data.dataset import Matrix, is_sparse
 
-BADLY_SCALED = 1e6  # ratio of the largest to the smallest column that a minimiser still copes with
+# The ratio of the largest to the smallest column that a minimiser still copes with.
+BADLY_SCALED = 1e6
 
 
 class DesignMatrix:
-    """X w and Xᵀ z, differentiable, over the last axis of float64 tensors.
+    """X w and Xᵀ z over the last axis of float64 tensors, differentiable in w and z.
 
-    A sparse X is kept twice, as CSR of X and of Xᵀ, with 32-bit indices: both products then read
-    memory in order (1.5 times faster than 64-bit indices on one core).
+    A sparse X is kept twice, as the CSR matrices of X and of Xᵀ, so that both products read memory
+    in order. Their indices have 32 bits, which makes the products 1.5 times as fast as 64 bits do
+    on one core.
     """
 
     def __init__(self, x: Matrix, device: str = "cpu") -> None:
@@ -44,18 +46,17 @@ def _product(v: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
-    """A v over the last axis, with its derivative Aᵀ v, which PyTorch would convert from CSR at
-    each call.
+    """A v over the last axis, whose derivative is a product with Aᵀ.
+
+    PyTorch can differentiate A v itself, but would convert A to the CSR matrix of Aᵀ at each call.
     """
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
         ctx.matrix, ctx.transpose = matrix, transpose
-        return (
-            matrix @ v
-            if v.ndim == 1
-            else (matrix @ v.reshape(-1, v.shape[-1]).T).T.reshape(*v.shape[:-1], -1)
-        )
+        if v.ndim == 1:
+            return matrix @ v
+        return (matrix @ v.reshape(-1, v.shape[-1]).T).T.reshape(*v.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
@@ -77,10 +78,10 @@ def _csr(x: Matrix, device: str) -> Tensor:
 
 
 def column_scales(x: Matrix) -> np.ndarray | None:
-    """Powers of 2 (p,) that bring the columns of X to a length near 1; None where their lengths
-    are of one kind.
+    """Powers of 2 (p,) that bring the largest entry of each column of X into [½, 1).
 
-    That is, within a factor of `BADLY_SCALED` of each other. An empty column has the scale 1.
+    None where these entries lie within a factor of `BADLY_SCALED` of each other: such an X needs
+    no scales. The scale of an empty column is 1. Powers of 2, since these round nothing.
     """
     largest = abs(x).max(axis=0)
     if is_sparse(x):
@@ -93,7 +94,7 @@ def column_scales(x: Matrix) -> np.ndarray | None:
 
 
 def scaled_columns(x: Matrix, scales: np.ndarray) -> Matrix:
-    """X with column j times `scales[j]`; a sparse X in CSR."""
+    """X with its column j multiplied by `scales[j]`; a sparse X becomes CSR."""
     if not is_sparse(x):
         return x * scales
     rows = x.tocsr(copy=True)

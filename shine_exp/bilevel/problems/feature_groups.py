@@ -11,16 +11,18 @@ from torch import Tensor
 from shine_exp.data.io.files import InputFile, absolute
 from shine_exp.errors import UserError, one_line
 
-LONGEST_NUMBER = 32  # bytes in a file, with what stands between it and the next
-COMMENTS = 1 << 16  # bytes
+# A file of groups may have this many bytes per number, with what stands between it and the next,
+# and this many for comments. Longer ones are refused unread.
+LONGEST_NUMBER = 32
+COMMENTS = 1 << 16
 
 
 def feature_groups(groups: int | InputFile, n_features: int) -> Tensor:
-    """The group of every feature (p,), int64, numbered from 0 without gaps.
+    """The group of every feature, (p,) int64, numbered from 0 without gaps.
 
-    `groups` is a number of contiguous groups of (nearly) equal size, or a text file with one
-    integer ≥ 0 per feature, its path from the working folder. Raises `UserError` where it does not
-    match the features.
+    `groups` is a number of contiguous groups of nearly equal size, or the path, from the working
+    folder, of a text file with one integer ≥ 0 per feature. Raises `UserError` where it does not
+    fit the features.
     """
     if isinstance(groups, int):
         if not 1 <= groups <= n_features:
@@ -44,17 +46,18 @@ def feature_groups(groups: int | InputFile, n_features: int) -> Tensor:
 
 
 def _read(path: Path, n_features: int) -> np.ndarray:
-    """Raises `OSError` where the file cannot be read, `ValueError` where it does not hold what it
-    should.
+    """The groups in a file, (p,) int64, renumbered from 0 without gaps.
+
+    Raises `OSError` where the file cannot be read, and `ValueError` where it does not hold one
+    integer ≥ 0 per feature.
     """
     size = path.stat().st_size
     if size > COMMENTS + LONGEST_NUMBER * n_features:
         raise ValueError(f"has {size} bytes, too many for {n_features} integers")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error"
-            )  # of an empty file, or a float that is taken for an integer
+            # NumPy only warns of an empty file, and of a float that it takes for an integer.
+            warnings.simplefilter("error")
             text = io.StringIO(path.read_text(encoding="utf-8-sig"))
             groups = np.loadtxt(text, dtype=np.int64, ndmin=1).ravel()
     except (ValueError, OverflowError, Warning) as error:
@@ -63,4 +66,5 @@ def _read(path: Path, n_features: int) -> np.ndarray:
         raise ValueError(f"holds {len(groups)} integers, but the data have {n_features} features")
     if groups.min() < 0:
         raise ValueError(f"holds {groups.min()}, but groups count from 0")
-    return np.unique(groups, return_inverse=True)[1]
+    _, numbered = np.unique(groups, return_inverse=True)
+    return numbered

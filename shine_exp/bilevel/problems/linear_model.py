@@ -1,14 +1,15 @@
-"""Regularised linear models as bi-level problems: one hyperparameter, or one per group of features.
+"""Regularised linear models as bi-level problems, with a hyperparameter per group of features.
 
-    G(α, θ) = Σ_train ℓ(x_iᵀθ, y_i) + ½ Σ_j e^{α_g(j)} θ_j²          F(θ) = Σ_outer ℓ(x_iᵀθ, y_i)
+    G(α, θ) = Σ_train ℓ(x_iᵀθ, y_i) + ½ Σ_j e^{α_g(j)} θ_j²,    F(θ) = Σ_outer ℓ(x_iᵀθ, y_i)
 
-with α (k,) and g(j) the group of feature j. Sums, not means, as in Ramzi et al. 2022, section 4.
-All products with the data are made by hand: this is the fast path of `BilevelProblem`.
+Here α is (k,), g(j) is the group of feature j, and x_iᵀθ is the margin of row i. These are sums and
+not means, as in Ramzi et al. 2022, section 4. All products with the data are made by hand: this is
+the fast path of `BilevelProblem`.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from pydantic import PositiveFloat
@@ -25,7 +26,7 @@ from shine_exp.types import LinearOperator, SecantEstimate
 
 
 class Loss(Protocol):
-    """ℓ(m, y) and its first two derivatives in the margin m, elementwise; labels y ∈ {−1, +1}."""
+    """ℓ(m, y) and its first two derivatives in the margin m, elementwise, y ∈ {−1, +1}."""
 
     largest_curvature: float  # sup |ℓ″|
 
@@ -36,19 +37,27 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """One of the three sets of rows."""
+    """One of the three sets of rows: X (n, p) and the labels y (n,)."""
 
     x: DesignMatrix
     y: Tensor
 
 
-class LinearModel(BilevelProblem):
-    """The bi-level problem of a loss ℓ on three sets of rows; α lies in [−bound, bound]ᵏ.
+class SquaredNorm(NamedTuple):
+    """‖X‖₂², and the number of products with XᵀX that it took to find it."""
 
-    Where the largest and the smallest column of X differ by more than a factor of 10⁶, θ_j = s_j
-    φ_j is solved for in φ, with columns s_j x_j of a length near 1 and the penalty ½ e^α s_j²
-    φ_j²: the same problem, in numbers that a minimiser can handle. `scales` holds s (p,), powers
-    of 2 so that nothing is rounded, or None.
+    value: float
+    n_products: int
+
+
+class LinearModel(BilevelProblem):
+    """The bi-level problem of a loss ℓ on three sets of rows, with α in [−bound, bound]ᵏ.
+
+    Where the largest and the smallest column of X differ by more than a factor of 10⁶, the problem
+    is solved in φ with θ_j = s_j φ_j: the columns s_j x_j have a largest entry near 1, and the
+    penalty of φ_j is ½ e^α s_j² φ_j². This is the same problem, in numbers that a minimiser can
+    handle. `scales` holds s (p,), or None where it is not needed. The s_j are powers of 2, so that
+    neither the scaled columns nor θ from φ are rounded.
     """
 
     columns = ("outer_loss", "test_loss", "accuracy")
@@ -63,7 +72,8 @@ class LinearModel(BilevelProblem):
     ) -> None:
         self.loss = loss
         self.lower, self.upper = -bound, bound
-        scales = column_scales(splits.train[0])
+        x_train, _ = splits.train
+        scales = column_scales(x_train)
         self.scales = None if scales is None else torch.from_numpy(scales).to(device)
         self.train, self.outer_set, self.test = (
             Part(
@@ -92,11 +102,11 @@ class LinearModel(BilevelProblem):
         return alpha, self.in_solved_variables(theta.to(self.device))
 
     def in_solved_variables(self, theta: Tensor) -> Tensor:
-        """φ (p,) of θ (p,)."""
+        """The φ (p,) that belongs to θ (p,); θ itself where nothing is scaled."""
         return theta if self.scales is None else theta / self.scales
 
     def penalty(self, alpha: Tensor) -> Tensor:
-        """e^{α_g(j)} s_j² for every feature: (k,) → (p,), or (1,) for one group and no scale."""
+        """e^{α_g(j)} s_j² for every feature j, (k,) → (p,); (1,) for one group and no scales."""
         penalty = alpha.exp() if self.n_hyperparameters == 1 else alpha.exp()[self.groups]
         return penalty if self.scales is None else penalty * self.scales**2
 
@@ -114,8 +124,9 @@ class LinearModel(BilevelProblem):
         return LinearOuterValue(self.outer_set, self.loss, self.outer_set.x.matvec(theta))
 
     def hessian(self, alpha: Tensor, point: Point) -> LinearOperator:
-        """Xᵀ diag(ℓ″) X + diag(penalty), with the margins that the point knows."""
+        """v ↦ (Xᵀ diag(ℓ″) X + diag(penalty)) v, (..., p) → (..., p)."""
         x, penalty = self.train.x, self.penalty(alpha)
+        # The solver's last point keeps its margins, which saves a pass over the data here.
         margins = point.margins if isinstance(point, LinearPoint) else x.matvec(point.z)
         curvature = self.loss.second(margins, self.train.y)
         return LinearOperator(
@@ -123,7 +134,7 @@ class LinearModel(BilevelProblem):
         )
 
     def cross(self, alpha: Tensor, theta: Tensor, u: Tensor) -> Tensor:
-        """e^{α_j} s_j² θ_j u_j summed inside each group, (..., p) → (..., k)."""
+        """e^{α_g(j)} s_j² θ_j u_j summed over the features j of each group, (..., p) → (..., k)."""
         contributions = self.penalty(alpha) * theta * u
         if self.n_hyperparameters == 1:
             return contributions.sum(-1, keepdim=True)
@@ -131,21 +142,22 @@ class LinearModel(BilevelProblem):
         return sums.index_add_(-1, self.groups, contributions)
 
     def moved(self, estimate: SecantEstimate, old: Tensor, new: Tensor, theta: Tensor) -> Moved:
-        """Each y becomes y + (e^new − e^old) s: exact, since the penalty is the only part of the
-        Hessian that depends on α.
+        """Shift each y of the secant pairs (s, y) to y + (penalty(new) − penalty(old)) ∘ s.
+
+        This is exact: of ∇²_θθG only the penalty depends on α.
         """
         if torch.equal(old, new):
             return Moved(estimate.copy())
         return Moved(estimate.shifted(self.penalty(new) - self.penalty(old)))
 
     def smoothness(self, alpha: Tensor, point: Point) -> Bound:
-        """sup |ℓ″| ‖X‖² + the largest penalty, which holds everywhere."""
-        square, n_products = self.train_norm
-        value = self.loss.largest_curvature * square + float(self.penalty(alpha).max())
-        return Bound(value, n_products, once=True)
+        """sup |ℓ″| ‖X‖₂² + the largest penalty, which holds at every θ."""
+        norm = self.train_norm
+        value = self.loss.largest_curvature * norm.value + float(self.penalty(alpha).max())
+        return Bound(value, norm.n_products, once=True)
 
     def evaluate(self, alpha: Tensor, theta: Tensor) -> dict[str, float]:
-        """Mean losses of the outer and the held-out set, and the share of right signs there."""
+        """The mean losses of the outer and the held-out set, and the accuracy on the latter."""
         outer, test = self.outer_set.x.matvec(theta), self.test.x.matvec(theta)
         return {
             "outer_loss": float(self.loss.value(outer, self.outer_set.y).mean()),
@@ -154,25 +166,27 @@ class LinearModel(BilevelProblem):
         }
 
     @cached_property
-    def train_norm(self) -> tuple[float, int]:
-        """‖X_train‖₂², by the power method on XᵀX to a relative 1e-3, from below; and its
-        products.
-        """
+    def train_norm(self) -> SquaredNorm:
+        """‖X_train‖₂², from below, by the power method until it grows by less than 0.1 %."""
         v = torch.ones(self.n_features, dtype=torch.float64, device=self.device)
-        square, last, n_products = 0.0, -1.0, 0
+        square, last = 0.0, -1.0
+        n_products = 0
         while square - last > 1e-3 * square:
             v = self.train.x.rmatvec(self.train.x.matvec(v / v.norm()))
-            square, last, n_products = float(v.norm()), square, n_products + 1
-        return square, n_products
+            square, last = float(v.norm()), square
+            n_products += 1
+        return SquaredNorm(square, n_products)
 
 
 class LinearOuterValue:
-    """F(θ) = Σ_outer ℓ from the margins x_iᵀθ of the outer rows."""
+    """F(θ) = Σ_outer ℓ(x_iᵀθ, y_i) and its gradient, from the margins of the outer rows (n,)."""
 
     direct = None
 
     def __init__(self, rows: Part, loss: Loss, margins: Tensor) -> None:
-        self._rows, self._loss, self._margins = rows, loss, margins
+        self._rows = rows
+        self._loss = loss
+        self._margins = margins
 
     @cached_property
     def value(self) -> float:
@@ -184,16 +198,20 @@ class LinearOuterValue:
 
 
 class LinearObjective:
-    """θ ↦ G(α, θ) at fixed α; `n_evals` counts gradients, an X w and an Xᵀ z each."""
+    """θ ↦ G(α, θ) at fixed α; `n_evals` counts gradients, each one X w and one Xᵀ z."""
 
     def __init__(self, train: Part, loss: Loss, penalty: Tensor) -> None:
-        self.train, self.loss, self.penalty = train, loss, penalty
+        self.train = train
+        self.loss = loss
+        self.penalty = penalty
         self.n_evals = 0
-        self._known: tuple[Tensor, Tensor, Tensor | None] | None = None  # θ, Xθ and ∇G(θ)
+        # θ, Xθ and, if known, ∇_θG(α, θ), of the one point that `know` was told of.
+        self._known: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def know(self, point: "LinearPoint") -> None:
-        """Take over what a point of another α knows: its margins, and the data's share of its
-        gradient. A move of α then costs no pass over the data.
+        """Take over what a point of another α knows: a move of α then costs no pass over the data.
+
+        The margins of the point do not depend on α, and its gradient only through the penalty.
         """
         gradient = point.known_gradient
         if gradient is not None:
@@ -201,8 +219,10 @@ class LinearObjective:
         self._known = point.z, point.margins, gradient
 
     def __call__(self, theta: Tensor) -> "LinearPoint":
-        if self._known is not None and theta is self._known[0]:
-            return LinearPoint(self, *self._known)
+        if self._known is not None:
+            known_theta, margins, gradient = self._known
+            if theta is known_theta:
+                return LinearPoint(self, theta, margins, gradient)
         return LinearPoint(self, theta, self.train.x.matvec(theta))
 
     def load(self, saved: dict[str, Any]) -> "LinearPoint":
@@ -210,7 +230,11 @@ class LinearObjective:
 
 
 class LinearPoint:
-    """θ, its margins Xθ (n,), and ∇G(θ) once it is asked for."""
+    """θ, its margins Xθ (n,), and ∇_θG there once it is asked for.
+
+    The margins are kept: the value, the gradient, every ray from here and the Hessian need them,
+    and each would take a pass over the data to find them anew.
+    """
 
     def __init__(
         self,
@@ -219,7 +243,9 @@ class LinearPoint:
         margins: Tensor,
         gradient: Tensor | None = None,
     ) -> None:
-        self.objective, self.z, self.margins = objective, z, margins
+        self.objective = objective
+        self.z = z
+        self.margins = margins
         self.known_gradient = gradient
 
     @cached_property
@@ -244,10 +270,11 @@ class LinearPoint:
 
 
 class LinearRay:
-    """θ + t d: after the one product X d, each value and slope costs O(n)."""
+    """θ + t d, t ≥ 0: after the one product X d, each value and slope costs O(n)."""
 
     def __init__(self, start: LinearPoint, d: Tensor) -> None:
-        self.start, self.d = start, d
+        self.start = start
+        self.d = d
         self.direction = start.objective.train.x.matvec(d)
         # ½ Σ_j penalty_j (θ_j + t d_j)² = offset + t slope + ½ t² curvature
         penalised = start.objective.penalty * d

@@ -29,5 +29,5 @@ class LogisticLoss:
 def logistic_regression(
     data: Dataset, seed: int, device: str, groups: int | InputFile, bound: PositiveFloat
 ) -> LinearModel:
-    """The rows of one seed, for the logistic loss."""
+    """ℓ²-regularised logistic regression on the split of `data` that belongs to `seed`."""
     return LinearModel(LogisticLoss(), split(data, seed), groups, device, bound)

@@ -1,4 +1,4 @@
-"""A tensor, or tensors by name, as one vector and back."""
+"""A tensor, or a dict of tensors, as one vector and back."""
 
 import math
 from collections.abc import Mapping
@@ -15,15 +15,16 @@ Tensors: TypeAlias = Tensor | Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Structure:
-    """The shapes of a tensor (`names` is None) or of a table of tensors, by name."""
+    """The shape of a tensor, with `names` None, or the names and shapes of a dict of tensors."""
 
     names: tuple[str, ...] | None
     shapes: tuple[torch.Size, ...]
 
     @staticmethod
     def of(tensors: Tensors, what: str) -> "Structure":
-        """Raises `UserError`, naming `what`, for anything but floating-point tensors of one type
-        on one device.
+        """The structure of `tensors`, which error messages call `what`.
+
+        Raises `UserError` for anything but floating-point tensors of one dtype on one device.
         """
         parts = tensors if isinstance(tensors, Mapping) else {"": tensors}
         if not parts or not all(
@@ -36,7 +37,7 @@ class Structure:
         return Structure(names, tuple(part.shape for part in parts.values()))
 
     def flatten(self, tensors: Tensors) -> Tensor:
-        """One vector (d,)."""
+        """The tensors as one vector (d,), in the order of `names`."""
         if isinstance(tensors, Tensor):
             return tensors.reshape(-1)
         return torch.cat([tensors[name].reshape(-1) for name in self.names or ()])

@@ -1,1 +1,1 @@
-"""Studies of the inverse estimates themselves: runs that measure and move no hyperparameter."""
+"""Studies of the inverse estimates themselves: runs that measure, and move no α."""

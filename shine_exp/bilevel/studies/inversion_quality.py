@@ -1,6 +1,4 @@
-"""Inversion quality: H d against the exact inverse Hessian times d (Ramzi et al. 2022, figure 2,
-right).
-"""
+"""Inversion quality: H d against (∇²_θθG)⁻¹ d (Ramzi et al. 2022, figure 2, right)."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,10 +23,10 @@ from shine_exp.types import Outer
 class InversionQuality(BilevelLoop[StudyState]):
     """From `n_steps` random starts, minimise G at α₀ to ‖∇_θG‖ ≤ tol and apply the H that is left.
 
-    Directions d: "prescribed", a random one that OPA is told of; "krylov", ∇²G times the last
-    step; "random", unknown to OPA. Estimates: "shine", and "opa" with an extra pair along H d
-    every `opa` steps. a = H d is compared with b = (∇²G)⁻¹ d. Where a solve missed its tolerance,
-    what follows from it is NaN.
+    a = H d is compared with b = (∇²_θθG)⁻¹ d, for three directions d: "prescribed" is random, and
+    OPA is told of it; "krylov" is ∇²_θθG times the last step; "random" is unknown to OPA. There
+    are two estimates H: "shine", and "opa" with an extra pair along H d, d the prescribed
+    direction, every `opa` steps. Where a solve missed its tolerance, what follows from it is NaN.
     """
 
     solver: LBFGS
@@ -81,14 +79,15 @@ class InversionQuality(BilevelLoop[StudyState]):
         solver: LBFGS,
         random: dict[str, Tensor],
     ) -> StudyState:
-        """The state with a row for each direction, from one solve."""
+        """The state with a row for each direction, all from one solve."""
         start = problem.inner(state.alpha)(state.theta)
         outer = Outer(lambda theta: random["prescribed"])
         inner = solve_inner(problem, solver, state.alpha, start, state.tol, outer=outer)
         assert inner.estimate is not None
         hessian = problem.hessian(inner.alpha, inner.point)
         steps, _ = inner.estimate.pairs()  # type: ignore[attr-defined]
-        last = steps[-1] if len(steps) else torch.zeros_like(inner.theta)  # no direction: NaN
+        # Without a step there is no krylov direction: the zero vector makes its row NaN.
+        last = steps[-1] if len(steps) else torch.zeros_like(inner.theta)
         directions = {
             "prescribed": random["prescribed"],
             "krylov": hessian(last),

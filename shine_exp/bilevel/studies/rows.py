@@ -1,6 +1,4 @@
-"""What the studies write of a solve: a row of the trace, whose numbers are NaN where the solve was
-not one.
-"""
+"""The rows that the studies write to the trace; a solve that failed shows NaN, not numbers."""
 
 import math
 from collections.abc import Mapping
@@ -27,8 +25,9 @@ def with_row(
     measured: Mapping[str, float | str],
     costs: Mapping[str, int] = MappingProxyType({}),
 ) -> S:
-    """The state with one more row: what was `measured` at an inner solution, how that was reached,
-    and what it cost.
+    """The state with one more row of what was `measured` at an inner solution.
+
+    The row also holds the tolerance, the residual and the costs of that solution.
     """
     solved = inner.status is Status.CONVERGED
     shown = {

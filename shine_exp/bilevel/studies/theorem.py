@@ -1,4 +1,4 @@
-"""Does the hypergradient converge with the inner tolerance? (Ramzi et al. 2022, theorems 2, 3.)"""
+"""Does the hypergradient converge with the inner tolerance (Ramzi et al. 2022, theorems 2, 3)?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,12 +23,12 @@ from shine_exp.solvers.lbfgs import LBFGS
 from shine_exp.types import InverseMethod, Outer
 
 NOTHING = torch.empty(0)
-EXACT_TOL = 1e-11  # ‖∇_θG‖ at the θ* of the exact hypergradient
+EXACT_TOL = 1e-11  # absolute ‖∇_θG‖ at the θ* of the exact hypergradient
 
 
 @dataclass(frozen=True)
 class TheoremState(StudyState):
-    """A study's state with the exact hypergradient and its adjoint u."""
+    """A study's state with the exact hypergradient (k,) and its adjoint u (d,)."""
 
     exact: Tensor = NOTHING
     exact_adjoint: Tensor = NOTHING
@@ -36,13 +36,15 @@ class TheoremState(StudyState):
 
 @dataclass(frozen=True)
 class Theorem(BilevelLoop[TheoremState]):
-    """At tol = 10⁻¹, 10⁻², … solve the inner problem at α₀ from a random start and compare
-    hypergradients.
+    """Solve the inner problem at α₀ to tol = 10⁻¹, 10⁻², … and compare hypergradients.
 
-    Estimates: SHINE with plain BFGS; with OPA pairs every k steps, for k in `opa`; with secant
-    pairs along random directions every step, which give the steps the uniform linear independence
-    that the theorem assumes; and each method in `others` after plain BFGS. Cosine and norm ratio
-    are those of the adjoints u, since a single hyperparameter has no angle.
+    Each solve starts from the same random θ₀. The hypergradient is SHINE's after plain BFGS; after
+    BFGS with an OPA pair every k steps, for each k in `opa`; and after BFGS with a pair along a
+    random direction in every step, which gives the steps the uniform linear independence that the
+    theorem assumes. To these come the methods in `others`, after plain BFGS.
+
+    The relative error is that of the hypergradient. Cosine and norm ratio are those of the adjoint
+    u, since with a single hyperparameter the hypergradient has no angle.
     """
 
     solver: LBFGS
@@ -97,7 +99,7 @@ class Theorem(BilevelLoop[TheoremState]):
     def _solves(
         self, problem: BilevelProblem, state: TheoremState
     ) -> Iterator[tuple[str, LBFGS, Outer]]:
-        """A name, a solver and what it is told, for each estimate."""
+        """The name of each estimate, its solver, and what that is told."""
         outer = told(problem, state.alpha, steps_left=1)
         yield "shine", replace(self.solver, opa=None), outer
         for every in self.opa:

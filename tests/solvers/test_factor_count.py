@@ -10,8 +10,9 @@ NEITHER = torch.tensor([False, False])
 
 
 def counted(*events: str) -> FactorCount:
-    """Two samples with a memory of 3: "+" both learn, "b" the first is at its best, "r" both
-    restart.
+    """Two samples with a memory of 3 after some events.
+
+    At "+" both take in a factor, at "b" the first is at its best iterate, at "r" both restart.
     """
     factors = FactorCount(2, 3, torch.device("cpu"))
     factors.mark_best(NEITHER)
@@ -25,7 +26,7 @@ def counted(*events: str) -> FactorCount:
     return factors
 
 
-def test_a_stopped_sample_keeps_its_factors_through_the_restart_of_the_others():
+def test_factor_count_of_stopped_sample_survives_restart():
     factors = counted("++")
     factors.add(FIRST)
     assert factors.full
@@ -35,26 +36,26 @@ def test_a_stopped_sample_keeps_its_factors_through_the_restart_of_the_others():
     assert factors.valid().tolist() == [[True, False, False], [True, True, False]]
 
 
-def test_who_may_write_the_next_slot():
+def test_factor_count_in_cycle_excludes_samples_stopped_at_full_memory():
     factors = counted("+++")
     factors.restart(FIRST)
     assert factors.in_cycle(BOTH).tolist() == [True, False]
     assert factors.in_cycle(NEITHER).tolist() == [False, False]
 
 
-def test_factors_after_the_best_iterate_are_dropped():
+def test_factor_count_rolls_back_to_best_iterate():
     factors = counted("+b++")
     factors.roll_back()
     assert factors.count.tolist() == [1, 0], "the best iterate of the second sample was the start"
 
 
-def test_a_best_iterate_in_a_forgotten_cycle_keeps_all_of_the_present_one():
+def test_factor_count_keeps_cycle_where_best_iterate_lies_before_it():
     factors = counted("++b+r++")
     factors.roll_back()
     assert factors.count.tolist() == [2, 2]
 
 
-def test_a_best_iterate_that_opens_a_cycle_keeps_all_of_it():
+def test_factor_count_keeps_cycle_that_best_iterate_opens():
     factors = counted("+++rb++")
     factors.roll_back()
     assert factors.count.tolist() == [2, 2]
