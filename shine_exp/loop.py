@@ -79,6 +79,6 @@ class OuterLoop(Protocol[P, S]):
         """A few live numbers for the progress bar."""
         ...
 
-    def solution(self, state: S) -> dict[str, Any]:
+    def solution(self, problem: P, state: S) -> dict[str, Any]:
         """What the run found, to be kept: tensors by name."""
         ...

@@ -53,6 +53,10 @@ class SecantEstimate(InverseEstimate, Protocol):
     solver would change.
     """
 
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """S and Y (n, d), a pair in each row, oldest first."""
+        ...
+
     def copy(self) -> "SecantEstimate":
         """The same estimate, to be changed on its own."""
         ...
@@ -198,3 +202,11 @@ class Solver(Protocol[G]):
         outer: Outer | None = None,
         estimate: InverseEstimate | None = None,
     ) -> Solution: ...
+
+
+class KeepsEstimate(Protocol):
+    """A solver whose estimate a loop keeps from one α to the next, and saves with its state."""
+
+    def load_estimate(self, saved: dict[str, Any]) -> SecantEstimate:
+        """The estimate whose `state_dict` was saved."""
+        ...

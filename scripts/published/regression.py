@@ -27,16 +27,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from shine_exp.bilevel.descent import Descent
 from shine_exp.bilevel.hypergradients.implicit import Implicit
 from shine_exp.bilevel.inner_solution import (
     first_gradient_norm,
     solve_inner,
     start_solution,
 )
+from shine_exp.bilevel.loops.descent import Descent
+from shine_exp.bilevel.loops.schedule import Schedule
 from shine_exp.bilevel.problems.linear_model import LinearModel
 from shine_exp.bilevel.problems.logistic import LogisticLoss
-from shine_exp.bilevel.schedule import Schedule
 from shine_exp.data.sets.bundled import breast_cancer
 from shine_exp.data.sets.newsgroups import newsgroups
 from shine_exp.data.splits import split

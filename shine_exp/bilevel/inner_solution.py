@@ -9,7 +9,7 @@ from torch import Tensor
 from shine_exp.bilevel.problem import BilevelProblem, OuterValue
 from shine_exp.errors import UserError
 from shine_exp.solvers.objective import Objective, Point
-from shine_exp.types import Outer, SecantEstimate, Solver, Status
+from shine_exp.types import KeepsEstimate, Outer, SecantEstimate, Solver, Status
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class InnerSolution:
         alpha, estimate = saved["alpha"], saved["estimate"]
         point = problem.inner(alpha).load(saved["point"])
         if estimate is not None:
-            estimate = solver.load_estimate(estimate)  # type: ignore[attr-defined]
+            estimate = cast(KeepsEstimate, solver).load_estimate(estimate)
         loaded = {
             "point": point,
             "estimate": estimate,
@@ -106,7 +106,7 @@ def start_solution(problem: BilevelProblem, seed: int) -> InnerSolution:
     )
 
 
-def told(problem: BilevelProblem, alpha: Tensor, steps_left: int) -> Outer:
+def outer_at(problem: BilevelProblem, alpha: Tensor, steps_left: int) -> Outer:
     """What a solver with OPA is told of F at α, where `steps_left` outer steps follow."""
     return Outer(lambda theta: problem.outer(alpha, theta).gradient, steps_left)
 
@@ -119,7 +119,7 @@ def first_gradient_norm(start: Point) -> float:
     norm = float(start.gradient.norm())
     if not math.isfinite(norm):
         raise UserError(
-            "the gradient of the inner loss at the start is not a finite number; of linear models, "
+            "the gradient of the inner loss at the start is not a finite number; in a regression, "
             "features that are too large for float64 are the reason: take data.scaling=variance, "
             "or scale the data"
         )

@@ -9,7 +9,7 @@ G is the inner loss, F the outer loss, and u the adjoint.
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class BilevelProblem(ABC):
     """
 
     # What a solver must find.
-    solution = "minimum"
+    seeks = "minimum"
     # Bounds of α; a search needs finite ones.
     lower: float | Tensor = -torch.inf
     upper: float | Tensor = torch.inf
@@ -127,6 +127,13 @@ class BilevelProblem(ABC):
         own, since the solver will change it.
         """
         return Moved(estimate.copy())
+
+    def as_given(self, alpha: Tensor, theta: Tensor) -> tuple[Any, Any]:
+        """α and θ in the variables that the problem was given in, for whoever uses the result.
+
+        Here they are the same; a problem that solves in other variables changes them back.
+        """
+        return alpha, theta
 
     def evaluate(self, alpha: Tensor, theta: Tensor) -> dict[str, float]:
         """What the trace holds of (α, θ): column → value. The time it takes is not the run's."""

@@ -43,7 +43,7 @@ class ConjugateGradient:
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         if not system.operator.symmetric:
-            raise UnsupportedSystem("CG needs a symmetric system (problem=logreg or nls)")
+            raise UnsupportedSystem("CG needs a symmetric system, as a bi-level problem has")
         limit = self.max_steps
         if self.limit_grows and system.tol > 0:
             limit = max(limit, int(1 / (100 * system.tol**0.5)))

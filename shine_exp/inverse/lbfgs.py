@@ -29,7 +29,7 @@ class LBFGSInverse:
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         if not system.operator.symmetric:
-            raise UnsupportedSystem("L-BFGS needs a symmetric system (problem=logreg or nls)")
+            raise UnsupportedSystem("L-BFGS needs a symmetric system, as a bi-level problem has")
         if self.max_steps == 0:
             return Adjoint.unchecked(system.first_iterate)
         quadratic = _Quadratic(system)

@@ -63,10 +63,10 @@ class _Combination:
         target = self.config.problem._target_
         if lacking := sorted(getattr(self.problem, "__abstractmethods__", ())):
             raise UserError(f"problem._target_={target}: has no {', '.join(lacking)}")
-        if not hasattr(self.problem, "solution"):
+        if not hasattr(self.problem, "seeks"):
             raise UserError(
                 f"problem._target_={target}: makes neither a shine_exp.BilevelProblem nor a "
-                "shine_exp.Task; it must say what a solver has to find: solution"
+                "shine_exp.Task; it must say what a solver has to find: seeks"
             )
 
     def _check_data(self) -> None:
@@ -118,16 +118,16 @@ class _Combination:
         if not self.loop.needs_gradient:
             raise UserError(
                 f"solver.opa={self.config.solver.opa}: outer={self.choices['outer']} tells the "
-                "solver of no outer gradient, so that nothing would read it; leave it away"
+                "solver of no outer gradient, so that nothing would read it; leave it out"
             )
 
     def _finds_it(self, node: DictConfig) -> bool:
-        return bool(instantiate(node).finds == self.problem.solution)
+        return bool(instantiate(node).finds == self.problem.seeks)
 
     def _check_solver(self, solver: Any) -> None:
-        if solver.finds != self.problem.solution:
+        if solver.finds != self.problem.seeks:
             raise UnsupportedSolver(
-                f"{self.names}: this problem needs a solver that finds a {self.problem.solution}: "
+                f"{self.names}: this problem needs a solver that finds a {self.problem.seeks}: "
                 f"{self._take('solver', self._finds_it)}"
             )
 
@@ -166,8 +166,8 @@ class _Combination:
                 f"{self._take('method', needs_no_estimate)}"
             )
         if hasattr(method, "check_system"):
-            method.check_system(symmetric=self.problem.solution == "minimum")
-        if getattr(method, "needs_symmetry", False) and self.problem.solution != "minimum":
+            method.check_system(symmetric=self.problem.seeks == "minimum")
+        if getattr(method, "needs_symmetry", False) and self.problem.seeks != "minimum":
 
             def needs_none(node: DictConfig) -> bool:
                 return bool(node) and not getattr(instantiate(node), "needs_symmetry", False)

@@ -68,15 +68,16 @@ def _misfit(
     if any(not 0 <= int(row[0]) <= state.step for row in rows):
         return f"its trace has steps beyond {state.step}"
     # Of α and θ; a network checks its own weights when it loads them.
-    expected = _shapes(loop.solution(loop.init(problem, seed)))
-    found = _shapes(loop.solution(state))
-    if wrong := [name for name in expected if found.get(name) != expected[name]]:
-        return f"its {', '.join(wrong)} has another shape than the problem needs"
+    if found := _shapes(state):
+        expected = _shapes(loop.init(problem, seed))
+        if wrong := [name for name in expected if found.get(name) != expected[name]]:
+            return f"its {', '.join(wrong)} has another shape than the problem needs"
     return None
 
 
-def _shapes(solution: dict[str, Any]) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in solution.items() if isinstance(value, Tensor)}
+def _shapes(state: LoopState) -> dict[str, torch.Size]:
+    saved = state.state_dict()
+    return {name: value.shape for name, value in saved.items() if isinstance(value, Tensor)}
 
 
 def _begins_with(path: Path, content: bytes) -> bool:

@@ -96,14 +96,15 @@ def work(
             if not finished(folder, identity, config, verbose):
                 refuse_other_data(folder, _info(folder), data)
                 claim(folder, identity)
-                warm_up(problem, instantiate(config.solver), _differentiates(loop, problem))
+                differentiates = _differentiates(loop, problem)
+                warm_up(problem, instantiate(config.solver), runtime.device, differentiates)
                 Session(loop, problem, identity, folder, runtime, data, verbose).run()
 
 
 def _differentiates(loop: Any, problem: Any) -> bool:
     """Whether autograd is at work: in a network, or through unrolled steps."""
     hypergradient = getattr(loop, "hypergradient", None)
-    return problem.solution == "root" or hasattr(hypergradient, "n_unrolled")
+    return problem.seeks == "root" or hasattr(hypergradient, "n_unrolled")
 
 
 @contextmanager

@@ -185,7 +185,7 @@ class Session:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def _keep_solution(self) -> None:
-        found = self.loop.solution(self.state)
+        found = self.loop.solution(self.problem, self.state)
         kept = {name: found[name] for name in self.runtime.keep if name in found}
         if kept:
             buffer = io.BytesIO()

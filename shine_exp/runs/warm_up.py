@@ -11,7 +11,7 @@ from shine_exp.bilevel.problem import BilevelProblem
 from shine_exp.solvers.objective import Smooth
 
 
-def warm_up(problem: Any, solver: Any, differentiates: bool) -> None:
+def warm_up(problem: Any, solver: Any, device: str, differentiates: bool) -> None:
     """Load libraries, kernels and threads for what is computed at work.
 
     `differentiates` says whether autograd is at work beside the problem's own derivatives.
@@ -21,7 +21,7 @@ def warm_up(problem: Any, solver: Any, differentiates: bool) -> None:
         _minimise(solver, theta)
         _evaluate(problem, alpha, theta)
     if differentiates:
-        _differentiate(getattr(problem, "device", "cpu"))
+        _differentiate(device)
 
 
 def _minimise(solver: Any, like: Tensor) -> None:

@@ -19,7 +19,7 @@ class Task(ABC):
     of a generator, so that an interrupted training goes on with the same numbers.
     """
 
-    solution = "root"  # what a solver must find
+    seeks = "root"  # what a solver must find
 
     @property
     @abstractmethod

@@ -214,7 +214,7 @@ class Train(Generic[AnyTask]):
         shown = (name for name in ("train_loss", "forward_residual") if name in state.log)
         return {name: f"{state.log[name][-1]:.3g}" for name in shown}
 
-    def solution(self, state: TrainState) -> dict[str, Any]:
+    def solution(self, task: AnyTask, state: TrainState) -> dict[str, Any]:
         return {"network": state.network.state_dict()}
 
     def _evaluate(self, task: AnyTask, state: TrainState) -> dict[str, float]:

@@ -10,13 +10,13 @@ from quadratic import Quadratic
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from shine_exp.bilevel.descent import Descent
 from shine_exp.bilevel.hypergradients import Implicit, Unrolled, hypergradient
+from shine_exp.bilevel.loops.descent import Descent
+from shine_exp.bilevel.loops.schedule import Schedule
+from shine_exp.bilevel.loops.search import Grid, Search
 from shine_exp.bilevel.problems.autodiff import AutodiffProblem
 from shine_exp.bilevel.problems.linear_model import LinearModel
 from shine_exp.bilevel.problems.logistic import LogisticLoss
-from shine_exp.bilevel.schedule import Schedule
-from shine_exp.bilevel.search import Grid, Search
 from shine_exp.data.sets.bundled import breast_cancer
 from shine_exp.data.splits import split
 from shine_exp.errors import UserError
@@ -265,3 +265,10 @@ def test_unrolled_refuses_problem_without_inner_gradient() -> None:
     descent.check(logistic(1))
     with pytest.raises(UserError, match="Quadratic has no inner_gradient"):
         descent.check(Quadratic())
+
+
+def test_autodiff_solution_is_in_the_shapes_that_were_given() -> None:
+    problem = ridge((2, 2))
+    alpha, theta = problem.as_given(*problem.start(0))
+    assert {name: t.shape for name, t in alpha.items()} == {"a": (2, 2), "c": ()}
+    assert {name: t.shape for name, t in theta.items()} == {"u": (2, 2), "v": (2,)}

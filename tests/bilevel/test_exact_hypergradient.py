@@ -5,14 +5,14 @@ import pytest
 import torch
 from differences import finite_differences, solved
 
-from shine_exp.bilevel.descent import Descent
 from shine_exp.bilevel.hypergradients.exact import exact_hypergradient
 from shine_exp.bilevel.hypergradients.implicit import Implicit
+from shine_exp.bilevel.loops.descent import Descent
+from shine_exp.bilevel.loops.schedule import Schedule
 from shine_exp.bilevel.problems.autodiff import AutodiffProblem
 from shine_exp.bilevel.problems.linear_model import LinearModel, Loss
 from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.bilevel.problems.nonlinear_least_squares import SquaredSigmoidLoss
-from shine_exp.bilevel.schedule import Schedule
 from shine_exp.data.sets.bundled import breast_cancer
 from shine_exp.data.splits import split
 from shine_exp.inverse.full import Full

@@ -12,9 +12,9 @@ from pathlib import Path
 from shine_exp.data.splits import split
 from shine_exp.data.sets.synthetic import synthetic_text
 from shine_exp.inverse.{module} import {method}
-from shine_exp.bilevel.descent import Descent
+from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.bilevel.hypergradients.implicit import Implicit
-from shine_exp.bilevel.schedule import Schedule
+from shine_exp.bilevel.loops.schedule import Schedule
 from shine_exp.bilevel.problems.linear_model import LinearModel
 from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.solvers.lbfgs import LBFGS

@@ -11,7 +11,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 import shine_exp
-from shine_exp.bilevel.descent import Descent
+from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.errors import UserError
 
 SHORT = ("data=gaussian", "outer.n_steps=3")

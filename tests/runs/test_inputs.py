@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from shine_exp.bilevel.descent import Descent
+from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.runs.composition import CONFIG_DIR
 from shine_exp.runs.inputs import input_files
 

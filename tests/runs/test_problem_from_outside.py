@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shine_exp.bilevel.descent import Descent
+from shine_exp.bilevel.loops.descent import Descent
 
 COMMAND = ("--config-dir=mine", "problem=ridge", "outer.n_steps=4")
 METHODS = (

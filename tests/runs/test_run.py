@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import shine_exp
-from shine_exp.bilevel.descent import Descent
+from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.runs import checkpoint
 
 

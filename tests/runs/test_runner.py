@@ -12,9 +12,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from shine_exp.bilevel.descent import Descent
-from shine_exp.bilevel.loop import State
-from shine_exp.bilevel.search import Search
+from shine_exp.bilevel.loops.descent import Descent
+from shine_exp.bilevel.loops.search import Search
+from shine_exp.bilevel.loops.state import State
 from shine_exp.bilevel.studies.inversion_quality import InversionQuality
 
 METHODS = ("shine", "opa", "refine", "cg", "lbfgs", "neumann", "random", "bayes", "unroll")

@@ -15,8 +15,8 @@ import pytest
 import torch
 import yaml
 
-from shine_exp.bilevel.descent import Descent
-from shine_exp.bilevel.search import Bayesian, Search
+from shine_exp.bilevel.loops.descent import Descent
+from shine_exp.bilevel.loops.search import Bayesian, Search
 from shine_exp.bilevel.studies.inversion_quality import InversionQuality
 from shine_exp.bilevel.studies.theorem import Theorem
 from shine_exp.errors import UserError

@@ -35,7 +35,7 @@ class Mine:
 
 
 class Problem:
-    solution = "minimum"
+    seeks = "minimum"
 
 
 class Nothing:
@@ -132,7 +132,7 @@ def test_bug_of_ours_keeps_its_traceback(shine_run, monkeypatch: pytest.MonkeyPa
         raise AttributeError("of ours")
 
     monkeypatch.setattr(
-        "shine_exp.bilevel.descent.Descent.init", lambda self, problem, seed: bug(self, seed)
+        "shine_exp.bilevel.loops.descent.Descent.init", lambda self, problem, seed: bug(self, seed)
     )
     with pytest.raises(AttributeError, match="of ours"):
         shine_run("outer.n_steps=1")

@@ -25,17 +25,17 @@ def small(dtype: torch.dtype, calls: list[str]) -> AutodiffProblem:
 @pytest.mark.parametrize("solver", [LBFGS(), LBFGS(opa=1), LBFGS(initial="identity")])
 def test_warm_up_of_a_problem_from_two_functions(solver, dtype: torch.dtype) -> None:
     calls: list[str] = []
-    warm_up(small(dtype, calls), solver, differentiates=False)
+    warm_up(small(dtype, calls), solver, "cpu", differentiates=False)
     assert {"inner", "outer"} == set(calls)
 
 
 @pytest.mark.parametrize("method", ["L-BFGS-B", "CG"])
 def test_warm_up_with_scipy(method) -> None:
-    warm_up(small(torch.float64, []), ScipyMinimizer(method), differentiates=True)
+    warm_up(small(torch.float64, []), ScipyMinimizer(method), "cpu", differentiates=True)
 
 
 def test_warm_up_of_a_network_knows_no_minimum() -> None:
     class Network:
-        solution = "root"
+        seeks = "root"
 
-    warm_up(Network(), None, differentiates=True)
+    warm_up(Network(), None, "cpu", differentiates=True)

@@ -8,8 +8,8 @@ from shine_exp.bilevel.hypergradients.hypergradient import Hypergradient
 from shine_exp.bilevel.inner_solution import (
     InnerSolution,
     first_gradient_norm,
+    outer_at,
     solve_inner,
-    told,
 )
 from shine_exp.bilevel.problem import BilevelProblem
 from shine_exp.inverse.answer import answer
@@ -72,6 +72,6 @@ def hypergradient(
     alpha = alpha0 if alpha is None else alpha
     start = problem.inner(alpha)(theta0 if theta is None else theta)
     scale = first_gradient_norm(start)
-    outer = told(problem, alpha, steps_left=1)
+    outer = outer_at(problem, alpha, steps_left=1)
     at = solve_inner(problem, solver or LBFGS(), alpha, start, tol * scale, outer=outer)
     return Implicit(inverse or Shine())(problem, at, tol), at

@@ -119,6 +119,10 @@ class AutodiffProblem(BilevelProblem):
         hessian = _RecordedHessian(self, new, theta)
         return Moved(estimate.remeasured(hessian), hessian.n_products)
 
+    def as_given(self, alpha: Tensor, theta: Tensor) -> tuple[Tensors, Tensors]:
+        """α and θ as G and F are called with them: tensors in their shapes, or dicts."""
+        return self._tensors(alpha, theta)
+
     def evaluate(self, alpha: Tensor, theta: Tensor) -> dict[str, float]:
         if self._evaluate is None:
             return super().evaluate(alpha, theta)

@@ -10,7 +10,7 @@ from torch import Tensor
 from shine_exp.bilevel.comparison import compare
 from shine_exp.bilevel.hypergradients.exact import exact_inverse
 from shine_exp.bilevel.inner_solution import solve_inner
-from shine_exp.bilevel.loop import BilevelLoop, StudyState
+from shine_exp.bilevel.loops.state import Study, StudyState
 from shine_exp.bilevel.problem import BilevelProblem
 from shine_exp.bilevel.studies.rows import with_row, with_solve
 from shine_exp.loop import Row
@@ -20,7 +20,7 @@ from shine_exp.types import Outer
 
 
 @dataclass(frozen=True)
-class InversionQuality(BilevelLoop[StudyState]):
+class InversionQuality(Study[StudyState]):
     """From `n_steps` random starts, minimise G at α₀ to ‖∇_θG‖ ≤ tol and apply the H that is left.
 
     a = H d is compared with b = (∇²_θθG)⁻¹ d, for three directions d: "prescribed" is random, and
@@ -85,7 +85,7 @@ class InversionQuality(BilevelLoop[StudyState]):
         inner = solve_inner(problem, solver, state.alpha, start, state.tol, outer=outer)
         assert inner.estimate is not None
         hessian = problem.hessian(inner.alpha, inner.point)
-        steps, _ = inner.estimate.pairs()  # type: ignore[attr-defined]
+        steps, _ = inner.estimate.pairs()
         # Without a step there is no krylov direction: the zero vector makes its row NaN.
         last = steps[-1] if len(steps) else torch.zeros_like(inner.theta)
         directions = {

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from shine_exp.bilevel.inner_solution import InnerSolution
-from shine_exp.bilevel.loop import StudyState
+from shine_exp.bilevel.loops.state import StudyState
 from shine_exp.types import Status
 
 S = TypeVar("S", bound=StudyState)

@@ -12,8 +12,8 @@ from shine_exp.bilevel.comparison import compare
 from shine_exp.bilevel.hypergradients.exact import exact_hypergradient
 from shine_exp.bilevel.hypergradients.hypergradient import Hypergradient
 from shine_exp.bilevel.hypergradients.implicit import Implicit
-from shine_exp.bilevel.inner_solution import InnerSolution, solve_inner, told
-from shine_exp.bilevel.loop import BilevelLoop, StudyState
+from shine_exp.bilevel.inner_solution import InnerSolution, outer_at, solve_inner
+from shine_exp.bilevel.loops.state import Study, StudyState
 from shine_exp.bilevel.problem import BilevelProblem
 from shine_exp.bilevel.studies.rows import with_row, with_solve
 from shine_exp.inverse.shine import Shine
@@ -35,7 +35,7 @@ class TheoremState(StudyState):
 
 
 @dataclass(frozen=True)
-class Theorem(BilevelLoop[TheoremState]):
+class Theorem(Study[TheoremState]):
     """Solve the inner problem at α₀ to tol = 10⁻¹, 10⁻², … and compare hypergradients.
 
     Each solve starts from the same random θ₀. The hypergradient is SHINE's after plain BFGS; after
@@ -100,7 +100,7 @@ class Theorem(BilevelLoop[TheoremState]):
         self, problem: BilevelProblem, state: TheoremState
     ) -> Iterator[tuple[str, LBFGS, Outer]]:
         """The name of each estimate, its solver, and what that is told."""
-        outer = told(problem, state.alpha, steps_left=1)
+        outer = outer_at(problem, state.alpha, steps_left=1)
         yield "shine", replace(self.solver, opa=None), outer
         for every in self.opa:
             yield f"opa every {every}", replace(self.solver, opa=every), outer

@@ -13,13 +13,13 @@ from shine_exp.bilevel.hypergradients.hypergradient import Hypergradient, Hyperg
 from shine_exp.bilevel.inner_solution import (
     InnerSolution,
     first_gradient_norm,
+    outer_at,
     solve_inner,
     start_solution,
-    told,
 )
-from shine_exp.bilevel.loop import BilevelLoop, State, measured_row
+from shine_exp.bilevel.loops.schedule import Schedule
+from shine_exp.bilevel.loops.state import BilevelLoop, State, measured_row
 from shine_exp.bilevel.problem import BilevelProblem, Moved
-from shine_exp.bilevel.schedule import Schedule
 from shine_exp.loop import Row
 from shine_exp.solvers.objective import Objective
 from shine_exp.types import Solver, Status
@@ -163,22 +163,23 @@ class Descent(BilevelLoop[DescentState]):
         """
         last = state.inner
         assert last is not None
+        warm = Moved(None)
+        if self.solver.uses_estimate and last.estimate is not None:
+            warm = problem.moved(last.estimate, state.alpha, alpha, last.theta)
+        state = replace(state, products=state.products + warm.n_products)
         while True:
-            warm = Moved(None)
-            if self.solver.uses_estimate and last.estimate is not None:
-                warm = problem.moved(last.estimate, state.alpha, alpha, last.theta)
             tol = state.eps * state.scale
-            outer = told(problem, alpha, self.n_steps - state.step)
+            outer = outer_at(problem, alpha, self.n_steps - state.step)
             inner = solve_inner(problem, self.solver, alpha, last.point, tol, warm.estimate, outer)
             missed = inner.status is not Status.CONVERGED
             state = replace(
                 state,
                 inner_steps=state.inner_steps + inner.n_steps,
                 evals=state.evals + inner.n_evals,
-                products=state.products + warm.n_products,
                 unsolved_inner=state.unsolved_inner + missed,
             )
-            # Where ∇_θG is exactly 0, no tolerance makes the solver step.
+            # A solver that made no step has left the estimate as it was. And where ∇_θG is exactly
+            # 0, no tolerance makes it step.
             if inner.n_steps > 0 or missed or inner.residual == 0 or state.eps <= LEAST_EPS:
                 return inner, state
             state = replace(state, eps=state.eps / 2)

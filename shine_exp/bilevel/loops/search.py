@@ -13,7 +13,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from shine_exp.bilevel.inner_solution import first_gradient_norm, solve_inner
-from shine_exp.bilevel.loop import BilevelLoop, State, measured_row
+from shine_exp.bilevel.loops.state import BilevelLoop, State, measured_row
 from shine_exp.bilevel.problem import BilevelProblem
 from shine_exp.errors import UserError
 from shine_exp.loop import Row

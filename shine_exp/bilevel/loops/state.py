@@ -101,8 +101,17 @@ class BilevelLoop(Generic[S]):
         alpha = f"{float(state.alpha.mean()):.3g}"
         return {"alpha": alpha, "outer loss": f"{state.outer_value:.6g}"}
 
-    def solution(self, state: S) -> dict[str, Tensor]:
-        return {"alpha": state.alpha, "theta": state.theta}
+    def solution(self, problem: BilevelProblem, state: S) -> dict[str, Any]:
+        """α and θ, in the variables that the problem was given in."""
+        alpha, theta = problem.as_given(state.alpha, state.theta)
+        return {"alpha": alpha, "theta": theta}
+
+
+class Study(BilevelLoop[S]):
+    """What the studies have in common: they measure at α₀, and find nothing to be kept."""
+
+    def solution(self, problem: BilevelProblem, state: S) -> dict[str, Any]:
+        return {}
 
 
 def measured_row(problem: BilevelProblem, state: State) -> dict[str, float | int]:

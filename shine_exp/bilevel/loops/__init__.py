@@ -1,0 +1,1 @@
+"""Loops over α: descent along hypergradients, and black-box searches."""
