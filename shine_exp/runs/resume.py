@@ -77,7 +77,8 @@ def _misfit(
 
 def _shapes(state: LoopState) -> dict[str, torch.Size]:
     saved = state.state_dict()
-    return {name: value.shape for name, value in saved.items() if isinstance(value, Tensor)}
+    parts = {name: saved.get(name) for name in ("alpha", "theta")}
+    return {name: part.shape for name, part in parts.items() if isinstance(part, Tensor)}
 
 
 def _begins_with(path: Path, content: bytes) -> bool:

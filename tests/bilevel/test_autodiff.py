@@ -271,4 +271,4 @@ def test_autodiff_solution_is_in_the_shapes_that_were_given() -> None:
     problem = ridge((2, 2))
     alpha, theta = problem.as_given(*problem.start(0))
     assert {name: t.shape for name, t in alpha.items()} == {"a": (2, 2), "c": ()}
-    assert {name: t.shape for name, t in theta.items()} == {"u": (2, 2), "v": (2,)}
+    assert {name: t.shape for name, t in theta.items()} == {"matrix": (2, 2), "vector": (2,)}

@@ -82,7 +82,7 @@ def test_task_from_outside_goes_on_from_a_state_dict(adding: Task) -> None:
     torch.manual_seed(99)  # which nothing may depend on
     for _ in range(40):
         resumed = train.step(adding, resumed)
-    solution, other = (train.solution(s)["network"] for s in (whole, resumed))
+    solution, other = (train.solution(adding, s)["network"] for s in (whole, resumed))
     assert all(torch.equal(solution[name], other[name]) for name in solution)
     (row,) = train.measure(adding, resumed)
     same = set(row) - {"forward_ms", "backward_ms"}
