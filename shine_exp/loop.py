@@ -67,8 +67,11 @@ class OuterLoop(Protocol[P, S]):
         """The state after one more step."""
         ...
 
-    def diverged(self, state: S) -> bool:
-        """Whether the method has met a number that is not finite, which ends the run."""
+    def diverged(self, state: S) -> str | None:
+        """Which number that is not finite the method has met, in a sentence; this ends the run.
+
+        None where all is finite.
+        """
         ...
 
     def measure(self, problem: P, state: S) -> list[Row]:

@@ -4,7 +4,8 @@ from torch import Tensor
 
 
 def compare(a: Tensor, b: Tensor) -> dict[str, float]:
-    """The cosine of the angle between a and b (d,), and ‖a‖ / ‖b‖."""
+    """The cosine of the angle between a and b, of one shape, and ‖a‖ / ‖b‖."""
+    a, b = a.flatten(), b.flatten()
     return {
         "cosine": float(a @ b / (a.norm() * b.norm())),
         "norm_ratio": float(a.norm() / b.norm()),

@@ -115,6 +115,12 @@ class BilevelProblem(ABC):
             v = hessian(v / v.norm())
         return Bound(1.1 * float(v.norm()), POWER_STEPS)
 
+    def check(self) -> None:  # noqa: B027
+        """Raises `UserError` where G and F cannot be those of a bi-level problem.
+
+        Here nothing is known of them, and nothing is refused.
+        """
+
     def project(self, alpha: Tensor) -> Tensor:
         """The nearest α in the feasible set: the box of `lower` and `upper`."""
         lower, upper = (torch.as_tensor(bound).to(alpha) for bound in (self.lower, self.upper))

@@ -69,7 +69,8 @@ class ScipyMinimizer:
             )
         point = function.at(result.x)
         residual = point.gradient.norm()
-        converged, diverged = residual <= tol, ~residual.isfinite()
+        diverged = ~(residual + point.value).isfinite()
+        converged = (residual <= tol) & ~diverged
         status = Status.MAX_STEPS
         if converged or diverged:
             status = Status.CONVERGED if converged else Status.DIVERGED

@@ -89,6 +89,9 @@ class Wrong:
     nan_from: int = 10**9
     calls: list[Tensor] = field(default_factory=list)
 
+    def check(self, problem: BilevelProblem) -> None:
+        """Any problem will do."""
+
     def __call__(
         self,
         problem: BilevelProblem,

@@ -14,8 +14,8 @@ class Hypergradient:
     """∇h(α) or an approximation, `value`, in the shape of α, and what it cost.
 
     `n_products` counts the products with ∇²_θθG. `solved` says whether the adjoint system was
-    solved to its tolerance, and is True where the method aims at none. `adjoint` is u (d,) if the
-    method has one.
+    solved to its tolerance, and is True where the method aims at none; it is never True of a value
+    that is not finite. `adjoint` is u (d,) if the method has one.
     """
 
     alpha: Tensor

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from shine_exp.bilevel.hypergradients.arguments import check_methods, check_point, check_problem
 from shine_exp.bilevel.hypergradients.hypergradient import Hypergradient
 from shine_exp.bilevel.inner_solution import (
     InnerSolution,
@@ -50,6 +51,7 @@ class Implicit:
         if at.outer.direct is not None:
             value = value + at.outer.direct
         solved = adjoint.converged is None or bool(adjoint.converged)
+        solved = solved and bool(value.isfinite().all())
         return Hypergradient(at.alpha, value, adjoint.n_products, solved, adjoint.u)
 
 
@@ -67,11 +69,18 @@ def hypergradient(
     α, and the θ to start from, are by default those of `problem.start(0)`. The solver is L-BFGS by
     default, and the inverse method SHINE. `tol` is the tolerance of both solves: relative to the
     first ‖∇_θG‖ in θ, and to ‖∂F/∂θ‖ in the adjoint system.
+
+    Whether the two were solved to it, `status` of the inner solution and `solved` of the
+    hypergradient say. Raises `UserError` for an argument that does not fit the problem.
     """
+    check_problem(problem)
+    solver, inverse = solver or LBFGS(), inverse or Shine()
+    check_methods(solver, inverse, tol)
     alpha0, theta0 = problem.start(0)
-    alpha = alpha0 if alpha is None else alpha
-    start = problem.inner(alpha)(theta0 if theta is None else theta)
+    alpha = alpha0 if alpha is None else check_point("alpha", alpha, alpha0)
+    theta = theta0 if theta is None else check_point("theta", theta, theta0)
+    start = problem.inner(alpha)(theta)
     scale = first_gradient_norm(start)
     outer = outer_at(problem, alpha, steps_left=1)
-    at = solve_inner(problem, solver or LBFGS(), alpha, start, tol * scale, outer=outer)
-    return Implicit(inverse or Shine())(problem, at, tol), at
+    at = solve_inner(problem, solver, alpha, start, tol * scale, outer=outer)
+    return Implicit(inverse)(problem, at, tol), at

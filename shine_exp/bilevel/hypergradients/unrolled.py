@@ -48,4 +48,4 @@ class Unrolled:
             value = value + outer.direct
         paid_before = bound.once and previous is not None
         n_products = 2 * self.n_unrolled + (0 if paid_before else bound.n_products)
-        return Hypergradient(at.alpha, value, n_products, solved=True)
+        return Hypergradient(at.alpha, value, n_products, solved=bool(value.isfinite().all()))

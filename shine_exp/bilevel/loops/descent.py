@@ -18,8 +18,9 @@ from shine_exp.bilevel.inner_solution import (
     start_solution,
 )
 from shine_exp.bilevel.loops.schedule import Schedule
-from shine_exp.bilevel.loops.state import BilevelLoop, State, measured_row
+from shine_exp.bilevel.loops.state import COMPARED, BilevelLoop, State, measured_row
 from shine_exp.bilevel.problem import BilevelProblem, Moved
+from shine_exp.bilevel.soundness import shown
 from shine_exp.loop import Row
 from shine_exp.solvers.objective import Objective
 from shine_exp.types import Solver, Status
@@ -82,11 +83,12 @@ class Descent(BilevelLoop[DescentState]):
     needs_gradient = True
 
     def check(self, problem: BilevelProblem) -> None:
+        super().check(problem)
         self.hypergradient.check(problem)
 
     def columns(self, problem: BilevelProblem) -> tuple[str, ...]:
         columns = super().columns(problem)
-        return (*columns, "exact_cosine", "exact_norm_ratio") if self.compare else columns
+        return (*columns, *COMPARED) if self.compare else columns
 
     def init(self, problem: BilevelProblem, seed: int) -> DescentState:
         inner = start_solution(problem, seed)
@@ -134,14 +136,26 @@ class Descent(BilevelLoop[DescentState]):
         # θ is known to a tolerance only, and so is F: a small rise says nothing. Written as "not
         # less or equal", the test also refuses a solve that met a number which is not finite.
         allowed = self.slack * math.sqrt(state.eps) * abs(state.outer_value)
-        if not inner.outer.value <= state.outer_value + allowed:
-            return replace(state, rejected=(inner.outer.value, float(move.abs().max())))
+        # Where G is not finite, θ may lie where it lay, and F says nothing of α.
+        value = math.nan if inner.status is Status.DIVERGED else inner.outer.value
+        if not value <= state.outer_value + allowed:
+            return replace(state, rejected=(value, float(move.abs().max())))
         grown = min(2.0 * state.radius, self.max_radius)
         return replace(_at(state, inner), radius=grown)
 
-    def diverged(self, state: DescentState) -> bool:
-        gradient_norm = 0.0 if state.last is None else state.gradient_norm
-        return state.step > 0 and not math.isfinite(state.outer_value + gradient_norm)
+    def diverged(self, state: DescentState) -> str | None:
+        if state.step == 0 or state.inner is None:
+            return None
+        at = f"at α = {shown(state.alpha)}"
+        if state.inner.status is Status.DIVERGED:
+            value = state.inner.point.value
+            worst = state.inner.residual if math.isfinite(value) else value
+            return f"the inner loss or its gradient is {worst} {at}"
+        if not math.isfinite(state.outer_value):
+            return f"the outer loss is {state.outer_value} {at}"
+        if state.last is not None and not math.isfinite(state.gradient_norm):
+            return f"the hypergradient is {state.gradient_norm} {at}"
+        return None
 
     def _settle(self, problem: BilevelProblem, state: DescentState) -> DescentState:
         """Solve at the current α, for the first time or again after a step that was undone."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from shine_exp.bilevel.inner_solution import first_gradient_norm, solve_inner
 from shine_exp.bilevel.loops.state import BilevelLoop, State, measured_row
 from shine_exp.bilevel.problem import BilevelProblem
+from shine_exp.bilevel.soundness import box
 from shine_exp.errors import UserError
 from shine_exp.loop import Row
 from shine_exp.randomness import generator
@@ -85,9 +86,10 @@ class Search(BilevelLoop[SearchState]):
     accuracy: PositiveFloat = 1e-3
 
     def check(self, problem: BilevelProblem) -> None:
-        """Raises `UserError` for a problem whose box is not finite."""
+        """Raises `UserError` for what is no problem, or has no finite box."""
+        super().check(problem)
         alpha, _ = problem.start(0)
-        if not all(bound.isfinite().all() for bound in _box(problem, alpha)):
+        if not all(bound.isfinite().all() for bound in box(problem, alpha)):
             raise UserError(
                 f"a search needs a box to search in, and the bounds of {type(problem).__name__} "
                 "are not finite: give it a lower and an upper, or take a method with a gradient"
@@ -115,9 +117,11 @@ class Search(BilevelLoop[SearchState]):
     def measure(self, problem: BilevelProblem, state: SearchState) -> list[Row]:
         return [measured_row(problem, state)]
 
-    def diverged(self, state: SearchState) -> bool:
+    def diverged(self, state: SearchState) -> str | None:
         """Whether all trials have; a single one that diverges is merely not chosen."""
-        return state.step == self.n_steps and not math.isfinite(state.outer_value)
+        if state.step < self.n_steps or math.isfinite(state.outer_value):
+            return None
+        return f"the inner or the outer loss is nan or infinite at all {state.step} α that it tried"
 
     def step(self, problem: BilevelProblem, state: SearchState) -> SearchState:
         alpha = self._proposal(problem, state)
@@ -138,7 +142,7 @@ class Search(BilevelLoop[SearchState]):
         return state
 
     def _proposal(self, problem: BilevelProblem, state: SearchState) -> Tensor:
-        lower, upper = (bound.numpy(force=True) for bound in _box(problem, state.alpha))
+        lower, upper = (bound.numpy(force=True) for bound in box(problem, state.alpha))
         points, losses = (t.numpy(force=True) for t in (state.points, state.losses))
         trials = Trials(points, losses, self.n_steps, lower, upper, state.seed)
         return torch.as_tensor(self.proposer(trials)).to(state.alpha).reshape(state.alpha.shape)
@@ -156,7 +160,8 @@ class Search(BilevelLoop[SearchState]):
             estimate = inner.estimate if self.solver.uses_estimate else None
             n_steps += inner.n_steps
             n_evals += inner.n_evals
-            loss = inner.outer.value
+            # Where G is not finite, θ may lie where it lay, and F says nothing of α.
+            loss = math.nan if inner.status is Status.DIVERGED else inner.outer.value
             solved = inner.residual == 0
             # A tolerance that was met without a step leaves θ as it is: that F then stays as it is
             # says nothing.
@@ -188,15 +193,6 @@ class _Trial:
     solved: bool
     n_steps: int
     n_evals: int
-
-
-def _box(problem: BilevelProblem, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """The lower and the upper bounds of the entries of α, each (k,)."""
-    lower, upper = (
-        torch.as_tensor(bound).to(alpha).expand(alpha.shape).flatten()
-        for bound in (problem.lower, problem.upper)
-    )
-    return lower, upper
 
 
 @dataclass(frozen=True)
@@ -249,7 +245,10 @@ class Bayesian:
         seed = generator(trials.seed, len(trials.points)).initial_seed()
         sampler = optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.n_random)
         study = optuna.create_study(sampler=sampler)
-        for point, loss in zip(trials.points, trials.losses, strict=True):
+        # Optuna takes no NaN: a trial that diverged counts as the worst of the others.
+        worst = max(trials.losses[np.isfinite(trials.losses)], default=0.0)
+        losses = np.where(np.isfinite(trials.losses), trials.losses, worst)
+        for point, loss in zip(trials.points, losses, strict=True):
             params = dict(zip(space, point.tolist(), strict=True))
             study.add_trial(
                 optuna.trial.create_trial(params=params, distributions=space, value=float(loss))

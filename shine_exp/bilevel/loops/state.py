@@ -7,10 +7,13 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 
 from shine_exp.bilevel.problem import BilevelProblem
+from shine_exp.bilevel.soundness import check_columns, check_start, measured
 
 COUNTERS = ("inner_steps", "evals", "products")
 ALPHA = ("alpha", "alpha_min", "alpha_max")
 SOLVES = ("tol", "inner_residual", "gradient_norm", "unsolved_inner", "unsolved_backward")
+COMPARED = ("exact_cosine", "exact_norm_ratio")
+OURS = ("step", "time", *COUNTERS, *ALPHA, *SOLVES, *COMPARED)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,10 @@ class BilevelLoop(Generic[S]):
     changes_in_place = False
 
     def check(self, problem: BilevelProblem) -> None:
-        """Refuse no problem; a loop that needs more of one overrides this."""
+        """Raises `UserError` for what is no problem; a loop that needs more of one adds to this."""
+        check_start(problem)
+        problem.check()
+        check_columns(problem, OURS)
 
     def columns(self, problem: BilevelProblem) -> tuple[str, ...]:
         return (*COUNTERS, *ALPHA, *problem.columns, *SOLVES)
@@ -94,8 +100,8 @@ class BilevelLoop(Generic[S]):
     def length(self, problem: BilevelProblem) -> int:
         return self.n_steps
 
-    def diverged(self, state: S) -> bool:
-        return False
+    def diverged(self, state: S) -> str | None:
+        return None
 
     def progress(self, state: S) -> dict[str, str]:
         alpha = f"{float(state.alpha.mean()):.3g}"
@@ -116,4 +122,4 @@ class Study(BilevelLoop[S]):
 
 def measured_row(problem: BilevelProblem, state: State) -> dict[str, float | int]:
     """The row of a loop that moves α: counters, and what the problem measures at (α, θ)."""
-    return state.row() | problem.evaluate(state.alpha, state.theta)
+    return state.row() | measured(problem, state.alpha, state.theta)

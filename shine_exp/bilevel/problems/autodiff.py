@@ -5,6 +5,7 @@
 The functions are G(α, θ) and F(α, θ), smooth scalars; α and θ are tensors, or dicts of tensors.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from shine_exp.errors import UserError
 from shine_exp.solvers.objective import Point, Smooth
 from shine_exp.types import LinearOperator, SecantEstimate
 
+PAIRS = ("keep", "drop", "measure")
 # (α, θ) ↦ a scalar, with α and θ in the structure in which the user gave them.
 Loss = Callable[[Any, Any], Tensor]
 
@@ -39,8 +41,8 @@ class AutodiffProblem(BilevelProblem):
 
     `evaluate(α, θ)` gives the columns of the trace; by default this is F, as `outer_loss`.
 
-    Raises `UserError` where a start is no tensor, or where a function does not return a scalar
-    that depends on θ.
+    Raises `UserError` where a start is no tensor, where a function does not take α and θ, and once
+    they are called, where they do not return a scalar that depends on θ.
     """
 
     def __init__(
@@ -55,6 +57,16 @@ class AutodiffProblem(BilevelProblem):
         pairs: Literal["keep", "drop", "measure"] | Callable[[Any], Tensors] = "keep",
         evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     ) -> None:
+        _check_call("inner", inner, "alpha", "theta")
+        _check_call("outer", outer, "alpha", "theta")
+        if evaluate is not None:
+            _check_call("evaluate", evaluate, "alpha", "theta")
+        if callable(pairs):
+            _check_call("pairs", pairs, "alpha")
+        elif pairs not in PAIRS:
+            raise UserError(
+                f"AutodiffProblem: pairs={pairs!r}: take {', '.join(PAIRS)}, or a function of α"
+            )
         self._inner = inner
         self._outer = outer
         self._evaluate = evaluate
@@ -65,12 +77,43 @@ class AutodiffProblem(BilevelProblem):
         self._alpha0 = joined.detach()
         self._theta0 = self.theta_structure.flatten(theta).detach()
         self.lower, self.upper = lower, upper
-        self.pairs = pairs
+        self.pairs: Literal["keep", "drop", "measure"] | Callable[[Any], Tensors] = pairs
         self.device = str(self._theta0.device)
+        self._checked = False
 
     def start(self, seed: int) -> tuple[Tensor, Tensor]:
         """(α₀, θ₀) as they were given, whatever the seed; a dict as one vector."""
         return self._alpha0.clone(), self._theta0.clone()
+
+    def check(self) -> None:
+        """Raises `UserError` where autograd sees that θ*(α) does not exist or stands still.
+
+        That is where ∇_θG does not depend on θ, or not on α; or where `pairs` gives no diagonal.
+        """
+        if self._checked:
+            return
+        alpha, theta = (t.requires_grad_() for t in self.start(0))
+        gradient = self.inner_gradient(alpha, theta)
+        by_alpha = by_theta = None
+        if gradient.requires_grad:
+            by_alpha, by_theta = torch.autograd.grad(
+                gradient, (alpha, theta), torch.ones_like(gradient), allow_unused=True
+            )
+        if by_theta is None:
+            raise UserError(
+                "the inner loss is linear in θ, so that it has no minimum: add a term that curves "
+                "it, such as 0.5 * theta.square().sum()"
+            )
+        if by_alpha is None:
+            raise UserError(
+                "the gradient of the inner loss in θ does not depend on α, so that θ* is the same "
+                "at every α: use α in G; AutodiffProblem(G, F, …) takes the inner loss G first, "
+                "and then the outer loss F"
+            )
+        self.outer(alpha, theta).gradient  # noqa: B018
+        if callable(self.pairs):
+            self._diagonal(alpha.detach())
+        self._checked = True
 
     def inner_loss(self, alpha: Tensor, theta: Tensor) -> Tensor:
         """G(α, θ), θ (d,)."""
@@ -164,6 +207,26 @@ class AutodiffProblem(BilevelProblem):
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise UserError(f"the {name} loss must return one number as a tensor, not {shape}")
         return value.reshape(())
+
+
+def _check_call(name: str, function: Any, *parameters: str) -> None:
+    """Raises `UserError` for what cannot be called with these parameters by position."""
+    needed = f"{name}({', '.join(parameters)})"
+    if not callable(function):
+        kind = type(function).__name__
+        raise UserError(f"AutodiffProblem: {name} is a {kind}: take a function {needed}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # compiled, such as torch.exp: nobody knows its parameters
+        return
+    try:
+        signature.bind(*parameters)
+    except TypeError as error:
+        its_name = getattr(function, "__name__", type(function).__name__)
+        raise UserError(
+            f"AutodiffProblem: {its_name}{signature} is called as {needed}: give it "
+            f"{len(parameters)} parameter{'s' * (len(parameters) > 1)}"
+        ) from error
 
 
 class _RecordedHessian:

@@ -30,7 +30,10 @@ class Structure:
         if not parts or not all(
             isinstance(part, Tensor) and part.is_floating_point() for part in parts.values()
         ):
-            raise UserError(f"{what} must be a floating-point tensor, or a dict of them")
+            raise UserError(
+                f"{what} must be a floating-point tensor, or a dict of them, and is "
+                f"{_kind(tensors)}; torch.tensor(0.0, dtype=torch.float64) is one"
+            )
         if len({(part.dtype, part.device) for part in parts.values()}) > 1:
             raise UserError(f"{what}: its tensors must have one type and lie on one device")
         names = tuple(parts) if isinstance(tensors, Mapping) else None
@@ -49,3 +52,14 @@ class Structure:
         parts = vector.split([math.prod(shape) for shape in self.shapes])
         named = zip(self.names, parts, self.shapes, strict=True)
         return {name: part.reshape(shape) for name, part, shape in named}
+
+
+def _kind(given: object) -> str:
+    """What was given in place of a tensor, on one line."""
+    if isinstance(given, Tensor):
+        return f"a tensor of {given.dtype}"
+    if isinstance(given, Mapping):
+        parts = [f"{name}: {_kind(part)}" for name, part in given.items()]
+        return f"a dict of {', '.join(parts)}" if parts else "an empty dict"
+    shown = " ".join(repr(given).split())
+    return f"{type(given).__name__} {shown}" if len(shown) < 40 else f"a {type(given).__name__}"
