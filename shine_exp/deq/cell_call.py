@@ -26,7 +26,8 @@ def check_call(cell: Any, inputs: tuple[Any, ...], named: dict[str, Any], error:
         given += [f"{name}={described(value)}" for name, value in named.items()]
         raise UserError(
             f"the cell {type(cell).__name__} is called with ({', '.join(given)}), and its forward "
-            f"takes {parameters_of(signature)} beside self: {clash}; call the layer with z0 and what the cell takes"
+            f"takes {parameters_of(signature)} beside self: {clash}; call the layer with z0 and "
+            "what the cell takes"
         ) from error
 
 
