@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shine_exp.deq.cell_call import check_call
 from shine_exp.deq.cell_state import FLOATS, CellState, described, short, tensors_of
 from shine_exp.errors import UserError, one_line
 
@@ -74,8 +75,9 @@ class Flattening:
     ) -> Callable[[Tensor], Tensor]:
         """z ↦ cell(z, *inputs, **named) on vectors (batch, d).
 
-        Raises `UserError` where the cell returns no state like z, changes z in place, or fails
-        where an input has another batch than z, or its parameters another type or device.
+        Raises `UserError` where the cell returns no state like z, changes z in place, takes other
+        inputs, or fails where an input has another batch than z, or its parameters another type or
+        device.
         """
         name = f"the cell {type(cell).__name__}"
 
@@ -88,6 +90,9 @@ class Flattening:
                 if not clash or isinstance(error, torch.OutOfMemoryError):
                     raise
                 raise UserError(f"{name} fails: {clash} ({one_line(error)})") from error
+            except TypeError as error:
+                check_call(cell, inputs, named, error)
+                raise
             if not self._fits(state):
                 advice = (
                     self._clash(cell, v.device, inputs, named)

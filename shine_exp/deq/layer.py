@@ -16,6 +16,7 @@ from shine_exp.deq.arguments import (
     check_tolerance,
 )
 from shine_exp.deq.backward import Backward, ImplicitGradient
+from shine_exp.deq.cell_call import check_call
 from shine_exp.deq.cell_state import CellState
 from shine_exp.deq.flattening import Flattening
 from shine_exp.deq.linearisation import Linearisation
@@ -57,8 +58,9 @@ class DEQ(nn.Module):
 
     `last` reports on the solves of the last call, None where nothing was solved. A solve that
     misses its tolerance gives a `ConvergenceWarning` and a cell that is no function a
-    `CellWarning`, once per layer and process, unless `warn` is False; a tolerance of 0 asks for
-    all steps and cannot be missed.
+    `CellWarning`, once per layer and process, unless `warn` is False; where `warn_unsolved` is
+    False, as for a caller that counts misses in `last`, there is no `ConvergenceWarning`. A
+    tolerance of 0 asks for all steps and cannot be missed.
     Gradients of gradients, `torch.func` and forward-mode derivatives are errors. Where a model is
     compiled the layer runs as it is: compile the cell.
 
@@ -77,6 +79,7 @@ class DEQ(nn.Module):
         tol: float = 1e-5,
         adjoint_tol: float = 1e-6,
         warn: bool = True,
+        warn_unsolved: bool = True,
     ) -> None:
         super().__init__()
         check_parts(cell, solver, inverse)
@@ -84,6 +87,7 @@ class DEQ(nn.Module):
         check_tolerance("adjoint_tol", adjoint_tol)
         self.cell, self.solver, self.inverse = cell, solver, inverse
         self.tol, self.adjoint_tol, self.warn = tol, adjoint_tol, warn
+        self.warn_unsolved = warn_unsolved
         self._advice = advice.Advice(f"DEQ({type(cell).__name__})")
 
     def forward(
@@ -98,7 +102,11 @@ class DEQ(nn.Module):
             check_count("n_unrolled", self.n_unrolled)
             self.last = None
             start = z0 if isinstance(z0, Tensor) else list(z0)
-            return unroll(self.cell, start, *inputs, n_steps=self.n_unrolled, **named)
+            try:
+                return unroll(self.cell, start, *inputs, n_steps=self.n_unrolled, **named)
+            except TypeError as error:
+                check_call(self.cell, inputs, named, error)
+                raise
         if torch.compiler.is_compiling():
             # It would follow the solver's loop, and compile it anew for every number of steps.
             solve: Callable[..., Tensor | list[Tensor]] = torch.compiler.disable(self._forward)
@@ -191,7 +199,8 @@ class DEQ(nn.Module):
 
     def _judge(self, report: Report, z: Tensor, image: Tensor) -> None:
         """Warns where the forward solve missed its tolerance; `image` is f(z)."""
-        if self.warn and self.tol > 0 and report.status is not Status.CONVERGED:
+        warns = self.warn and self.warn_unsolved and self.tol > 0
+        if warns and report.status is not Status.CONVERGED:
             self._advice.give(
                 "forward solve",
                 advice.ConvergenceWarning,
@@ -202,7 +211,7 @@ class DEQ(nn.Module):
 
     def _missed_backward(self, adjoint: Adjoint, residual: Callable[[], Tensor]) -> None:
         """Warns of a backward solve that missed its tolerance."""
-        if self.warn and self.adjoint_tol > 0:
+        if self.warn and self.warn_unsolved and self.adjoint_tol > 0:
             self._advice.give(
                 "backward solve",
                 advice.ConvergenceWarning,

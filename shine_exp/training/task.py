@@ -41,7 +41,7 @@ class Task(ABC):
         """A new network, on its device, with exactly one equilibrium layer: `layer(cell)`.
 
         PyTorch's own random numbers, which initial weights are drawn from, follow from the run's
-        seed here. The network calls its layer once in a forward pass.
+        seed here.
         """
 
     @abstractmethod
@@ -56,6 +56,8 @@ class Task(ABC):
     def loss(self, network: nn.Module, batch: Any) -> Tensor:
         """The mean loss of a batch, a scalar with a graph, of a network in training mode.
 
+        It calls the equilibrium layer once.
+
         For OPA the network passes the loss as a function of z on to its layer, as `loss=`.
         """
 
@@ -63,6 +65,7 @@ class Task(ABC):
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """What is measured for the trace: columns by name.
 
-        It is called off the clock, without a graph, on a network in evaluation mode. Samples whose
-        equilibrium missed the tolerance are counted by the training loop.
+        It is called before the first step and after every epoch, off the clock, without a graph,
+        on a network in evaluation mode. Samples whose equilibrium missed the tolerance are counted
+        by the training loop.
         """

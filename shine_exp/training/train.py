@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -17,8 +18,15 @@ from shine_exp.errors import UserError
 from shine_exp.loop import Row
 from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
-from shine_exp.training.layer_calls import calls_of, equilibrium_layer
+from shine_exp.training.layer_calls import calls_of
 from shine_exp.training.task import Task
+from shine_exp.training.task_checks import (
+    check_loss,
+    check_measured,
+    check_network,
+    check_task,
+    first_use,
+)
 from shine_exp.types import InverseMethod, Solver
 
 MEANS = (
@@ -134,14 +142,14 @@ class Train(Generic[AnyTask]):
             )
 
     def check(self, task: AnyTask) -> None:
-        if task.steps_per_epoch < 1:
+        check_task(task, ("step", "time", "epoch", *OURS))
+        length = self.length(task)
+        if self.n_unrolled is None and length <= self.pretrain_steps:
             raise UserError(
-                f"{type(task).__name__}.steps_per_epoch={task.steps_per_epoch}: must be 1 or more"
-            )
-        if clash := {"step", "time", "epoch", *OURS} & set(task.columns):
-            raise UserError(
-                f"{type(task).__name__}.columns: {', '.join(sorted(clash))} is a column of the "
-                "training loop itself; take another name"
+                f"outer.pretrain_steps={self.pretrain_steps}: all {length} steps of the run "
+                f"(outer.epochs={self.epochs} of {task.steps_per_epoch}) would be unrolled, and "
+                f"the method, {type(self.inverse).__name__}, never used; take fewer "
+                "pretrain_steps or more epochs"
             )
 
     def columns(self, task: AnyTask) -> tuple[str, ...]:
@@ -154,7 +162,7 @@ class Train(Generic[AnyTask]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = task.network(self._layer)
-        layer = equilibrium_layer(network)
+        layer = check_network(task, network)
         optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             optimizer, self.epochs * task.steps_per_epoch, eta_min=self.final_learning_rate
@@ -162,9 +170,14 @@ class Train(Generic[AnyTask]):
         return TrainState(0, seed, network, layer, optimizer, schedule)
 
     def _layer(self, cell: nn.Module) -> DEQ:
-        tolerances = {"tol": self.tol, "adjoint_tol": self.adjoint_tol}
-        # The loop counts what misses its tolerance: no warnings.
-        return DEQ(cell, self.solver, self.inverse, **tolerances, warn=False)
+        return DEQ(
+            cell,
+            self.solver,
+            self.inverse,
+            tol=self.tol,
+            adjoint_tol=self.adjoint_tol,
+            warn_unsolved=False,  # the loop counts what misses its tolerance
+        )
 
     def load_state_dict(self, task: AnyTask, saved: dict[str, Any]) -> TrainState:
         state = self.init(task, saved["seed"])
@@ -182,23 +195,43 @@ class Train(Generic[AnyTask]):
     def step(self, task: AnyTask, state: TrainState) -> TrainState:
         if state.step % task.steps_per_epoch == 0:
             state.log = {}
-        pretrains = state.step < self.pretrain_steps
-        state.layer.n_unrolled = self.n_pretrain_unrolled if pretrains else self.n_unrolled
+        state.layer.n_unrolled = self._n_unrolled(state.step)
         state.layer.last = None  # not yet called
         state.network.train()
         entries = self._differentiate(task, state, task.batch(state.seed, state.step))
         for name, value in entries.items():
             state.log.setdefault(name, []).append(value)
-        if not self.diverged(state):
+        if not _not_finite(state):
             state.optimizer.step()
-        state.schedule.step()
+            state.schedule.step()
         state.step += 1
         return state
 
-    def diverged(self, state: TrainState) -> bool:
-        return not all(math.isfinite(state.log[name][-1]) for name in FINITE if name in state.log)
+    def _n_unrolled(self, step: int) -> int | None:
+        """How many applications of the cell a step differentiates; None where it solves for z*."""
+        return self.n_pretrain_unrolled if step < self.pretrain_steps else self.n_unrolled
+
+    def diverged(self, state: TrainState) -> str | None:
+        names = _not_finite(state)
+        if not names:
+            return None
+        if "train_loss" in names:
+            what = "the loss of the batch"
+        elif (n := self._n_unrolled(state.step - 1)) is not None:
+            what = f"the norm of the gradient, through {n} applications of the cell,"
+        else:
+            what = f"the norm of the gradient, by the method {type(self.inverse).__name__},"
+        return f"{what} is {state.log[names[0]][-1]:g} at step {state.step}"
 
     def measure(self, task: AnyTask, state: TrainState) -> list[Row]:
+        """The row of an epoch that has ended, or of a step that has diverged.
+
+        Before the first step the untrained network is evaluated, for what is wrong there to be
+        found before an epoch's work is lost. That costs one evaluation more than `epochs`; the
+        spectral radius is not measured, and the numbers are not kept.
+        """
+        if state.step == 0:
+            self._ask(task, state)
         ends_epoch = state.step > 0 and state.step % task.steps_per_epoch == 0
         if not ends_epoch and not self.diverged(state):
             return []
@@ -219,15 +252,8 @@ class Train(Generic[AnyTask]):
 
     def _evaluate(self, task: AnyTask, state: TrainState) -> dict[str, float]:
         """The task's columns, and what was met in the layer meanwhile."""
-        state.layer.n_unrolled = self.n_unrolled
-        state.network.eval()
-        with torch.no_grad(), calls_of(state.layer) as calls:
-            measured = task.evaluate(state.network)
-        if set(measured) != set(task.columns):
-            raise UserError(
-                f"{type(task).__name__}.evaluate gives {', '.join(measured) or 'nothing'}, and its "
-                f"columns are {', '.join(task.columns) or 'none'}: they must be the same"
-            )
+        with calls_of(state.layer) as calls:
+            measured = self._ask(task, state)
         if calls.n_solves == 0:
             return measured
         measured = measured | {"test_unsolved": calls.n_unsolved}
@@ -236,6 +262,15 @@ class Train(Generic[AnyTask]):
         drawn = generator(state.seed, state.step, RADIUS)
         radius = calls.spectral_radius(state.layer.cell, self.n_power_steps, drawn)
         return measured | {"spectral_radius": radius}
+
+    def _ask(self, task: AnyTask, state: TrainState) -> dict[str, float]:
+        """The task's columns."""
+        state.layer.n_unrolled = self.n_unrolled
+        state.network.eval()
+        with torch.no_grad():
+            measured = task.evaluate(state.network)
+        check_measured(task, measured)
+        return measured
 
     def _differentiate(self, task: AnyTask, state: TrainState, batch: Any) -> dict[str, float]:
         """Gradients of all parameters, and the entries of the log."""
@@ -246,14 +281,15 @@ class Train(Generic[AnyTask]):
                 return task.loss(network, batch)
 
         state.optimizer.zero_grad(set_to_none=True)
-        loss, forward_ms = _timed(forward, device)
-        if not (isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad):
-            raise UserError(
-                f"{type(task).__name__}.loss must return one number that depends on the network's "
-                "parameters, as a tensor with a graph"
-            )
+        with first_use(task, state.layer) if state.step == 0 else nullcontext():
+            loss, forward_ms = _timed(forward, device)
+            check_loss(task, loss)
         _, backward_ms = _timed(loss.backward, device)
         norms = [p.grad.norm() for p in network.parameters() if p.grad is not None]
+        if not norms:
+            raise UserError(
+                f"{type(task).__name__}.loss does not depend on the network's parameters"
+            )
         entries = {
             "train_loss": float(loss.detach()),
             "gradient_norm": float(torch.stack(norms).norm()),
@@ -265,6 +301,11 @@ class Train(Generic[AnyTask]):
             return entries
         state.count(report)
         return entries | _log_of(report)
+
+
+def _not_finite(state: TrainState) -> list[str]:
+    """The entries of the last step that are not finite, and must be."""
+    return [name for name in FINITE if name in state.log and not math.isfinite(state.log[name][-1])]
 
 
 def _log_of(report: Report) -> dict[str, float]:

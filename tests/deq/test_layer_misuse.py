@@ -1,5 +1,6 @@
 """The layer used wrongly: refused where it is called, in the words of its user, or made right."""
 
+import re
 from itertools import product
 
 import pytest
@@ -150,9 +151,6 @@ def test_errors_of_the_cell_itself_are_left_as_they_are() -> None:
 
     with pytest.raises(RuntimeError, match=r"^mine$"):
         DEQ(Cell(fails), Broyden(), FULL)(Z0, Z0)
-    layer, x = problem()
-    with pytest.raises(TypeError, match="unexpected keyword argument 'y'"):
-        layer(Z0, y=x)
 
 
 @pytest.mark.parametrize(
@@ -454,3 +452,25 @@ def test_opa_refuses_a_loss_that_is_no_scalar_of_z(loss) -> None:
     layer = DEQ(TanhCell(), AdjointBroyden(5, opa=1), Shine())
     with pytest.raises(UserError, match=r"loss\(z\) must be one number that depends on z"):
         layer(Z0, normal(3, 3, seed=7), loss=loss)
+
+
+@pytest.mark.parametrize("n_unrolled", [None, 2], ids=["solved", "unrolled"])
+def test_layer_inputs_that_the_cell_does_not_take_are_named(n_unrolled: int | None) -> None:
+    layer = DEQ(TanhCell(), Broyden(5), JacobianFree())
+    layer.n_unrolled = n_unrolled
+    z0, x = torch.zeros(3, 8, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
+    says = "the cell TanhCell is called with (z, float64 (3, 3), float64 (3, 3))"
+    with pytest.raises(UserError, match=re.escape(says)):
+        layer(z0, x, x)
+    says = "called with (z, y=float64 (3, 3)), and its forward takes (z, x) beside self: "
+    with pytest.raises(UserError, match=re.escape(says)):
+        layer(z0, y=x)
+
+
+def test_layer_cell_that_fails_by_itself_keeps_its_error() -> None:
+    class Faulty(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            return len(3) + z
+
+    with pytest.raises(TypeError, match=r"object of type 'int' has no len"):
+        DEQ(Faulty(), Broyden(5), JacobianFree())(torch.zeros(3, 8))

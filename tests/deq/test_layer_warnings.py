@@ -113,6 +113,14 @@ def test_layer_that_is_not_to_warn_does_not(warned) -> None:
     assert warned() == []
 
 
+def test_layer_that_is_not_to_warn_of_unsolved_samples_still_warns_of_its_cell(warned) -> None:
+    cell = nn.Sequential(nn.Linear(8, 8).double(), nn.Dropout(0.1))
+    layer = DEQ(cell, Broyden(3), Full(max_steps=2), warn_unsolved=False)
+    layer(Z0).sum().backward()
+    (message,) = warned()
+    assert "the cell's Dropout (1) draws anew" in message
+
+
 def test_layer_tolerance_of_zero_asks_for_all_steps_and_is_not_missed(warned) -> None:
     DEQ(TanhCell(), Broyden(3), Full(max_steps=2), tol=0.0, adjoint_tol=0.0)(Z0, X).sum().backward()
     assert warned() == []

@@ -1,5 +1,8 @@
 """A task from outside of the package, and one with a fault: what training makes of them."""
 
+import math
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shine_exp.deq import DEQ
+from shine_exp.deq import DEQ, CellWarning
 from shine_exp.errors import UserError
 from shine_exp.inverse.full import Full
 from shine_exp.inverse.jacobian_free import JacobianFree
@@ -19,6 +22,7 @@ from shine_exp.solvers.broyden import Broyden
 from shine_exp.training.layer_calls import calls_of
 from shine_exp.training.task import LayerFactory, Task
 from shine_exp.training.train import Train
+from shine_exp.types import Adjoint, AdjointSystem
 
 TRAIN = Train(
     solver=Broyden(50),
@@ -211,11 +215,60 @@ def _changed(**parts: Any) -> Callable[[], Task]:
         (_changed(evaluate=lambda self, network: {}), "Faulty.evaluate gives nothing"),
         (
             _changed(loss=lambda self, network, batch: torch.zeros(())),
-            "Faulty.loss must return one number that depends on the network's parameters",
+            "Faulty.loss returns float32 .. without a graph: it must return one number that "
+            "depends on the network's parameters",
+        ),
+        (
+            _changed(loss=lambda self, network, batch: 0.5),
+            r"Faulty.loss returns 0.5: it must return one number",
+        ),
+        (
+            _changed(loss=lambda self, network, batch: torch.ones((), requires_grad=True)),
+            "Faulty.loss does not call the network's equilibrium layer",
+        ),
+        (
+            _changed(
+                loss=lambda self, network, batch: sum(
+                    network[0](batch, batch).mean() for _ in range(2)
+                )
+            ),
+            "Faulty.loss calls the network's equilibrium layer 2 times",
+        ),
+        (
+            _changed(
+                loss=lambda self, network, batch: (
+                    network[0](batch, batch).detach().mean() + torch.ones((), requires_grad=True)
+                )
+            ),
+            "Faulty.loss does not depend on the network's parameters",
+        ),
+        (
+            _changed(network=lambda self, layer: None),
+            "Faulty.network returns None: it must return the network",
+        ),
+        (
+            _changed(network=lambda self, layer: nn.ModuleList),
+            "Faulty.network returns the class ModuleList: it must return the network",
+        ),
+        (
+            _changed(network=lambda self, layer: nn.Sequential(layer(nn.Tanh()))),
+            "Faulty.network returns a network without parameters",
+        ),
+        (
+            _changed(evaluate=lambda self, network: None),
+            'Faulty.evaluate returns None: it must return a dict, {"test_loss": …}',
+        ),
+        (
+            _changed(evaluate=lambda self, network: torch.zeros(())),
+            "Faulty.evaluate returns float32 ..: it must return a dict",
+        ),
+        (
+            _changed(evaluate=lambda self, network: {"test_loss": torch.zeros(())}),
+            "Faulty.evaluate gives test_loss=float32 ..: take a number",
         ),
         (
             _changed(loss=lambda self, network, batch: network[0](batch, batch)),
-            "Faulty.loss must return one number",
+            "Faulty.loss returns float32 .3, 2.: it must return one number",
         ),
     ],
 )
@@ -224,11 +277,110 @@ def test_task_with_a_fault_is_refused(task: Callable[[], Task], says: str) -> No
         trained(replace(TRAIN, epochs=1), task())
 
 
-def test_task_that_the_loop_cannot_train_is_refused() -> None:
-    with pytest.raises(UserError, match="train_loss is a column of the training loop itself"):
-        TRAIN.check(_changed(columns=("train_loss", "accuracy"))())
-    with pytest.raises(UserError, match=r"Faulty\.steps_per_epoch=0: must be 1 or more"):
-        TRAIN.check(_changed(steps_per_epoch=0)())
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({"columns": ("train_loss", "a")}, "train_loss is a column of the training loop itself"),
+        ({"columns": "test_loss"}, 'take a tuple of names, ("test_loss",)'),
+        ({"columns": 1}, "Faulty.columns=1: take a tuple of names"),
+        ({"steps_per_epoch": 0}, "Faulty.steps_per_epoch=0: must be 1 or more"),
+        ({"steps_per_epoch": 2.5}, "Faulty.steps_per_epoch=2.5: must be 1 or more"),
+        ({"batch": lambda self, seed: None}, "Faulty.batch takes (seed) beside self"),
+        ({"batch": lambda self, seed: None}, "it is called with (seed, step)"),
+        ({"loss": lambda self, network: None}, "it is called with (network, batch)"),
+        ({"evaluate": lambda self, network, data: {}}, "Faulty.evaluate takes (network, data)"),
+        ({"network": lambda self: None}, "it is called with (layer)"),
+        ({"evaluate": 3}, "Faulty.evaluate=3: it must be a method, (network)"),
+    ],
+)
+def test_task_that_the_loop_cannot_train_is_refused(parts: dict[str, Any], says: str) -> None:
+    """Before anything of it is called."""
+    task = _changed(**parts)()
+    with pytest.raises(UserError, match=re.escape(says)):
+        TRAIN.check(task)
+
+
+def test_task_methods_may_take_more_than_the_loop_gives() -> None:
+    TRAIN.check(_changed(batch=lambda self, *where, n=3: None, evaluate=lambda self, *_: {})())
+
+
+def test_wrong_evaluation_is_found_before_the_first_step() -> None:
+    task = _changed(evaluate=lambda self, network: {"test_los": 0.0})()
+    state = TRAIN.init(task, 0)
+    with pytest.raises(UserError, match="gives test_los, and its columns are test_loss"):
+        TRAIN.measure(task, state)
+    good = Small()
+    assert TRAIN.measure(good, TRAIN.init(good, 0)) == []
+
+
+def test_training_that_would_never_use_its_method_is_refused() -> None:
+    train = replace(TRAIN, pretrain_steps=8)
+    with pytest.raises(UserError, match=r"all 8 steps .*and the method, JacobianFree, never used"):
+        train.check(Small())
+    replace(train, pretrain_steps=7).check(Small())
+    replace(train, inverse=None, n_unrolled=3).check(Small())
+
+
+@pytest.mark.parametrize("pretrain_steps", [0, 1], ids=["solved", "unrolled"])
+def test_cell_that_is_called_with_other_inputs_is_refused(pretrain_steps: int) -> None:
+    class TwoInputs(Small):
+        def loss(self, network: nn.Module, batch: Tensor) -> Tensor:
+            return network[0](torch.zeros_like(batch), batch, batch).mean()
+
+    says = "the cell Linear is called with (z, float32 (3, 2), float32 (3, 2)), and its forward"
+    with pytest.raises(UserError, match=re.escape(says)):
+        trained(replace(TRAIN, pretrain_steps=pretrain_steps), TwoInputs())
+
+
+def test_cell_with_active_dropout_is_warned_of_once_in_training() -> None:
+    """And nothing is said of the solves that it makes miss their tolerance."""
+
+    class Dropped(Small):
+        def network(self, layer: LayerFactory) -> nn.Module:
+            cell = Linear()
+            cell.drop = nn.Dropout(0.5)
+            cell.register_forward_hook(lambda cell, _, z: cell.drop(z))
+            return nn.ModuleList([layer(cell)])
+
+    with pytest.warns(CellWarning, match=r"the cell's Dropout \(drop\) draws anew") as caught:
+        state, _ = trained(TRAIN, Dropped())
+    assert len(caught) == 1
+    assert state.unsolved["inner"] > 0
+
+
+def test_loss_that_is_no_tensor_is_refused_without_a_warning_of_pytorch() -> None:
+    def loss(self, network: nn.Module, batch: Tensor) -> float:
+        return float(network[0](batch, batch).mean())
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(UserError, match=r"Faulty\.loss returns [0-9.]+: it must return one"):
+            trained(TRAIN, _changed(loss=loss)())
+    assert [str(w.message) for w in caught] == []
+
+
+def test_diverged_training_names_the_number_the_step_and_the_method() -> None:
+    def loss(self, network: nn.Module, batch: Tensor) -> Tensor:
+        return Small.loss(self, network, batch) * math.nan
+
+    state = TRAIN.init(Small(), 0)
+    assert TRAIN.diverged(state) is None
+    TRAIN.step(Small(), state)
+    assert TRAIN.diverged(state) is None
+    TRAIN.step(_changed(loss=loss)(), state)
+    assert TRAIN.diverged(state) == "the loss of the batch is nan at step 2"
+
+    class Broken(JacobianFree):
+        def __call__(self, system: AdjointSystem) -> Adjoint:
+            return Adjoint.unchecked(system.r * math.nan)
+
+    for pretrain_steps, reason in (
+        (0, "the norm of the gradient, by the method Broken, is nan at step 1"),
+        (1, None),
+    ):
+        train = replace(TRAIN, inverse=Broken(), pretrain_steps=pretrain_steps)
+        state = train.step(Small(), train.init(Small(), 0))
+        assert train.diverged(state) == reason
 
 
 def test_training_needs_an_inverse_method_or_unrolled_steps_and_not_both() -> None:
