@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRACE, INFO, CONFIG, SOLUTION = "trace.csv", "run.json", "config.yaml", "solution.pt"
+CHECKPOINT = "checkpoint.pt"  # while a run is not done
 ENDED = ("done", "diverged")  # statuses of a run that no command takes further
 
 

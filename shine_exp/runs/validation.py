@@ -91,12 +91,18 @@ def parameters(prefix: str, node: DictConfig) -> dict[str, Any]:
     return {name: hints.get(name, Any) for name in names}
 
 
-def users_files(config: DictConfig) -> set[str]:
-    """The files of all that a `_target_` names and that is not ours."""
+def users_modules(config: DictConfig) -> dict[str, str]:
+    """Module → file of all that a `_target_` names and that is not ours, where it has a file."""
     targets = {str(node._target_) for _, node in nodes(config) if "_target_" in node}
-    made = [located("", target) for target in targets if not target.startswith(OUR_OWN)]
-    modules = [sys.modules.get(getattr(one, "__module__", "")) for one in made]
-    return {str(getattr(module, "__file__", None)) for module in modules}
+    made = [located("_target_", target) for target in targets if not target.startswith(OUR_OWN)]
+    names = sorted({str(getattr(one, "__module__", "")) for one in made})
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
+    return {name: str(file) for name, file in files.items() if file is not None}
+
+
+def users_files(config: DictConfig) -> set[str]:
+    """The files of `users_modules`."""
+    return set(users_modules(config).values())
 
 
 def located(key: str, target: Any) -> Any:
