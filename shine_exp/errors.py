@@ -4,7 +4,7 @@ import difflib
 import errno
 import re
 import traceback
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from types import CodeType
 
@@ -103,6 +103,12 @@ def _line_of(file: str, name: str) -> int | None:
         if one.co_qualname == name:
             lines.append(one.co_firstlineno)
     return lines[0] if len(lines) == 1 else None
+
+
+def no_such_option(key: str, name: str, known: Sequence[str]) -> str:
+    """The message about a key whose last part no node has, with the one that may be meant."""
+    there_are = f"there are: {', '.join(known)}" if known else "there is none"
+    return f"{key}: no such option;{did_you_mean(name, known)} {there_are}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 
 from shine_exp import durable
 from shine_exp.errors import UserError, of_the_users, one_line
-from shine_exp.runs.identity import RunIdentity, identify
 from shine_exp.runs.code import code_of, refuse_other_code
+from shine_exp.runs.identity import RunIdentity, identify
 from shine_exp.runs.inputs import record, refuse_other_data, refuse_other_files
 from shine_exp.runs.machine import is_out_of_memory
 from shine_exp.runs.problem import load

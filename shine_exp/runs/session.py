@@ -25,7 +25,10 @@ from shine_exp.runs.trace import Stopwatch, TraceWriter, fingerprint
 
 # What a solve is called: in a problem with an inner minimum, and in a network.
 OF_MINIMA = {"inner": "inner problems", "backward": "backward solves"}
-OF_NETWORKS = {"inner": "samples forward", "backward": "samples backward"}
+OF_NETWORKS = {
+    "inner": "samples in the forward pass",
+    "backward": "samples in the backward pass",
+}
 # Of the samples of a network. A batch has tens or hundreds of them: below one in a hundred, most
 # batches have none, and what one sample's gradient lacks is far below the noise of the batch.
 WORTH_A_WORD = 0.01
@@ -226,8 +229,12 @@ class Session:
     def _about(self) -> dict[str, Any]:
         """What run.json says of the run, whoever starts it."""
         identity = self.identity
-        about = {"choices": identity.choices, "seed": identity.seed, "differs": identity.differs}
-        return about | self.problem.sizes | dict(self.read)
+        about: dict[str, Any] = {
+            "choices": identity.choices,
+            "seed": identity.seed,
+            "differs": identity.differs,
+        }
+        return {**about, **self.problem.sizes, **self.read}
 
     def _left(self) -> dict[str, Any]:
         """What run.json says of what the run has left so far."""
