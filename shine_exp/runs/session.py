@@ -281,4 +281,4 @@ def missed(seeks: str, unsolved: Mapping[str, int], solves: Mapping[str, int]) -
 
 
 def _share(n: int, total: int | None) -> str:
-    return f"{n} of its" if total is None else f"{n} of {total} ({100 * n / total:.2g} %)"
+    return f"{n} of its" if total is None else f"{n} of {total} ({100 * n / total:.0f} %)"
