@@ -138,6 +138,22 @@ def log_x(ax: "Axes") -> None:
     if not ax.dataLim.minposx < np.inf:
         ax.set_xlim(1, 10)
     ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    # Matplotlib would label every tenth and hundredth of a short range, one over the other.
+    if high < 5 * low:
+        short_log(ax.xaxis, low, high)
+    elif high < 30 * low:
+        plain_log(ax.xaxis)
+
+
+def short_log(axis: "Axis", low: float, high: float) -> None:
+    """A few round ticks, evenly spaced in value, for a logarithmic axis of half a decade."""
+    from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, NullLocator
+
+    ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    axis.set_major_locator(FixedLocator([tick for tick in ticks if tick > 0]))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_locator(NullLocator())
 
 
 def limit_log_y(ax: "Axes", values: Sequence[float], decades: float = 5) -> None:

@@ -83,7 +83,7 @@ def plot(arguments: argparse.Namespace) -> list[UserError]:
     options = Options(arguments.x, published=results / "paper" / "fig3.csv")
     out = arguments.out or results / "figures"
     try:
-        drawings, written, failed = _draw(plots, read.runs, options, out)
+        drawings, lacking, written, failed = _draw(plots, read.runs, options, out)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
@@ -95,6 +95,14 @@ def plot(arguments: argparse.Namespace) -> list[UserError]:
             lines += [f"{drawing.name}:", drawing.table.aligned(), ""]
     lines += [*unfinished_lines(read.runs), *not_recorded_line(read.runs)]
     lines += [note for drawing in drawings for note in drawing.notes]
+    if arguments.figure:
+        lines += [note for drawing in lacking for note in drawing.notes]
+    elif lacking:
+        names = ", ".join(drawing.name for drawing in lacking)
+        lines.append(
+            f"{len(lacking)} of the paper's figures and tables have no finished runs here "
+            f"({names}); --figure NAME says how to make them"
+        )
     lines += [f"wrote {path}" for path in written]
     print("\n".join(lines), flush=True)
     return [*found.refused, *read.refused, *refuse_mixed_data(read.runs), *failed]
@@ -102,11 +110,16 @@ def plot(arguments: argparse.Namespace) -> list[UserError]:
 
 def _draw(
     plots: Sequence["Plot"], runs: Sequence["Run"], options: "Options", out: Path
-) -> tuple[list["Drawing"], list[Path], list[UserError]]:
-    """Draw and write one after the other: one that cannot be drawn keeps no other from it."""
+) -> tuple[list["Drawing"], list["Drawing"], list[Path], list[UserError]]:
+    """Draw and write one after the other: one that cannot be drawn keeps no other from it.
+
+    Returns what was drawn, what lacks its runs, the files, and why the others failed.
+    """
     from shine_exp.figures.axes import house_style, save
 
-    drawings, written, failed = [], [], []
+    drawings: list[Drawing] = []
+    lacking: list[Drawing] = []
+    written, failed = [], []
     out.mkdir(parents=True, exist_ok=True)
     with house_style():
         for each in plots:
@@ -119,8 +132,10 @@ def _draw(
                 written += save(drawing.figure, out, drawing.name)
             if drawing.table is not None:
                 written += drawing.table.save(out, drawing.name)
-            drawings.append(replace(drawing, figure=None))  # a figure takes memory
-    return drawings, written, failed
+            (lacking if drawing.lacks_its_runs else drawings).append(
+                replace(drawing, figure=None)  # a figure takes memory
+            )
+    return drawings, lacking, written, failed
 
 
 class _Parser(argparse.ArgumentParser):

@@ -64,10 +64,19 @@ class Drawing:
     notes: tuple[str, ...] = ()
     table: Table | None = None
 
+    @property
+    def lacks_its_runs(self) -> bool:
+        """Whether it is neither, and all that there is to say is how to make its runs."""
+        nothing = self.figure is None and self.table is None
+        return nothing and bool(self.notes) and all(MAKE in note for note in self.notes)
+
+
+MAKE = "make them with: "
+
 
 def how_to_make(name: str) -> str:
     """The command that makes the runs of a figure."""
-    return f"make them with: shine-run -m experiment={name.replace('-', '_')}"
+    return f"{MAKE}shine-run -m experiment={name.replace('-', '_')}"
 
 
 def replace_file(folder: Path, name: str, content: bytes) -> Path:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from shine_exp.errors import UserError, one_line
+from hydra.errors import MissingConfigException
+
+from shine_exp.errors import UserError, chain, one_line
 from shine_exp.runs.composition import compose, hydra_for, refuse_single_run_of_sweep, separated
 from shine_exp.runs.messages import ours_for, user_error
 from shine_exp.runs.run import Run, load_run
@@ -19,11 +21,16 @@ def run(*overrides: str, config_dir: str | Path | None = None, verbose: bool = F
     in progress end, saves the run and is raised as KeyboardInterrupt; the same call goes on from
     there. Raises `UserError` for what you can mend.
     """
+    for override in overrides:
+        _check_override(override)
     with hydra_for(config_dir) as hydra:
         try:
             config = compose(hydra, overrides)
         except Exception as error:  # of Hydra, about an override or a YAML file
-            raise UserError(user_error(error) or ours_for(one_line(error, at_most=400))) from error
+            line = user_error(error, overrides) or ours_for(one_line(error, at_most=400))
+            if config_dir is None and _misses_a_file(error):
+                line += "; one of your own is found with config_dir=FOLDER"
+            raise UserError(line) from error
         refuse_single_run_of_sweep(config.hydra)
         composed = separated(config)
         try:
@@ -33,7 +40,27 @@ def run(*overrides: str, config_dir: str | Path | None = None, verbose: bool = F
         except UserError:
             raise
         except Exception as error:
-            if (line := user_error(error)) is None:
+            if (mendable := user_error(error)) is None:
                 raise
-            raise UserError(line) from error
+            raise UserError(mendable) from error
     return load_run(folder)
+
+
+def _misses_a_file(error: BaseException) -> bool:
+    return any(isinstance(link, MissingConfigException) for link in chain(error))
+
+
+def _check_override(override: object) -> None:
+    """Raises `UserError` for what only the command takes, or nothing."""
+    if not isinstance(override, str):
+        raise UserError(
+            f"run({override!r}): takes texts, one for each override, as in "
+            'run("problem=logreg", "seed=3"); put * before a list of them'
+        )
+    if override.startswith("--config-dir"):
+        folder = override.partition("=")[2] or "FOLDER"
+        raise UserError(f"{override}: is the command's; here it is config_dir={folder!r}")
+    if override in ("-m", "--multirun"):
+        raise UserError(f"{override}: is the command's; for a sweep call run once for each run")
+    if override.startswith("-"):
+        raise UserError(f"{override}: is the command's; run takes overrides alone, as NAME=VALUE")

@@ -14,8 +14,8 @@ import torch
 
 from shine_exp import durable
 from shine_exp.errors import UserError, one_line
+from shine_exp.runs.run import CHECKPOINT
 
-CHECKPOINT = "checkpoint.pt"
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 

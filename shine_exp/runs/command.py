@@ -1,5 +1,6 @@
 """`shine-run`: compose a configuration and do what it says."""
 
+import atexit
 import gc
 import io
 import os
@@ -18,7 +19,7 @@ from omegaconf import DictConfig
 from shine_exp.errors import RunRefused, UserError
 from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS, refuse_single_run_of_sweep
 from shine_exp.runs.messages import user_error
-from shine_exp.runs.signals import interruptible, silence_stdout
+from shine_exp.runs.signals import ignore_interrupts, interruptible, silence_stdout
 from shine_exp.version import __version__
 
 SOME_REFUSED = "the sweep is done, but for the runs that are named above with what kept them"
@@ -65,10 +66,12 @@ def main() -> None:
         silence_stdout()
     except KeyboardInterrupt as end:
         why = user_error(end) or "the same command goes on from here"
+        # Until Python has ended, which takes a while: one more Ctrl-C would change the exit code.
+        atexit.register(ignore_interrupts)
         print(f"shine-run: interrupted; {why}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        line = user_error(error)
+        line = user_error(error, sys.argv[1:])
         if line is None:
             raise
         fail(line)

@@ -135,10 +135,14 @@ class _Combination:
         node, names = self.config.method, self.names
         is_read = _is_read("method", self.config)
         if is_read and not node:
+            outer, method = self.choices["outer"], self.choices["method"]
+            others = [f"{group}={self.choices[group]}" for group in ("problem", "method")]
+            brought = default(others).choices["outer"] == outer
+            way_out = "" if brought else "leave outer to the method, or "
+            by_whom = f", which problem={self.choices['problem']} brings," if brought else ""
             raise UserError(
-                f"{names}: this outer loop needs a method with an inverse, and "
-                f"method={self.choices['method']} brings none; leave outer to the method, or "
-                f"{self._take('method', bool)}"
+                f"{names}: outer={outer}{by_whom} needs a method with an inverse, and "
+                f"method={method} brings none; {way_out}{self._take('method', self._suits)}"
             )
         if not is_read and node and not self._came_by_itself("method"):
             raise UserError(
@@ -158,7 +162,7 @@ class _Combination:
                 return self._finds_it(node) and instantiate(node).leaves_estimate
 
             def needs_no_estimate(node: DictConfig) -> bool:
-                return bool(node) and not getattr(instantiate(node), "uses_estimate", False)
+                return self._suits(node) and not getattr(instantiate(node), "uses_estimate", False)
 
             raise UnsupportedSolver(
                 f"{names}: this method uses the solver's inverse estimate and this solver leaves "
@@ -168,14 +172,19 @@ class _Combination:
         if hasattr(method, "check_system"):
             method.check_system(symmetric=self.problem.seeks == "minimum")
         if getattr(method, "needs_symmetry", False) and self.problem.seeks != "minimum":
-
-            def needs_none(node: DictConfig) -> bool:
-                return bool(node) and not getattr(instantiate(node), "needs_symmetry", False)
-
             raise UnsupportedSystem(
                 f"{names}: this method needs a symmetric system, and this problem has none: "
-                f"{self._take('method', needs_none)}"
+                f"{self._take('method', self._suits)}"
             )
+
+    def _suits(self, node: DictConfig) -> bool:
+        """Whether a method applies to this problem. One that raises in `options` does not."""
+        if not node:
+            return False
+        method, symmetric = instantiate(node), self.problem.seeks == "minimum"
+        if hasattr(method, "check_system"):
+            method.check_system(symmetric=symmetric)
+        return symmetric or not getattr(method, "needs_symmetry", False)
 
     def _came_by_itself(self, group: str) -> bool:
         """Whether a group has the option that it would have if the command had not named one."""

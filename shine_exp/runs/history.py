@@ -58,11 +58,22 @@ class History:
         )
         self._write(left)
 
-    def end(self, status: str, left: Mapping[str, Any], error: Exception | None = None) -> None:
-        """How this start ended, what it `left`, and why, with a traceback where that is a bug."""
+    def end(
+        self,
+        status: str,
+        left: Mapping[str, Any],
+        error: Exception | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """How this start ended, what it `left`, and why: by a `reason`, or an error.
+
+        An error that is a bug has its traceback too.
+        """
         entry = self.starts[-1]
         entry |= {"status": status, "ended": _now()}
         entry |= {name: left[name] for name in EFFORT if name in left}
+        if reason is not None:
+            entry["reason"] = reason
         if error is not None:
             entry["reason"] = one_line(error)
             if not isinstance(error, UserError | OSError):

@@ -67,6 +67,12 @@ def identify(config: DictConfig, choices: dict[str, str]) -> RunIdentity:
     Raises `UserError` for a missing group or value, or a bad seed.
     """
     for group in CONFIG_GROUPS:
+        if group not in config and "_target_" in config:
+            raise UserError(
+                f"{group}={choices.get(group)}: its file says `# @package _global_` and has no key "
+                f"{group}: write {group}: above _target_ and what belongs to it, indented, or "
+                "leave that line away"
+            )
         if not isinstance(config.get(group), DictConfig):
             raise UserError(
                 f"{group}={config.get(group)}: is no option of this group; see shine-run --help"

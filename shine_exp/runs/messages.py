@@ -2,16 +2,24 @@
 
 import re
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from shine_exp.errors import OF_THE_MACHINE, UserError, chain, one_line
+from shine_exp.errors import (
+    OF_THE_MACHINE,
+    UserError,
+    chain,
+    did_you_mean,
+    no_such_option,
+    one_line,
+)
 from shine_exp.runs.machine import is_out_of_memory
+from shine_exp.runs.validation import GIVEN, parameters
 
 OURS = (  # messages in place of Hydra's
-    (r"Could not override '(.+?)'\..*", r"\1: no such option; see shine-run --help"),
     (
         r"LexerNoViableAltException: (.+?) \^.*",
         r"""\1: put quotes around what has such letters: 'KEY="größe"'""",
@@ -23,19 +31,25 @@ OURS = (  # messages in place of Hydra's
 )
 
 
-def user_error(error: BaseException) -> str | None:
+def user_error(error: BaseException, arguments: Sequence[str] = ()) -> str | None:
     """One line for an error that the user can mend; None for a bug.
 
-    Such an error is one of ours, of Hydra's, or of the machine's.
+    Such an error is one of ours, of Hydra's, or of the machine's. The `arguments` of the command
+    say which help would explain it.
     """
     links = chain(error)
     for link in links:
         if isinstance(link, UserError):
             return str(link)
+    if isinstance(links[-1], ConfigKeyError | ConfigAttributeError) and any(
+        str(link).startswith("Could not override ") for link in links
+    ):
+        return _no_such_key(links[-1], arguments)
     for link in links:
         if isinstance(link, MissingConfigException) and link.options:
             options = ", ".join(option for option in link.options if not option.startswith("_"))
-            return f"{str(link).splitlines()[0]}; there are: {options}"
+            near = did_you_mean(str(link.missing_cfg_file).rpartition("/")[2], link.options)
+            return f"{str(link).splitlines()[0]};{near} there are: {options}"
         if isinstance(link, HydraException | OmegaConfBaseException) and not of_ours(link):
             message = " ".join(line.strip() for line in str(link).splitlines() if line.strip())
             return ours_for(message)
@@ -48,6 +62,20 @@ def user_error(error: BaseException) -> str | None:
         return None
     said = ours_for(one_line(error, at_most=400))
     return f"a YAML file is not UTF-8 ({said})" if isinstance(error, UnicodeDecodeError) else said
+
+
+def _no_such_key(error: OmegaConfBaseException, arguments: Sequence[str]) -> str:
+    """The message about an override of a key that its node does not have."""
+    node, key, name = error.parent_node, str(error.full_key), str(error.key)
+    known = [str(one) for one in node or () if one != "hydra" and not str(one).startswith("_")]
+    try:
+        more = parameters("", node)
+    except (UserError, TypeError):  # something else is wrong with the node
+        more = {}
+    if name in more and not (key == f"problem.{name}" and name in GIVEN):
+        return f"{key}: its YAML file has no such key, so that it needs a plus: +{key}=…"
+    shown = [one for one in arguments if one.startswith(("--config-dir=", "problem="))]
+    return f"{no_such_option(key, name, known)}; see {' '.join(['shine-run', *shown, '--help'])}"
 
 
 def ours_for(message: str) -> str:

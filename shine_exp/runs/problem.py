@@ -65,8 +65,23 @@ def load(config: DictConfig) -> tuple[Any, str | None]:
     run: dict[str, Any] = {"seed": config.seed, "device": config.runtime.device}
     digest = None
     if "_target_" in config.data:
-        run["data"] = instantiate(config.data)
+        run["data"] = _of_kind(config, "data", instantiate(config.data))
         digest = getattr(run["data"], "digest", None)
     known = parameters("problem.", config.problem)
     given = {name: run[name] for name in GIVEN if name in known and name in run}
-    return instantiate(config.problem, _partial_=True)(**given), digest
+    made = instantiate(config.problem, _partial_=True)(**given)
+    return _of_kind(config, "problem", made), digest
+
+
+def _of_kind(config: DictConfig, group: str, made: Any) -> Any:
+    """What was made, if it is what the annotation promised. Raises `UserError` where it is not."""
+    kind, target = kind_of(config, group), config[group]._target_
+    if isinstance(made, kind):
+        return made
+    if made is None:
+        found = f"None; end it with: return {kind.__name__}(…)"
+    elif inspect.isclass(made):
+        found = f"the class {made.__name__}, and must return an object of it: {made.__name__}(…)"
+    else:
+        found = f"an object of {type(made).__name__}, and is annotated to return {kind.__name__}"
+    raise UserError(f"{group}._target_={target}: returns {found}")

@@ -12,10 +12,10 @@ from shine_exp import durable
 from shine_exp.errors import one_line
 from shine_exp.loop import LoopState, OuterLoop
 from shine_exp.runs import checkpoint
-from shine_exp.runs.checkpoint import CHECKPOINT, Checkpoint, unusable
+from shine_exp.runs.checkpoint import Checkpoint, unusable
 from shine_exp.runs.identity import RunIdentity
 from shine_exp.runs.machine import is_out_of_memory
-from shine_exp.runs.run import TRACE
+from shine_exp.runs.run import CHECKPOINT, TRACE
 
 
 def resume(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRACE, INFO, CONFIG, SOLUTION = "trace.csv", "run.json", "config.yaml", "solution.pt"
+CHECKPOINT = "checkpoint.pt"  # while a run is not done
 ENDED = ("done", "diverged")  # statuses of a run that no command takes further
 
 
@@ -73,7 +74,12 @@ class Run:
 
 
 def load_runs(root: Path | str) -> list[Run]:
-    """Every run below a folder, in path order. Raises `UserError` where a run.json is damaged."""
+    """Every run below a folder, in path order.
+
+    Raises `UserError` where there is no such folder, or a run.json is damaged.
+    """
+    if not Path(root).is_dir():
+        raise UserError(f"no such results folder: {root}")
     return [load_run(folder) for folder in run_folders(Path(root))]
 
 

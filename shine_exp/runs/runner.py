@@ -15,7 +15,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from shine_exp import durable
-from shine_exp.errors import UserError, one_line, raised_in
+from shine_exp.errors import UserError, of_the_users, one_line
+from shine_exp.runs.code import code_of, refuse_other_code
 from shine_exp.runs.identity import RunIdentity, identify
 from shine_exp.runs.inputs import record, refuse_other_data, refuse_other_files
 from shine_exp.runs.machine import is_out_of_memory
@@ -23,7 +24,7 @@ from shine_exp.runs.problem import load
 from shine_exp.runs.run import CONFIG, ENDED, INFO, damaged, read_config, read_info
 from shine_exp.runs.runtime import Runtime
 from shine_exp.runs.trace import check_trace
-from shine_exp.runs.validation import check_unidentified, check_values, users_files
+from shine_exp.runs.validation import check_unidentified, check_values, users_files, users_modules
 
 STATUS = ("running", "interrupted", "failed", *ENDED)
 
@@ -38,12 +39,12 @@ def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Pa
     # PyTorch is imported from here on, with what the targets name.
     from shine_exp.runs.compatibility import check_classes, check_objects
 
-    check_classes(config, choices)
-    check_values(config)
-    check_objects(config, choices)
     identity, runtime = identify(config, choices), instantiate(config.runtime)
     folder = Path(runtime.results) / identity.folder
     try:
+        check_classes(config, choices)
+        check_values(config)
+        check_objects(config, choices)
         work(config, identity, folder, runtime, verbose)
     except Timeout:
         _tell(verbose, f"{folder}: another process is at work on this run, left to it")
@@ -58,8 +59,8 @@ def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Pa
         if isinstance(error, OSError):
             then = "mend that, and the same command goes on from here"
             raise UserError(f"{folder}: {one_line(error)}; {then}") from error
-        if (line := raised_in(error, users_files(config))) is not None:
-            raise UserError(f"{line}: {one_line(error)}") from error
+        if (line := of_the_users(error, users_files(config))) is not None:
+            raise UserError(line) from error
         raise
     return folder
 
@@ -91,14 +92,16 @@ def work(
         loop = instantiate(config.outer)
         problem, digest = load(config)
         loop.check(problem)
-        data = record(config, digest)
+        data, code = record(config, digest), code_of(users_modules(config))
         with locked(folder):
             if not finished(folder, identity, config, verbose):
                 refuse_other_data(folder, _info(folder), data)
+                _tell(verbose, *refuse_other_code(folder, _info(folder)))
                 claim(folder, identity)
                 differentiates = _differentiates(loop, problem)
                 warm_up(problem, instantiate(config.solver), runtime.device, differentiates)
-                Session(loop, problem, identity, folder, runtime, data, verbose).run()
+                read = {"data": data, "code": code}
+                Session(loop, problem, identity, folder, runtime, read, verbose).run()
 
 
 def _differentiates(loop: Any, problem: Any) -> bool:
@@ -150,15 +153,17 @@ def finished(folder: Path, identity: RunIdentity, config: DictConfig, verbose: b
 def over(folder: Path, config: DictConfig, verbose: bool) -> bool:
     """Whether the run in its folder is done.
 
-    Raises `UserError` where it was made with other data.
+    Raises `UserError` where it was made with other data, or other code of the user's.
     """
     info = _info(folder)
     if info.get("status") not in ENDED:
         return False
     check_trace(folder, info)
     recorded = refuse_other_files(folder, info, config)
+    refuse_other_code(folder, info)
     unsure = "" if recorded else " (data not recorded)"
-    _tell(verbose, f"{folder}: {info['status']} already, nothing to do{unsure}")
+    why = f" ({info['reason']})" if "reason" in info else ""
+    _tell(verbose, f"{folder}: {info['status']} already{why}, nothing to do{unsure}")
     return True
 
 
@@ -170,6 +175,7 @@ def _info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _tell(verbose: bool, line: str) -> None:
+def _tell(verbose: bool, *lines: str) -> None:
     if verbose:
-        print(line)
+        for line in lines:
+            print(line)

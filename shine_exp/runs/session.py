@@ -13,17 +13,25 @@ from tqdm import tqdm
 
 from shine_exp import durable
 from shine_exp.loop import LoopState, OuterLoop, Row
-from shine_exp.runs.checkpoint import CHECKPOINT, Checkpoint, save
+from shine_exp.runs.checkpoint import Checkpoint, save
 from shine_exp.runs.history import History
 from shine_exp.runs.identity import RunIdentity
 from shine_exp.runs.machine import refusal
 from shine_exp.runs.resume import resume, resumed
-from shine_exp.runs.run import SOLUTION
+from shine_exp.runs.run import CHECKPOINT, SOLUTION
 from shine_exp.runs.runtime import Runtime
 from shine_exp.runs.signals import continuations, deferred
 from shine_exp.runs.trace import Stopwatch, TraceWriter, fingerprint
 
-UNSOLVED = {"inner": "inner problems", "backward": "backward solves"}
+# What a solve is called: in a problem with an inner minimum, and in a network.
+OF_MINIMA = {"inner": "inner problems", "backward": "backward solves"}
+OF_NETWORKS = {
+    "inner": "samples in the forward pass",
+    "backward": "samples in the backward pass",
+}
+# Of the samples of a network. A batch has tens or hundreds of them: below one in a hundred, most
+# batches have none, and what one sample's gradient lacks is far below the noise of the batch.
+WORTH_A_WORD = 0.01
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,8 @@ class Session:
 
     Interrupts wait for the end of the step in progress. Whatever ends a run, its rows stay in the
     trace and its last good step in the checkpoint, unless an error has left that step half changed
-    in place: then it is the one before that was saved. `data`, what was read, goes into run.json.
+    in place: then it is the one before that was saved. `read`, the data and the code, goes into
+    run.json.
     `verbose` prints how the run begins and ends, and a progress bar where there is a terminal.
     """
 
@@ -51,7 +60,7 @@ class Session:
         identity: RunIdentity,
         folder: Path,
         runtime: Runtime,
-        data: Mapping[str, Any] | None = None,
+        read: Mapping[str, Any] | None = None,
         verbose: bool = True,
     ) -> None:
         self.loop = loop
@@ -59,12 +68,13 @@ class Session:
         self.identity = identity
         self.folder = folder
         self.runtime = runtime
-        self.data = data
+        self.read = read or {}
         self.verbose = verbose
         self.state: LoopState | None = None
         self.writer: TraceWriter | None = None
         self.recorded: Recorded | None = None
         self.rows: list[Row] = []
+        self.reason: str | None = None  # why the method has diverged
 
     def run(self) -> None:
         """To the end, or to an interrupt: KeyboardInterrupt, once all is saved.
@@ -92,9 +102,10 @@ class Session:
                 if self.writer is not None:
                     self.writer.close()
             if status != "interrupted":
-                self._tell(
-                    summary(self.folder, status, self.rows, self.clock.elapsed, self._unsolved)
-                )
+                why = f": {self.reason}" if self.reason else ""
+                self._tell(f"{self.folder}: {status} after {self.clock.elapsed:.2f} s{why}")
+                self._tell(*last_numbers(self.rows))
+                self._tell(*missed(self.problem.seeks, self._unsolved, self._solves))
 
     def _restore(self) -> Checkpoint | None:
         there = resume(self.loop, self.problem, self.identity, self.folder, self.runtime.device)
@@ -106,7 +117,8 @@ class Session:
 
     def _tell(self, *lines: str) -> None:
         if self.verbose:
-            print(*lines, sep="\n")
+            for line in lines:
+                print(line)
 
     def _work(self, saved: Checkpoint | None) -> str:
         """All steps that are left, and how that ended."""
@@ -155,7 +167,8 @@ class Session:
         self.rows = rows or self.rows
         self.recorded = None
         assert self.state is not None
-        if self.loop.diverged(self.state):
+        self.reason = self.loop.diverged(self.state)
+        if self.reason:
             return False
         self.recorded = Recorded(self.state, self.clock.elapsed, len(self.writer.content))
         return True
@@ -180,7 +193,7 @@ class Session:
             self._save()
         if status == "done":
             self._keep_solution()
-        self.history.end(status, self._left())
+        self.history.end(status, self._left(), reason=self.reason or None)
         if status == "done":
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
@@ -208,16 +221,26 @@ class Session:
     def _unsolved(self) -> dict[str, int]:
         return {"inner": 0, "backward": 0} if self.state is None else self.state.unsolved
 
+    @property
+    def _solves(self) -> Mapping[str, int]:
+        """How many solves of each kind there were, where the loop counts them."""
+        return getattr(self.state, "solves", {})
+
     def _about(self) -> dict[str, Any]:
         """What run.json says of the run, whoever starts it."""
         identity = self.identity
-        about = {"choices": identity.choices, "seed": identity.seed, "differs": identity.differs}
-        about |= self.problem.sizes
-        return about if self.data is None else about | {"data": dict(self.data)}
+        about: dict[str, Any] = {
+            "choices": identity.choices,
+            "seed": identity.seed,
+            "differs": identity.differs,
+        }
+        return {**about, **self.problem.sizes, **self.read}
 
     def _left(self) -> dict[str, Any]:
         """What run.json says of what the run has left so far."""
         left: dict[str, Any] = {"step": self._step, "unsolved": self._unsolved}
+        if self._solves:
+            left["solves"] = dict(self._solves)
         if self.clock.stopped:
             left["seconds_stopped"] = self.clock.stopped
         if self.writer is not None:
@@ -225,18 +248,37 @@ class Session:
         return left
 
 
-def summary(
-    folder: Path, status: str, rows: list[Row], seconds: float, unsolved: Mapping[str, int]
-) -> str:
-    """What a run ended with, a line each."""
-    lines = [f"{folder}: {status} after {seconds:.2f} s"]
-    if len(rows) == 1:
-        numbers = {name: value for name, value in rows[0].items() if not isinstance(value, str)}
-        lines += [f"  {name:<18}{value:>12.6g}" for name, value in numbers.items()]
-    for kind, n in unsolved.items():
-        if n:
-            missed = f"{n} of its {UNSOLVED[kind]} were not solved to their tolerance"
-            advice = "scaled data, more steps or another solver may solve them"
-            where = f"(trace column unsolved_{kind})"
-            lines.append(f"  {missed} {where}; its numbers there may be off: {advice}")
-    return "\n".join(lines)
+def last_numbers(rows: list[Row]) -> list[str]:
+    """The numbers of the last row, a line each, where the last step had one row."""
+    if len(rows) != 1:
+        return []
+    numbers = {name: value for name, value in rows[0].items() if not isinstance(value, str)}
+    return [f"  {name:<18}{value:>12.6g}" for name, value in numbers.items()]
+
+
+def missed(seeks: str, unsolved: Mapping[str, int], solves: Mapping[str, int]) -> list[str]:
+    """One line on the solves that missed their tolerance; none where that needs no word.
+
+    `solves` are the totals, as far as they are known.
+    """
+    of_network = seeks == "root"
+    least = WORTH_A_WORD if of_network else 0
+    told = {kind: n for kind, n in unsolved.items() if n > least * solves.get(kind, 0)}
+    if not told:
+        return []
+    names = OF_NETWORKS if of_network else OF_MINIMA
+    counts = [f"{_share(n, solves.get(kind))} {names[kind]}" for kind, n in told.items()]
+    columns = ", ".join(f"unsolved_{kind}" for kind in told)
+    where = f"(trace column{'s' * (len(told) > 1)} {columns})"
+    if of_network:
+        advice = "the training went on from where their solves had come; more steps solve more"
+    else:
+        advice = (
+            "the numbers there may be off: "
+            "scaled data, float64, more steps or another solver may solve them"
+        )
+    return [f"  {' and '.join(counts)} were not solved to their tolerance {where}; {advice}"]
+
+
+def _share(n: int, total: int | None) -> str:
+    return f"{n} of its" if total is None else f"{n} of {total} ({100 * n / total:.0f} %)"

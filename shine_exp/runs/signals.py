@@ -108,6 +108,12 @@ def continuations() -> Iterator[list[int]]:
         signal.signal(signal.SIGCONT, previous)
 
 
+def ignore_interrupts() -> None:
+    """For what is left of this process."""
+    for number in ALWAYS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def silence_stdout() -> None:
     """Let what is still to be printed go nowhere, after a BrokenPipeError.
 

@@ -13,7 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
-from shine_exp.errors import UserError, one_line
+from shine_exp.errors import UserError, no_such_option, one_line
 from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS
 from shine_exp.runs.identity import PLACES
 
@@ -41,6 +41,12 @@ def check_groups(config: DictConfig) -> None:
         node = config[group]
         if "_target_" in node:
             continue
+        if isinstance(node.get(group), DictConfig):
+            raise UserError(
+                f"{group}.{group}: the file of this option has a key {group}, and stands in the "
+                f"group {group} itself: make `# @package _global_` its first line, or write "
+                f"what is below {group}: without that key"
+            )
         if group not in MAY_BE_EMPTY:
             raise UserError(f"{group} has no _target_: name the class or function that makes it")
         if node:
@@ -91,12 +97,18 @@ def parameters(prefix: str, node: DictConfig) -> dict[str, Any]:
     return {name: hints.get(name, Any) for name in names}
 
 
-def users_files(config: DictConfig) -> set[str]:
-    """The files of all that a `_target_` names and that is not ours."""
+def users_modules(config: DictConfig) -> dict[str, str]:
+    """Module → file of all that a `_target_` names and that is not ours, where it has a file."""
     targets = {str(node._target_) for _, node in nodes(config) if "_target_" in node}
-    made = [located("", target) for target in targets if not target.startswith(OUR_OWN)]
-    modules = [sys.modules.get(getattr(one, "__module__", "")) for one in made]
-    return {str(getattr(module, "__file__", None)) for module in modules}
+    made = [located("_target_", target) for target in targets if not target.startswith(OUR_OWN)]
+    names = sorted({str(getattr(one, "__module__", "")) for one in made})
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
+    return {name: str(file) for name, file in files.items() if file is not None}
+
+
+def users_files(config: DictConfig) -> set[str]:
+    """The files of `users_modules`."""
+    return set(users_modules(config).values())
 
 
 def located(key: str, target: Any) -> Any:
@@ -105,7 +117,7 @@ def located(key: str, target: Any) -> Any:
     Raises `UserError` where there is none, or its module cannot be imported.
     """
     try:
-        return get_object(str(target))
+        made = get_object(str(target))
     except Exception as error:
         cause = error.__cause__ or error
         if str(target).startswith(OUR_OWN) and not isinstance(
@@ -113,6 +125,15 @@ def located(key: str, target: Any) -> Any:
         ):
             raise  # a bug of ours
         raise UserError(f"{key}={target}: {_why_not(str(target), cause)}") from error
+    if inspect.ismodule(made):
+        within = [
+            name
+            for name, one in vars(made).items()
+            if getattr(one, "__module__", None) == made.__name__ and not name.startswith("_")
+        ]
+        such = f", such as {target}.{within[-1]}" if within else f", as {target}.NAME"
+        raise UserError(f"{key}={target}: is a module; name a class or function in it{such}")
+    return made
 
 
 def _why_not(target: str, cause: BaseException) -> str:
@@ -137,9 +158,7 @@ def _why_not(target: str, cause: BaseException) -> str:
 def _check_names(node: DictConfig, known: Collection[str], prefix: str) -> None:
     for name in map(str, node):
         if name not in known and not name.startswith("_"):
-            raise UserError(
-                f"{prefix}{name}: no such option; there are: {', '.join(dict.fromkeys(known))}"
-            )
+            raise UserError(no_such_option(f"{prefix}{name}", name, list(dict.fromkeys(known))))
 
 
 def _check_node(config: DictConfig, node: DictConfig, prefix: str) -> None:
@@ -149,6 +168,7 @@ def _check_node(config: DictConfig, node: DictConfig, prefix: str) -> None:
     if prefix == "problem.":
         known = {name: annotation for name, annotation in known.items() if name not in GIVEN}
     _check_names(node, known, prefix)
+    _check_lacking(node, known, prefix)
     for name in map(str, node):
         if OmegaConf.is_missing(node, name) or name.startswith("_"):
             continue
@@ -158,6 +178,30 @@ def _check_node(config: DictConfig, node: DictConfig, prefix: str) -> None:
             _check_value(_source(config, key), plain, known[name])
         elif not value and not OmegaConf.is_interpolation(node, name):
             _check_value(key, {}, known[name])
+
+
+def _check_lacking(node: DictConfig, known: Collection[str], prefix: str) -> None:
+    """Raises `UserError` for a parameter without a default that the node does not have."""
+    if any(name in node for name in ("_partial_", "_args_")):
+        return
+    target = located(f"{prefix}_target_", node._target_)
+    for name, parameter in inspect.signature(target).parameters.items():
+        if name in known and name not in node and _is_required(parameter):
+            if prefix == "method." and inspect.isroutine(target) and name == "system":
+                raise UserError(
+                    f"method._target_={node._target_}: is called without `system`, for what it "
+                    "makes is called with it: name a class with __call__(self, system), "
+                    "or add _partial_: true"
+                )
+            raise UserError(
+                f"{prefix}{name}: {node._target_} needs it and it has no value; "
+                f"add {name}: … to its YAML, or +{prefix}{name}=… to the command"
+            )
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    may_be_empty = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is inspect.Parameter.empty and parameter.kind not in may_be_empty
 
 
 def _check_value(key: str, value: Any, annotation: Any) -> None:

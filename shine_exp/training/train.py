@@ -69,13 +69,19 @@ class TrainState:
     log: Log = field(default_factory=dict)
     unsolved_inner: Tensor | int = 0
     unsolved_backward: Tensor | int = 0
+    # All solves so far, of which these have missed it; empty after a checkpoint without them.
+    solves: dict[str, int] = field(default_factory=lambda: {"inner": 0, "backward": 0})
 
     @property
     def unsolved(self) -> dict[str, int]:
         return {"inner": int(self.unsolved_inner), "backward": int(self.unsolved_backward)}
 
     def count(self, last: Report) -> None:
-        """Add what a step's solves missed."""
+        """Add a step's solves, and what they missed."""
+        masks = {"inner": last.converged, "backward": last.backward_converged}
+        for kind in self.solves:
+            mask = masks[kind]
+            self.solves[kind] += 0 if mask is None else mask.numel()
         self.unsolved_inner = self.unsolved_inner + (~last.converged).sum()
         if last.backward_converged is not None:
             self.unsolved_backward = self.unsolved_backward + (~last.backward_converged).sum()
@@ -86,6 +92,7 @@ class TrainState:
             "seed": self.seed,
             "log": self.log,
             "unsolved": self.unsolved,
+            "solves": self.solves,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -188,6 +195,7 @@ class Train(Generic[AnyTask]):
             # Adam reads its step count on the CPU; on the device it would wait for it.
             moments["step"] = moments["step"].cpu()
         state.step, state.log = saved["step"], saved["log"]
+        state.solves = saved.get("solves", {})
         state.unsolved_inner = saved["unsolved"]["inner"]
         state.unsolved_backward = saved["unsolved"]["backward"]
         return state

@@ -566,3 +566,16 @@ def test_help_and_refusals_import_little(arguments: str, imported: list[str]) ->
     command = [sys.executable, "-c", IMPORTED, arguments]
     ended = subprocess.run(command, check=True, capture_output=True, text=True)
     assert ended.stdout.splitlines()[-1].split() == ["imported:", *imported]
+
+
+def test_figures_of_the_paper_without_runs_are_one_line(add_run, results: Path, shine_plot) -> None:
+    add_run("shine", 0, ROWS, where=("nls", "mine"))
+    code, out, _ = shine_plot(results)
+    assert code == 0
+    (line,) = [line for line in out.splitlines() if "no finished runs" in line]
+    assert line.startswith(
+        "11 of the paper's figures and tables have no finished runs here (fig-groups, "
+    )
+    assert line.endswith("); --figure NAME says how to make them")
+    _, out, _ = shine_plot(results, "--figure", "fig1")
+    assert "no finished runs on logreg-20news; make them with: shine-run -m experiment" in out

@@ -91,6 +91,28 @@ def test_config_dir_that_is_not_there_is_a_user_error() -> None:
         shine_exp.run(config_dir="nowhere")
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("-m", "for a sweep call run once for each run"),
+        ("--config-dir=mine", "here it is config_dir='mine'"),
+        ("--help", "run takes overrides alone, as NAME=VALUE"),
+        (["problem=logreg"], r"put \* before a list of them"),
+        ("problem=poisson", "one of your own is found with config_dir=FOLDER"),
+        ("problem=lorgeg", "did you mean logreg"),
+    ],
+)
+def test_what_only_the_command_takes_is_a_user_error(override: object, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        shine_exp.run(override)
+
+
+def test_folder_of_runs_that_is_not_there_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such results folder: nothere"):
+        shine_exp.load_runs("nothere")
+    assert shine_exp.load_runs(tmp_path) == []
+
+
 def test_interrupt_passes_through_once_all_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     def stepping(self, problem, state, inner=Descent.step):
         if state.step == 1:

@@ -86,7 +86,7 @@ def refuses(shine_run):
             "problem=mdeq problem.architecture.channels=[8,x]",
             "problem.architecture.channels=[8, 'x']",
         ),
-        ("+methd=shine", "methd: no such option; there are: problem,"),
+        ("+methd=shine", "methd: no such option; did you mean method? there are: problem,"),
         ("methd=shine", "methd: no such option"),
         ("method=cg +method.foo=1", "method.foo: no such option; there are: max_steps,"),
         ("method=grid +method.foo=1", "method.foo: nothing reads it"),

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from shine_exp.bilevel.studies.theorem import Theorem
 from shine_exp.errors import UserError
 from shine_exp.runs import checkpoint
 from shine_exp.runs.run import load_run
+from shine_exp.runs.session import missed
 from shine_exp.runs.signals import INTERRUPTS
 
 LOOPS = (Descent, Search, InversionQuality, Theorem)
@@ -359,19 +361,42 @@ def test_failed_save_of_an_interrupted_run_is_told_of(at_step, folders) -> None:
     assert info(folders()[0])["status"] == "failed"
 
 
-def test_unsolved_problems_are_told_of(shine_run, folders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsolved_problems_are_told_of_in_one_line(
+    shine_run, folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stepping(self, problem, state, inner=Descent.step):
         state = inner(self, problem, state)
-        return replace(state, unsolved_inner=3 * state.step)
+        return replace(state, unsolved_inner=3 * state.step, unsolved_backward=state.step)
 
     monkeypatch.setattr(Descent, "step", stepping)
     out = shine_run(*GAUSSIAN).out
     assert out.count("not solved to their tolerance") == 1
     assert (
-        f"  {3 * N_STEPS} of its inner problems were not solved to their tolerance (trace column"
-        in out
-    )
-    assert info(folders()[0])["unsolved"] == {"inner": 3 * N_STEPS, "backward": 0}
+        f"  {3 * N_STEPS} of its inner problems and {N_STEPS} of its backward solves were not "
+        "solved to their tolerance (trace columns unsolved_inner, unsolved_backward); "
+    ) in out
+    unsolved = {"inner": 3 * N_STEPS, "backward": N_STEPS}
+    assert info(folders()[0])["unsolved"] == unsolved
+
+
+def test_unsolved_samples_of_a_network_have_a_total_and_no_word_below_one_in_a_hundred() -> None:
+    solves = {"inner": 1000, "backward": 1000}
+    assert missed("root", {"inner": 10, "backward": 2}, solves) == []
+    (line,) = missed("root", {"inner": 130, "backward": 2}, solves)
+    assert line.startswith("  130 of 1000 (13 %) samples in the forward pass were not solved")
+    assert "scaled data" not in line
+    assert "unsolved_backward" not in line
+    (line,) = missed("root", {"inner": 1, "backward": 0}, {})
+    assert line.startswith("  1 of its samples in the forward pass were")
+
+
+def test_run_that_diverged_says_why(shine_run, folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "the outer loss is nan at α = 2.1"
+    monkeypatch.setattr(Descent, "diverged", lambda self, state: reason if state.step else None)
+    assert re.search(f"diverged after .* s: {reason}\n", shine_run(*GAUSSIAN).out)
+    assert info(folders()[0])["reason"] == reason
+    assert info(folders()[0])["starts"][0]["reason"] == reason
+    assert f"diverged already ({reason}), nothing to do" in shine_run(*GAUSSIAN).out
 
 
 def test_solved_problems_need_no_word(shine_run, folders) -> None:

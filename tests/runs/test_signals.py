@@ -5,7 +5,14 @@ import threading
 
 import pytest
 
-from shine_exp.runs.signals import ALWAYS, INTERRUPTS, continuations, deferred, interruptible
+from shine_exp.runs.signals import (
+    ALWAYS,
+    INTERRUPTS,
+    continuations,
+    deferred,
+    ignore_interrupts,
+    interruptible,
+)
 
 OTHERS = [number for number in INTERRUPTS if number not in ALWAYS]
 by_name = {"ids": lambda number: number.name}
@@ -193,3 +200,10 @@ def test_continuations_are_counted_and_handed_on(foreign) -> None:
     assert len(continued) == 2
     assert len(foreign.received) == 2
     assert signal.getsignal(signal.SIGCONT) is foreign
+
+
+def test_interrupts_are_ignored_for_what_is_left_of_a_process() -> None:
+    ignore_interrupts()
+    for number in ALWAYS:
+        signal.raise_signal(number)
+    assert all(signal.getsignal(number) is signal.SIG_IGN for number in ALWAYS)

@@ -34,6 +34,10 @@ class Mine:
         return answers[self.returns]()
 
 
+def function(system):
+    return Adjoint(system.r, 0, Status.MAX_STEPS)
+
+
 class Problem:
     seeks = "minimum"
 
@@ -114,6 +118,36 @@ def test_module_that_cannot_be_imported(refused, target: str, says: str) -> None
     line = refused(f"method._target_={target}")
     assert line.startswith(f"method._target_={target}: ")
     assert says in line
+
+
+def test_function_as_a_method_is_told_what_a_method_is(refused, shine_run) -> None:
+    command = ("method=mine", "~method.returns", "method._target_=mine_of_test.function")
+    assert "name a class with __call__(self, system), or add _partial_: true" in refused(*command)
+    outcome = shine_run("--config-dir=conf", *command, "+method._partial_=true", "outer.n_steps=2")
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ("solver.memery=3", "solver.memery: no such option; did you mean memory? there are: mem"),
+        ("metod=cg", "metod: no such option; did you mean method? there are: "),
+        ("method=shin", "did you mean shine? there are: bayes"),
+        ("problem=mdeq problem.augmnt=1", "see shine-run --config-dir=conf problem=mdeq --help"),
+        ("outer.n_steps.x=1", "outer.n_steps.x: no such option"),
+    ],
+)
+def test_misspelt_option_is_told_the_nearest(refused, overrides: str, says: str) -> None:
+    assert says in refused(*overrides.split())
+
+
+def test_method_without_an_inverse_where_the_problem_brings_the_loop(refused) -> None:
+    line = refused("problem=mdeq", "method=grid", "outer=train")
+    assert "outer=train, which problem=mdeq brings, needs a method with an inverse" in line
+    assert "leave outer" not in line
+    methods = line.rstrip().rpartition("take method=")[2].split(", ")
+    assert "shine" in methods
+    assert "cg" not in methods
 
 
 def test_problem_that_does_not_derive_from_what_the_loop_needs(refused) -> None:
