@@ -17,9 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from shine_exp.errors import UserError
 
 PACKAGE = Path(__file__).parent.parent
-CONFIG_DIR = next(
-    path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()
-)  # wheel, checkout
+PLACES_OF_CONF = (PACKAGE / "conf", PACKAGE.parent / "conf")  # in a wheel, in a checkout
+CONFIG_DIR = next(path for path in PLACES_OF_CONF if path.is_dir())
 CONFIG_GROUPS = ("problem", "data", "solver", "outer", "method")
 WITHIN = ("problem/model",)  # groups that only some options have
 

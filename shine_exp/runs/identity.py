@@ -11,10 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from shine_exp.errors import UserError
 from shine_exp.runs.composition import CONFIG_GROUPS, WITHIN, Composed, default
 
-PLACES = (
-    "cache",
-    "data_home",
-)  # of the data on this machine: changes none of the numbers, as all of `runtime`
+# Where the data lies on this machine: changes none of the numbers, as all of `runtime`.
+PLACES = ("cache", "data_home")
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,8 @@ class Run:
     def solution(self) -> dict[str, Any]:
         """What the run found, as tensors on the CPU.
 
-        That is α as "alpha" and θ as "theta", or "network", the weights for a network's
-        `load_state_dict`.
+        That is α as "alpha" and θ as "theta", each in the shape (or the dict of tensors) that the
+        problem was given in, or "network", the weights for a network's `load_state_dict`.
 
         Raises `UserError` where it is damaged, or was not kept: only a run that is done keeps it,
         and only what runtime.keep names.

@@ -17,9 +17,8 @@ from shine_exp.errors import UserError, no_such_option, one_line
 from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS
 from shine_exp.runs.identity import PLACES
 
-logging.getLogger("hydra.utils").addHandler(
-    logging.NullHandler()
-)  # what it would print, a `UserError` says
+# What Hydra would print, a `UserError` says.
+logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
 OUR_OWN = "shine_exp."
 PLAIN = (int, float, bool, str, NoneType)
 GIVEN = ("data", "seed", "device")  # what a problem gets of the run, and not of its own node
