@@ -69,22 +69,22 @@ class TrainState:
     log: Log = field(default_factory=dict)
     unsolved_inner: Tensor | int = 0
     unsolved_backward: Tensor | int = 0
-    # All solves so far, of which these have missed it; empty after a checkpoint without them.
+    # All solves so far, of which these have missed it.
     solves: dict[str, int] = field(default_factory=lambda: {"inner": 0, "backward": 0})
 
     @property
     def unsolved(self) -> dict[str, int]:
         return {"inner": int(self.unsolved_inner), "backward": int(self.unsolved_backward)}
 
-    def count(self, last: Report) -> None:
-        """Add a step's solves, and what they missed."""
-        masks = {"inner": last.converged, "backward": last.backward_converged}
-        for kind in self.solves:
-            mask = masks[kind]
-            self.solves[kind] += 0 if mask is None else mask.numel()
-        self.unsolved_inner = self.unsolved_inner + (~last.converged).sum()
-        if last.backward_converged is not None:
-            self.unsolved_backward = self.unsolved_backward + (~last.backward_converged).sum()
+    def count_inner(self, solved: Tensor) -> None:
+        """Add forward solves: which samples (batch,), bool, reached their tolerance."""
+        self.solves["inner"] += solved.numel()
+        self.unsolved_inner = self.unsolved_inner + (~solved).sum()
+
+    def count_backward(self, solved: Tensor) -> None:
+        """The same of backward solves."""
+        self.solves["backward"] += solved.numel()
+        self.unsolved_backward = self.unsolved_backward + (~solved).sum()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -195,7 +195,7 @@ class Train(Generic[AnyTask]):
             # Adam reads its step count on the CPU; on the device it would wait for it.
             moments["step"] = moments["step"].cpu()
         state.step, state.log = saved["step"], saved["log"]
-        state.solves = saved.get("solves", {})
+        state.solves = dict(saved["solves"])
         state.unsolved_inner = saved["unsolved"]["inner"]
         state.unsolved_backward = saved["unsolved"]["backward"]
         return state
@@ -307,7 +307,9 @@ class Train(Generic[AnyTask]):
         report = state.layer.last
         if report is None:
             return entries
-        state.count(report)
+        state.count_inner(report.converged)
+        if report.backward_converged is not None:
+            state.count_backward(report.backward_converged)
         return entries | _log_of(report)
 
 

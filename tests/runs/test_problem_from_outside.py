@@ -233,7 +233,7 @@ def test_code_that_changed_after_its_import_is_refused(mine: Path, shine_run, fo
         (
             "inner(alpha, theta)",
             "inner(alpha, theta, t)",
-            "line 15: TypeError: ridge.<locals>.inner",
+            "inner(alpha, theta, t) is called as inner(alpha, theta)",
         ),
         ("@ theta - y[:n]", "@ theta[1:] - y[:n]", "line 16: RuntimeError: size mismatch"),
     ],
