@@ -150,7 +150,11 @@ class _Combination:
             )
         if not is_read or not node:
             return
-        method = instantiate(node)
+        self._check_inverse(instantiate(node), solver)
+
+    def _check_inverse(self, method: Any, solver: Any) -> None:
+        """Whether the inverse method goes with the solver and with the problem's system."""
+        node, names = self.config.method, self.names
         if not callable(method):
             raise UserError(
                 f"method._target_={node._target_}: cannot be called; "

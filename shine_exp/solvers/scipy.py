@@ -50,23 +50,7 @@ class ScipyMinimizer:
             raise UnsupportedSolver(
                 "SciPy's minimisers work on the CPU: take solver=lbfgs, or runtime.device=cpu"
             )
-        start = z0.numpy()
-        if np.linalg.norm(function(start)[1]) <= tol:
-            result = OptimizeResult(x=start, nit=0)
-        else:
-            # SciPy's own tests, on the largest entry of ∇G and on the decrease of G, are switched
-            # off: the solvers here are compared at one and the same ‖∇G‖₂.
-            options = {"maxiter": self.max_steps, "gtol": 0.0}
-            if self.method == "L-BFGS-B":
-                options |= {"maxcor": self.memory, "maxfun": 10**9, "ftol": 0.0}
-
-            def stop(intermediate_result: OptimizeResult) -> None:
-                if np.linalg.norm(function(intermediate_result.x)[1]) <= tol:
-                    raise StopIteration
-
-            result = minimize(
-                function, start, jac=True, method=self.method, callback=stop, options=options
-            )
+        result = self._minimise(function, z0.numpy(), tol)
         point = function.at(result.x)
         residual = point.gradient.norm()
         diverged = ~(residual + point.value).isfinite()
@@ -84,6 +68,27 @@ class ScipyMinimizer:
             converged=converged,
             diverged=diverged,
             point=point,
+        )
+
+    def _minimise(self, function: "_Function", start: np.ndarray, tol: float) -> OptimizeResult:
+        """SciPy's result, with no step where the start will do."""
+
+        def solved(z: np.ndarray) -> bool:
+            return bool(np.linalg.norm(function(z)[1]) <= tol)
+
+        def stop(intermediate_result: OptimizeResult) -> None:
+            if solved(intermediate_result.x):
+                raise StopIteration
+
+        if solved(start):
+            return OptimizeResult(x=start, nit=0)
+        # SciPy's own tests, on the largest entry of ∇G and on the decrease of G, are switched off:
+        # the solvers here are compared at one and the same ‖∇G‖₂.
+        options = {"maxiter": self.max_steps, "gtol": 0.0}
+        if self.method == "L-BFGS-B":
+            options |= {"maxcor": self.memory, "maxfun": 10**9, "ftol": 0.0}
+        return minimize(
+            function, start, jac=True, method=self.method, callback=stop, options=options
         )
 
     def load_estimate(self, saved: dict[str, Any]) -> InverseHessian:
