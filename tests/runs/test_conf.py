@@ -8,9 +8,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from shine_exp.deq.layer import DEQ
-from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS
+from shine_exp.runs import composition
+from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS, hydra_for
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.training.images.mdeq import MDEQ
 
@@ -323,3 +325,16 @@ def lines_without_a_sentence(path: Path) -> list[str]:
 def test_every_key_has_a_sentence(path: Path) -> None:
     assert path.read_text().startswith("#"), "what the option is"
     assert lines_without_a_sentence(path) == []
+
+
+@pytest.mark.parametrize("group", ["data", "solver"])
+def test_option_read_by_its_files_is_what_is_composed(group: str) -> None:
+    with hydra_for() as hydra:
+        for name in options(group):
+            node = composition._by_its_files(hydra, group, name)
+            whole = composition.compose(hydra, [f"{group}={name}"])[group]
+            assert OmegaConf.to_container(node, resolve=False) == OmegaConf.to_container(
+                whole, resolve=False
+            )
+        assert composition._by_its_files(hydra, "method", "cg") is None
+        assert composition._by_its_files(hydra, "outer", "unroll") is None
