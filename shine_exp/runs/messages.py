@@ -17,7 +17,6 @@ from shine_exp.errors import (
     one_line,
 )
 from shine_exp.runs.machine import is_out_of_memory
-from shine_exp.runs.validation import GIVEN, parameters
 
 OURS = (  # messages in place of Hydra's
     (
@@ -67,6 +66,8 @@ def user_error(error: BaseException, arguments: Sequence[str] = ()) -> str | Non
 def _no_such_key(error: OmegaConfBaseException, arguments: Sequence[str]) -> str:
     """The message about an override of a key that its node does not have."""
     node, key, name = error.parent_node, str(error.full_key), str(error.key)
+    from shine_exp.runs.validation import GIVEN, parameters  # pydantic: only after a mistake
+
     known = [str(one) for one in node or () if one != "hydra" and not str(one).startswith("_")]
     try:
         more = parameters("", node)
