@@ -40,6 +40,10 @@ class OuterLoop(Protocol[P, S]):
     needs_gradient: bool
     changes_in_place: bool
 
+    def suited(self, problem: P) -> Any:
+        """The problem in variables that the loop can work with."""
+        ...
+
     def check(self, problem: P) -> None:
         """Raises `UserError` for a problem on which the loop cannot work.
 

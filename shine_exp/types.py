@@ -30,6 +30,48 @@ class Status(StrEnum):
     DIVERGED = "diverged"
 
 
+@dataclass(frozen=True)
+class InnerProduct:
+    """⟨a, b⟩ over the last axis, of vectors that are written in one of two ways.
+
+        a itself (d,):                             ⟨a, b⟩ = Σ_j a_j b_j
+        a = Σ_i c_i x_i as (c, ⟨x_1, a⟩, …) (2n,): ⟨a, b⟩ = Σ_i c_i ⟨x_i, b⟩
+
+    The second way is for vectors of a long space that lie in the span of n vectors x_i, with
+    `n_coefficients` = n. Both are linear: a sum of vectors is the sum of the tensors.
+    """
+
+    n_coefficients: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether vectors are written as themselves."""
+        return self.n_coefficients is None
+
+    def left(self, a: Tensor) -> Tensor:
+        """What of a is multiplied, entry by entry, with `right` of another vector."""
+        return a if self.n_coefficients is None else a[..., : self.n_coefficients]
+
+    def right(self, b: Tensor) -> Tensor:
+        return b if self.n_coefficients is None else b[..., self.n_coefficients :]
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """⟨a, b⟩, shapes (..., d), (..., d) → (...)."""
+        left, right = self.left(a), self.right(b)
+        return left @ right if left.ndim == right.ndim == 1 else (left * right).sum(-1)
+
+    def norm(self, a: Tensor) -> Tensor:
+        """‖a‖, (..., d) → (...)."""
+        if self.is_plain:
+            norm: Tensor = torch.linalg.vector_norm(a, dim=-1)
+            return norm
+        # Of a vector that is 0 but for rounding, c · ⟨x, a⟩ may be negative.
+        return self(a, a).clamp_min(0).sqrt()
+
+
+PLAIN = InnerProduct()
+
+
 class InverseEstimate(Protocol):
     """H ≈ J⁻¹, applied and never formed.
 
@@ -76,10 +118,14 @@ class SecantEstimate(InverseEstimate, Protocol):
 
 @dataclass(frozen=True)
 class LinearOperator:
-    """v ↦ A v, shapes (..., d) → (..., d), and what is known of the structure of A."""
+    """v ↦ A v, shapes (..., d) → (..., d), and what is known of the structure of A.
+
+    With `symmetric`, ⟨A a, b⟩ = ⟨a, A b⟩ in the inner product of the vectors.
+    """
 
     matvec: Callable[[Tensor], Tensor]
     symmetric: bool = False
+    inner_product: InnerProduct = PLAIN
 
     def __call__(self, v: Tensor) -> Tensor:
         return self.matvec(v)
@@ -153,7 +199,11 @@ class Adjoint:
 
 
 class InverseMethod(Protocol):
-    """A way to the adjoint u ≈ J⁻ᵀr."""
+    """A way to the adjoint u ≈ J⁻ᵀr.
+
+    A method with `any_inner_product = True` takes all norms and products of vectors from
+    `system.operator.inner_product`; others are given vectors that are written as themselves.
+    """
 
     def __call__(self, system: AdjointSystem) -> Adjoint: ...
 
@@ -175,7 +225,9 @@ class Solver(Protocol[G]):
 
     `estimate` is an H to start from, of the type that this solver leaves behind; the solver may
     change it. A solver with a field `opa` makes an extra update in the direction of ∇F(z) every
-    `opa` steps, provided that it is told `outer`.
+    `opa` steps, provided that it is told `outer`. A minimiser with `any_inner_product = True` takes
+    all norms and products of vectors from `g.inner_product`; others are given vectors that are
+    written as themselves.
     """
 
     @property

@@ -69,7 +69,7 @@ def test_cuda_descent_ends_where_that_of_the_cpu_does(problem, inverse) -> None:
         state = descent.init(problem, 0)
         for _ in range(descent.n_steps):
             state = descent.step(problem, state)
-        assert state.alpha.device == state.theta.device == problem.start(0)[0].device
+        assert state.alpha.device == state.theta.device == problem.start()[0].device
         return state.outer_value
 
     assert end(problem("cuda")) == pytest.approx(end(problem("cpu")), rel=5e-3)

@@ -57,7 +57,7 @@ def published(problem: LinearModel, seed: int, moves: int, *, factor: bool) -> t
 
     Each move is `moves` times ∇h / L; with `factor` the tolerance has its factor e^(α − α₀).
     """
-    at = start_solution(problem, seed)
+    at = start_solution(problem)
     alpha0, scale = at.alpha, first_gradient_norm(at.point)
     outer_value = math.inf
     n_evals = 0
@@ -129,7 +129,7 @@ class CountedWolfe(StrongWolfe):
 
 def one_solve(problem: LinearModel, seed: int) -> dict[str, tuple[float, float]]:
     """The steps and the trials of each solve."""
-    alpha0, theta = problem.start(seed)
+    alpha0, theta = problem.start()
     objective = problem.inner(torch.full_like(alpha0, -5.0))
     tol = 1e-6 * float(objective(theta).gradient.norm())
     found = {}

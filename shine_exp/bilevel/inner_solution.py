@@ -88,12 +88,12 @@ def solve_inner(
     )
 
 
-def start_solution(problem: BilevelProblem, seed: int) -> InnerSolution:
+def start_solution(problem: BilevelProblem) -> InnerSolution:
     """The start (α₀, θ₀), not solved for: its residual is ‖∇_θG(α₀, θ₀)‖, its n_steps 0."""
-    alpha, theta = problem.start(seed)
+    alpha, theta = problem.start()
     objective = problem.inner(alpha)
     point = objective(theta)
-    residual = float(point.gradient.norm())  # counts as an evaluation, so n_evals comes after it
+    residual = point.gradient_norm  # counts as an evaluation, so n_evals comes after it
     return InnerSolution(
         alpha=alpha,
         point=point,
@@ -116,7 +116,7 @@ def first_gradient_norm(start: Point) -> float:
 
     Raises `UserError` where it is not a finite number.
     """
-    norm = float(start.gradient.norm())
+    norm = start.gradient_norm
     if not math.isfinite(norm):
         raise UserError(
             "the gradient of the inner loss at the start is not a finite number; in a regression, "

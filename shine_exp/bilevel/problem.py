@@ -71,8 +71,8 @@ class BilevelProblem(ABC):
     upper: float | Tensor = torch.inf
 
     @abstractmethod
-    def start(self, seed: int) -> tuple[Tensor, Tensor]:
-        """α₀ and θ₀ (d,)."""
+    def start(self) -> tuple[Tensor, Tensor]:
+        """α₀ and θ₀ (d,); a problem in which they are random has a seed of its own."""
 
     @abstractmethod
     def inner(self, alpha: Tensor, start: Point | None = None) -> Objective:
@@ -126,6 +126,11 @@ class BilevelProblem(ABC):
         lower, upper = (torch.as_tensor(bound).to(alpha) for bound in (self.lower, self.upper))
         return alpha.clamp(lower, upper)
 
+    @property
+    def euclidean(self) -> "BilevelProblem":
+        """The same problem with θ written so that ⟨a, b⟩ = Σ_j a_j b_j; here it is itself."""
+        return self
+
     def moved(self, estimate: SecantEstimate, old: Tensor, new: Tensor, theta: Tensor) -> Moved:
         """The estimate of (∇²_θθG)⁻¹ at α = old, made ready for a warm start at α = new from θ.
 
@@ -148,9 +153,9 @@ class BilevelProblem(ABC):
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns that `evaluate` gives."""
-        return tuple(self.evaluate(*self.start(0)))
+        return tuple(self.evaluate(*self.start()))
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """Sizes for run.json, such as the number of training rows."""
+    def facts(self) -> dict[str, int | str]:
+        """What run.json says of the problem: sizes of its data, and what it chose by itself."""
         return {}

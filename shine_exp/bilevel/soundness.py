@@ -16,7 +16,7 @@ SHOWN = 4  # entries of a long α
 def check_start(problem: BilevelProblem) -> None:
     """Raises `UserError` where the box of α is empty, or α₀ lies outside it."""
     name = type(problem).__name__
-    alpha, _ = problem.start(0)
+    alpha, _ = problem.start()
     lower, upper = box(problem, alpha)
     flat = alpha.flatten()
     if not (lower <= upper).all():
@@ -32,7 +32,7 @@ def check_start(problem: BilevelProblem) -> None:
 
 def check_columns(problem: BilevelProblem, taken: Collection[str]) -> None:
     """Raises `UserError` where `evaluate` gives no columns of a trace, or some of those `taken`."""
-    measured(problem, *problem.start(0))
+    measured(problem, *problem.start())
     if clash := set(taken) & set(problem.columns):
         raise UserError(
             f"{type(problem).__name__}.evaluate: {', '.join(sorted(clash))} is a column of the "

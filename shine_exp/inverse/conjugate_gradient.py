@@ -40,6 +40,7 @@ class ConjugateGradient:
     limit_grows: bool = False
 
     needs_symmetry = True
+    any_inner_product = True
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         if not system.operator.symmetric:
@@ -58,10 +59,11 @@ class _Run:
 
     def __init__(self, system: AdjointSystem) -> None:
         self.system = system
+        self.dot = system.operator.inner_product
         self.n_products = 0
 
     def to(self, tol: float, limit: int) -> Adjoint:
-        threshold = tol**2 * _dot(self.system.r, self.system.r)
+        threshold = tol**2 * self._dot(self.system.r, self.system.r)
         self._begin()
         stalled = torch.zeros_like(threshold, dtype=torch.bool)
         while (active := (self.square > threshold) & ~stalled).any() and self.n_products < limit:
@@ -80,10 +82,10 @@ class _Run:
         r, start = self.system.r, self.system.start
         self.u = torch.zeros_like(r)
         self.residual = r
-        self.square = _dot(r, r)
+        self.square = self._dot(r, r)
         if start is not None:
             residual = r - self._product(start)
-            square = _dot(residual, residual)
+            square = self._dot(residual, residual)
             better = square < self.square
             self.u = torch.where(better, start, self.u)
             self.residual = torch.where(better, residual, r)
@@ -99,9 +101,9 @@ class _Run:
         The answer is (..., 1), bool: False for a system whose d has no positive curvature.
         """
         image = self._product(self.direction)
-        length, image_square = _dot(self.direction, self.direction), _dot(image, image)
+        length, image_square = self._dot(self.direction, self.direction), self._dot(image, image)
         self.stiffness = torch.maximum(self.stiffness, image_square / length)
-        curvature = _dot(self.direction, image)
+        curvature = self._dot(self.direction, image)
         # Along a direction in which J is singular, all that is left of dᵀJd is rounding, and a step
         # divided by it would be arbitrarily long.
         rounding = ROUNDING * torch.finfo(length.dtype).eps * self.stiffness.sqrt() * length
@@ -111,7 +113,7 @@ class _Run:
         self.u = torch.addcmul(self.u, step, self.direction)
         # Updated and not computed from u, which would take a second product.
         self.residual = torch.addcmul(self.residual, step, image, value=-1.0)
-        last, self.square = self.square, _dot(self.residual, self.residual)
+        last, self.square = self.square, self._dot(self.residual, self.residual)
         ratio = torch.where(last > 0, self.square / last, 0.0)
         self.direction = torch.addcmul(self.residual, ratio, self.direction)
         return ~active | positive
@@ -121,7 +123,7 @@ class _Run:
 
         ‖r − J(u + t d)‖² is a parabola in t, of which every coefficient is known already.
         """
-        along = _dot(image, self.residual)
+        along = self._dot(image, self.residual)
         t = along / image_square
         square = self.square - t * along
         improved = usable & (square < self.best_square)
@@ -132,6 +134,6 @@ class _Run:
         self.n_products += 1
         return self.system.operator(v)
 
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(-1, keepdim=True)
+    def _dot(self, a: Tensor, b: Tensor) -> Tensor:
+        """⟨a, b⟩ of each system, (..., 1)."""
+        return self.dot(a, b)[..., None]

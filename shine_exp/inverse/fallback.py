@@ -22,13 +22,15 @@ class Fallback:
     ratio: PositiveFloat = 1.3
 
     uses_estimate = True
+    any_inner_product = True
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         return in_units_of_r(self._choose, system)
 
     def _choose(self, system: AdjointSystem) -> Adjoint:
         shine = Shine()(system)
-        length, allowed = shine.u.norm(dim=-1), self.ratio * system.r.norm(dim=-1)
-        plausible = (length <= allowed)[..., None]  # False, too, where Hᵀr is NaN
+        norm = system.operator.inner_product.norm
+        # False, too, where Hᵀr is NaN.
+        plausible = (norm(shine.u) <= self.ratio * norm(system.r))[..., None]
         u = torch.where(plausible, shine.u, system.r)
         return Adjoint(u, shine.n_products, shine.status, fell_back=~plausible[..., 0])

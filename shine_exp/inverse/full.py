@@ -24,6 +24,8 @@ class Full:
     limit_grows: bool = False
     memory: PositiveInt | None = None
 
+    any_inner_product = True  # Broyden's method is for networks, whose vectors are plain
+
     def check_system(self, symmetric: bool) -> None:
         """Raises `UnsupportedSystem` for an option that nothing would read."""
         if symmetric and self.memory is not None:

@@ -9,5 +9,7 @@ from shine_exp.types import Adjoint, AdjointSystem, Status
 class JacobianFree:
     """u = r, without a product with J (Fung et al. 2021; Luketina et al. 2016)."""
 
+    any_inner_product = True
+
     def __call__(self, system: AdjointSystem) -> Adjoint:
         return Adjoint(system.r, n_products=0, status=Status.CONVERGED)

@@ -26,6 +26,7 @@ class LBFGSInverse:
     memory: PositiveInt = 30
 
     needs_symmetry = True
+    any_inner_product = True
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         if not system.operator.symmetric:
@@ -33,12 +34,13 @@ class LBFGSInverse:
         if self.max_steps == 0:
             return Adjoint.unchecked(system.first_iterate)
         quadratic = _Quadratic(system)
-        tol = system.tol * float(system.r.norm())
+        dot = system.operator.inner_product
+        tol = system.tol * float(dot.norm(system.r))
         if system.start is not None:
             quadratic(system.start)
         minimiser = LBFGS(memory=self.memory, max_steps=self.max_steps)
         # From the start, or from 0 where the start is worse than that.
-        solution = minimiser(Smooth(quadratic), quadratic.best_u, tol)
+        solution = minimiser(Smooth(quadratic, dot), quadratic.best_u, tol)
         u = solution.z if solution.status is Status.CONVERGED else quadratic.best_u
         return Adjoint(u, quadratic.n_products, solution.status, solution.converged)
 
@@ -51,6 +53,7 @@ class _Quadratic:
 
     def __init__(self, system: AdjointSystem) -> None:
         self.system = system
+        self.dot = system.operator.inner_product
         self.n_products = 0
         # J 0 = 0 needs no product.
         self.best_u = torch.zeros_like(system.r)
@@ -59,11 +62,11 @@ class _Quadratic:
     def __call__(self, u: Tensor) -> tuple[Tensor, Tensor]:
         # Asked again for the best u, as by the minimiser for its start, it makes no product.
         gradient = self.best_gradient if u is self.best_u else self._gradient(u)
-        return 0.5 * u @ (gradient - self.system.r), gradient
+        return 0.5 * self.dot(u, gradient - self.system.r), gradient
 
     def _gradient(self, u: Tensor) -> Tensor:
         self.n_products += 1
         gradient = self.system.operator(u) - self.system.r
-        if gradient.norm() < self.best_gradient.norm():
+        if self.dot.norm(gradient) < self.dot.norm(self.best_gradient):
             self.best_u, self.best_gradient = u, gradient
         return gradient

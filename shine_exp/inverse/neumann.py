@@ -23,6 +23,8 @@ class Neumann:
     scale: PositiveFloat | None = None
     n_power_steps: PositiveInt = 10
 
+    any_inner_product = True
+
     def __call__(self, system: AdjointSystem) -> Adjoint:
         return in_units_of_r(self._sum, system)
 
@@ -38,11 +40,11 @@ class Neumann:
 
     def _norm(self, system: AdjointSystem) -> Tensor:
         """The largest |eigenvalue| of each Jᵀ of the batch, (..., 1), from below."""
-        v: Tensor = system.r
+        norm = system.operator.inner_product.norm
+        v = system.r
         for _ in range(self.n_power_steps):
-            v = system.operator(v / _divisor(v.norm(dim=-1, keepdim=True)))
-        norm: Tensor = v.norm(dim=-1, keepdim=True)
-        return norm
+            v = system.operator(v / _divisor(norm(v)[..., None]))
+        return norm(v)[..., None]
 
 
 def _divisor(norm: Tensor) -> Tensor:

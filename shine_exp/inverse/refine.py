@@ -24,6 +24,10 @@ class Refine:
     def needs_symmetry(self) -> bool:
         return getattr(self.steps, "needs_symmetry", False)
 
+    @property
+    def any_inner_product(self) -> bool:
+        return all(getattr(part, "any_inner_product", False) for part in (self.start, self.steps))
+
     def check_system(self, symmetric: bool) -> None:
         """Raises `UnsupportedSystem` for an option of `steps` that nothing would read."""
         if hasattr(self.steps, "check_system"):

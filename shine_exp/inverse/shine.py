@@ -14,6 +14,7 @@ class Shine:
     """
 
     uses_estimate = True
+    any_inner_product = True
 
     def __call__(self, system: AdjointSystem) -> Adjoint:
         if system.estimate is None:

@@ -90,7 +90,8 @@ def work(
     gc.enable()
     with runtime.prepared():
         loop = instantiate(config.outer)
-        problem, digest = load(config)
+        given, digest = load(config)
+        problem = loop.suited(given)
         loop.check(problem)
         data, code = record(config, digest), code_of(users_modules(config))
         with locked(folder):

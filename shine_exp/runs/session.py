@@ -234,7 +234,7 @@ class Session:
             "seed": identity.seed,
             "differs": identity.differs,
         }
-        return {**about, **self.problem.sizes, **self.read}
+        return {**about, **self.problem.facts, **self.read}
 
     def _left(self) -> dict[str, Any]:
         """What run.json says of what the run has left so far."""

@@ -17,7 +17,7 @@ def warm_up(problem: Any, solver: Any, device: str, differentiates: bool) -> Non
     `differentiates` says whether autograd is at work beside the problem's own derivatives.
     """
     if isinstance(problem, BilevelProblem):
-        alpha, theta = problem.start(0)
+        alpha, theta = problem.start()
         _minimise(solver, theta)
         _evaluate(problem, alpha, theta)
     if differentiates:

@@ -7,11 +7,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from shine_exp.types import PLAIN, InnerProduct
+
 # Rows allotted before the first doubling, where the memory is unlimited.
 INITIAL_CAPACITY = 32
 # A pair is kept when sᵀy > CURVATURE ‖s‖‖y‖. H is positive definite for any sᵀy > 0, but with a
 # smaller one it is rounding that H would be divided by.
 CURVATURE = 1e-10
+
+
+Initial = Literal["scaled", "identity"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class InverseHessian:
         R = triu(S Yᵀ),    D = diag(S Yᵀ),    γ = sᵀy / yᵀy of the newest pair, or 1
 
     The pairs are the rows of S and Y (n_pairs, d), oldest first (Byrd, Nocedal & Schnabel 1994,
-    eq. 2.6). The newest pair satisfies the secant equation H y = s.
+    eq. 2.6). The newest pair satisfies the secant equation H y = s. Products of vectors, such as
+    S Yᵀ and the S v in H v, are those of `inner_product`.
 
     This differs from SciPy's `LbfgsInvHessProduct`:
 
@@ -41,9 +47,13 @@ class InverseHessian:
     """
 
     def __init__(
-        self, memory: int | None, initial: Literal["scaled", "identity"] = "scaled"
+        self,
+        memory: int | None,
+        initial: Initial = "scaled",
+        inner_product: InnerProduct = PLAIN,
     ) -> None:
         self.memory = memory
+        self.inner_product = inner_product
         self.scaled = initial == "scaled"
         self.gamma = 1.0
         self._count = 0
@@ -60,7 +70,7 @@ class InverseHessian:
         s: Tensor,
         y: Tensor,
         memory: int | None,
-        initial: Literal["scaled", "identity"] = "scaled",
+        initial: Initial = "scaled",
     ) -> "InverseHessian":
         """The estimate of the pairs in the rows of s and y (n, d), oldest first.
 
@@ -87,7 +97,11 @@ class InverseHessian:
             empty = v.new_empty(*v.shape[:-1], 0)
             return Projection(empty, empty)
         order = self._order()
-        s, y = ((v @ rows[: self._count].T)[..., order] for rows in self._history)
+        right = self.inner_product.right(v)
+        s, y = (
+            (right @ self.inner_product.left(rows[: self._count]).T)[..., order]
+            for rows in self._history
+        )
         return Projection(s, y)
 
     def matvec(self, v: Tensor, projection: Projection | None = None) -> Tensor:
@@ -113,8 +127,8 @@ class InverseHessian:
         `projection` is that of y, where it is known. A pair without clear positive curvature would
         make H indefinite: it is left out, and the answer is False.
         """
-        sy, yy = s @ y, y @ y
-        if not sy > CURVATURE * torch.sqrt((s @ s) * yy):
+        sy, yy = self.inner_product(s, y), self.inner_product(y, y)
+        if not sy > CURVATURE * torch.sqrt(self.inner_product(s, s) * yy):
             return False
         known = projection or self.project(y)
         kept = slice(1 if self._count == self.memory else 0, None)
@@ -173,6 +187,7 @@ class InverseHessian:
         return {
             "memory": self.memory,
             "scaled": self.scaled,
+            "n_coefficients": self.inner_product.n_coefficients,
             "gamma": self.gamma,
             "oldest": self._oldest,
             "products": [self._sy, self._yy],
@@ -182,7 +197,9 @@ class InverseHessian:
     @classmethod
     def from_state_dict(cls, saved: dict[str, Any]) -> "InverseHessian":
         """The estimate whose `state_dict` was saved."""
-        estimate = cls(saved["memory"], "scaled" if saved["scaled"] else "identity")
+        inner_product = InnerProduct(saved["n_coefficients"])
+        initial: Initial = "scaled" if saved["scaled"] else "identity"
+        estimate = cls(saved["memory"], initial, inner_product)
         estimate.gamma = saved["gamma"]
         estimate._sy, estimate._yy = saved["products"]
         if saved["history"]:
@@ -195,7 +212,8 @@ class InverseHessian:
 
     def _like(self) -> "InverseHessian":
         """An empty estimate with the same memory and the same kind of H₀."""
-        return InverseHessian(self.memory, "scaled" if self.scaled else "identity")
+        initial: Initial = "scaled" if self.scaled else "identity"
+        return InverseHessian(self.memory, initial, self.inner_product)
 
     def _take(self, s: Tensor, y: Tensor) -> None:
         """Forget all pairs, and keep copies of the rows of s and y (n, d) instead."""
@@ -215,8 +233,9 @@ class InverseHessian:
         s, y = (rows[: self._count] for rows in self._history)
         order = self._order()
         square = order[:, None], order
-        sy, yy = (s @ y.T)[square], (y @ y.T)[square]
-        lengths = torch.linalg.vector_norm(s, dim=-1)[order] * yy.diagonal().sqrt()
+        right = self.inner_product.right(y).T
+        sy, yy = ((self.inner_product.left(rows) @ right)[square] for rows in (s, y))
+        lengths = self.inner_product.norm(s)[order] * yy.diagonal().sqrt()
         usable = sy.diagonal() > CURVATURE * lengths
         if not usable.all():
             s, y = self.pairs()

@@ -66,6 +66,7 @@ class LBFGS:
 
     leaves_estimate = True
     uses_estimate = True
+    any_inner_product = True
     finds = "minimum"
 
     def __call__(
@@ -78,7 +79,7 @@ class LBFGS:
         estimate: InverseEstimate | None = None,
     ) -> Solution:
         if estimate is None:
-            estimate = InverseHessian(self.memory, self.initial)
+            estimate = InverseHessian(self.memory, self.initial, g.inner_product)
         elif not isinstance(estimate, InverseHessian):
             raise UnsupportedSolver(
                 "L-BFGS starts from its own estimate only: pass an InverseHessian"
@@ -86,11 +87,10 @@ class LBFGS:
         before = g.n_evals
         run = _Run(self, g(z0), estimate, outer)
         status = run.to(tol)
-        residual = run.point.gradient.norm()
         return Solution(
             z=run.point.z,
             estimate=run.h,
-            residual=residual,
+            residual=torch.tensor(run.point.gradient_norm, dtype=z0.dtype, device=z0.device),
             n_steps=run.n_steps,
             n_evals=g.n_evals - before,
             status=status,
@@ -118,6 +118,7 @@ class _Run:
         self.settings = settings
         self.point = start
         self.h = h
+        self.dot = h.inner_product
         self.projection = h.project(start.gradient)
         self.n_steps = 0
         self.last_step = torch.zeros_like(start.z)
@@ -129,7 +130,7 @@ class _Run:
     def to(self, tol: float) -> Status:
         """Step until ‖∇G‖ ≤ tol, no step is left, or none makes progress."""
         while True:
-            value, residual = self.point.value, float(self.point.gradient.norm())
+            value, residual = self.point.value, self.point.gradient_norm
             if not math.isfinite(residual + value):
                 return Status.DIVERGED
             if residual <= tol:
@@ -152,11 +153,11 @@ class _Run:
         gradient = self.point.gradient
         if len(self.h) == 0:
             # Nothing is known of the curvature: the first trial has the length 1.
-            return self._move(-gradient, 1.0 / float(gradient.norm()))
+            return self._move(-gradient, 1.0 / self.point.gradient_norm)
         if self._move(-self.h.matvec(gradient, self.projection), 1.0):
             return True
         h, projection = self.h, self.projection
-        self.h = InverseHessian(h.memory, self.settings.initial)
+        self.h = InverseHessian(h.memory, self.settings.initial, self.dot)
         self.projection = self.h.project(gradient)
         if self._move(-h.gamma * gradient, 1.0):
             return True
@@ -165,7 +166,7 @@ class _Run:
 
     def _move(self, d: Tensor, first_trial: float) -> bool:
         """Make one step along d (d,) and add its pair; False where no step lowers G."""
-        slope = float(self.point.gradient @ d)
+        slope = float(self.dot(self.point.gradient, d))
         if not slope < 0:  # a slope of NaN is no descent either
             return False
         ray = self.point.ray(d)
@@ -190,7 +191,7 @@ class _Run:
         A much shorter e would measure rounding, a much longer one the Hessian of other points.
         """
         e = self.h.matvec(outer_gradient(self.point.z))
-        e = e * (self.last_step.norm() / e.norm())
+        e = e * (self.dot.norm(self.last_step) / self.dot.norm(e))
         self._append(e, self.point.ray(e).end(1.0).gradient - self.point.gradient, None)
 
     def _append(self, s: Tensor, y: Tensor, known: Projection | None) -> None:
@@ -201,8 +202,8 @@ class _Run:
         gradient = self.point.gradient
         kept = slice(1 if full else 0, None)
         self.projection = Projection(
-            torch.cat([self.projection.s[kept], (s @ gradient)[None]]),
-            torch.cat([self.projection.y[kept], (y @ gradient)[None]]),
+            torch.cat([self.projection.s[kept], self.dot(s, gradient)[None]]),
+            torch.cat([self.projection.y[kept], self.dot(y, gradient)[None]]),
         )
 
 

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from shine_exp.types import PLAIN, InnerProduct
+
 
 class Ray(Protocol):
     """The half-line z + t d, t ≥ 0."""
@@ -24,7 +26,7 @@ class Ray(Protocol):
 
 
 class Point(Protocol):
-    """One point of an objective: z (d,), G(z) and ∇G(z) (d,)."""
+    """One point of an objective: z (d,), G(z), ∇G(z) (d,) and ‖∇G(z)‖."""
 
     @property
     def z(self) -> Tensor: ...
@@ -32,6 +34,8 @@ class Point(Protocol):
     def value(self) -> float: ...
     @property
     def gradient(self) -> Tensor: ...
+    @property
+    def gradient_norm(self) -> float: ...
     def ray(self, d: Tensor) -> Ray:
         """The half-line from here along d (d,)."""
         ...
@@ -42,9 +46,15 @@ class Point(Protocol):
 
 
 class Objective(Protocol):
-    """z ↦ G(z); `n_evals` counts the gradients that it was asked for."""
+    """z ↦ G(z); `n_evals` counts the gradients that it was asked for.
+
+    ∇G is the gradient with respect to `inner_product`, in which its norm is taken.
+    """
 
     n_evals: int
+
+    @property
+    def inner_product(self) -> InnerProduct: ...
 
     def __call__(self, z: Tensor, /) -> Point: ...
     def load(self, saved: dict[str, Any]) -> Point:
@@ -58,8 +68,13 @@ class Smooth:
     Every trial on a ray costs an evaluation of both.
     """
 
-    def __init__(self, value_and_gradient: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+    def __init__(
+        self,
+        value_and_gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
+        inner_product: InnerProduct = PLAIN,
+    ) -> None:
         self.value_and_gradient = value_and_gradient
+        self.inner_product = inner_product
         self.n_evals = 0
 
     def __call__(self, z: Tensor) -> "SmoothPoint":
@@ -96,6 +111,10 @@ class SmoothPoint:
         _, gradient = self._evaluate()
         return gradient
 
+    @property
+    def gradient_norm(self) -> float:
+        return float(self.objective.inner_product.norm(self.gradient))
+
     def ray(self, d: Tensor) -> "SmoothRay":
         return SmoothRay(self, d)
 
@@ -114,7 +133,7 @@ class SmoothRay:
 
     def __call__(self, t: float) -> tuple[float, float]:
         point = self.end(t)
-        return point.value, float(point.gradient @ self.d)
+        return point.value, float(point.objective.inner_product(point.gradient, self.d))
 
     def end(self, t: float) -> SmoothPoint:
         if t != self._last_t:

@@ -21,7 +21,7 @@ class ScipyMinimizer:
 
     The method "L-BFGS-B" leaves an estimate of the pairs in SciPy's `hess_inv`, with H₀ = I. The
     method "CG", the non-linear conjugate gradient, leaves none. Both start without memory. Raises
-    `UnsupportedSolver` on another device.
+    `UnsupportedSolver` on another device, and for another inner product than Σ_j a_j b_j.
     """
 
     method: Literal["L-BFGS-B", "CG"]
@@ -46,13 +46,17 @@ class ScipyMinimizer:
     ) -> Solution:
         function = _Function(g)
         before = g.n_evals
+        if not g.inner_product.is_plain:
+            raise UnsupportedSolver(
+                "SciPy's minimisers know the plain inner product only: take problem.euclidean"
+            )
         if z0.device.type != "cpu":
             raise UnsupportedSolver(
                 "SciPy's minimisers work on the CPU: take solver=lbfgs, or runtime.device=cpu"
             )
         result = self._minimise(function, z0.numpy(), tol)
         point = function.at(result.x)
-        residual = point.gradient.norm()
+        residual = torch.tensor(point.gradient_norm, dtype=z0.dtype)
         diverged = ~(residual + point.value).isfinite()
         converged = (residual <= tol) & ~diverged
         status = Status.MAX_STEPS

@@ -32,7 +32,7 @@ class Task(ABC):
         """The names that `evaluate` gives; may be a plain class attribute."""
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def facts(self) -> dict[str, int | str]:
         """For run.json, such as the number of training samples."""
         return {}
 

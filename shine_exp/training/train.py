@@ -148,6 +148,9 @@ class Train(Generic[AnyTask]):
                 "method=shine or another that has one, or outer.n_unrolled=N to unroll N steps"
             )
 
+    def suited(self, task: AnyTask) -> AnyTask:
+        return task
+
     def check(self, task: AnyTask) -> None:
         check_task(task, ("step", "time", "epoch", *OURS))
         length = self.length(task)

@@ -13,7 +13,7 @@ def solved(
 ) -> InnerSolution:
     """θ*(α) by BFGS to ‖∇_θG‖ ≤ tol, from `theta`, which is 0 by default."""
     if theta is None:
-        _, start = problem.start(0)
+        _, start = problem.start()
         theta = torch.zeros_like(start)
     return solve_inner(problem, LBFGS(memory=None), alpha, problem.inner(alpha)(theta), tol)
 

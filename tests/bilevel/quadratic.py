@@ -42,7 +42,7 @@ class Quadratic(BilevelProblem):
     upper: float = 12.0
     columns = ("outer_loss",)
 
-    def start(self, seed: int) -> tuple[Tensor, Tensor]:
+    def start(self) -> tuple[Tensor, Tensor]:
         return torch.zeros(self.n, dtype=torch.float64), torch.ones(self.n, dtype=torch.float64)
 
     def inner(self, alpha: Tensor, start: Point | None = None) -> Smooth:

@@ -109,7 +109,7 @@ def ridge(alpha_shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> A
 @pytest.mark.parametrize("shape", [(3,), (2, 2)])
 def test_autodiff_takes_dicts_and_outer_loss_that_depends_on_alpha(shape: tuple[int, ...]) -> None:
     problem = ridge(shape)
-    alpha, theta = problem.start(0)
+    alpha, theta = problem.start()
     assert alpha.shape == (math.prod(shape) + 1,)
     assert theta.shape == (6,)
     at = solved(problem, alpha)
@@ -135,7 +135,7 @@ def test_autodiff_alpha_keeps_its_shape() -> None:
 
 def test_autodiff_works_in_single_precision() -> None:
     problem = ridge((3,), torch.float32)
-    alpha, _ = problem.start(0)
+    alpha, _ = problem.start()
     at = solved(problem, alpha, tol=1e-5)
     value = Implicit(Full())(problem, at, 1e-5).value
     assert value.dtype == at.theta.dtype == torch.float32
@@ -234,7 +234,7 @@ def test_autodiff_columns_are_those_of_evaluate() -> None:
 
     problem = logistic(1, evaluate=evaluate)
     assert problem.columns == ("accuracy",)
-    alpha, theta = problem.start(0)
+    alpha, theta = problem.start()
     assert 0 <= problem.evaluate(alpha, theta)["accuracy"] <= 1
 
 
@@ -269,6 +269,6 @@ def test_unrolled_refuses_problem_without_inner_gradient() -> None:
 
 def test_autodiff_solution_is_in_the_shapes_that_were_given() -> None:
     problem = ridge((2, 2))
-    alpha, theta = problem.as_given(*problem.start(0))
+    alpha, theta = problem.as_given(*problem.start())
     assert {name: t.shape for name, t in alpha.items()} == {"a": (2, 2), "c": ()}
     assert {name: t.shape for name, t in theta.items()} == {"matrix": (2, 2), "vector": (2,)}

@@ -137,8 +137,8 @@ def test_descent_alpha_may_have_any_shape() -> None:
     """A matrix of hyperparameters descends as the vector of its entries does."""
 
     class Matrix(Quadratic):
-        def start(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-            alpha, theta = super().start(seed)
+        def start(self) -> tuple[torch.Tensor, torch.Tensor]:
+            alpha, theta = super().start()
             return alpha.reshape(2, 3), theta
 
         def inner(self, alpha, start=None):

@@ -46,7 +46,7 @@ def test_exact_hypergradient_is_nan_where_not_solved() -> None:
         torch.tensor(1.0, dtype=torch.float64),
         torch.zeros(2, dtype=torch.float64),
     )
-    alpha, theta = problem.start(0)
+    alpha, theta = problem.start()
     exact = exact_hypergradient(problem, alpha, problem.inner(alpha)(theta), 1e-10)
     assert not exact.solved
     assert exact.value.isnan()

@@ -29,6 +29,10 @@ class Implicit:
 
     inverse: InverseMethod
 
+    @property
+    def any_inner_product(self) -> bool:
+        return getattr(self.inverse, "any_inner_product", False)
+
     def check(self, problem: BilevelProblem) -> None:
         """Refuse no problem: all have what implicit differentiation needs."""
 
@@ -66,7 +70,7 @@ def hypergradient(
 ) -> tuple[Hypergradient, InnerSolution]:
     """∇h(α) of a problem of one's own, and the inner solution that it belongs to.
 
-    α, and the θ to start from, are by default those of `problem.start(0)`. The solver is L-BFGS by
+    α, and the θ to start from, are by default those of `problem.start()`. The solver is L-BFGS by
     default, and the inverse method SHINE. `tol` is the tolerance of both solves: relative to the
     first ‖∇_θG‖ in θ, and to ‖∂F/∂θ‖ in the adjoint system.
 
@@ -76,7 +80,9 @@ def hypergradient(
     check_problem(problem)
     solver, inverse = solver or LBFGS(), inverse or Shine()
     check_methods(solver, inverse, tol)
-    alpha0, theta0 = problem.start(0)
+    if not all(getattr(part, "any_inner_product", False) for part in (solver, inverse)):
+        problem = problem.euclidean
+    alpha0, theta0 = problem.start()
     alpha = alpha0 if alpha is None else check_point("alpha", alpha, alpha0)
     theta = theta0 if theta is None else check_point("theta", theta, theta0)
     start = problem.inner(alpha)(theta)

@@ -82,6 +82,12 @@ class Descent(BilevelLoop[DescentState]):
 
     needs_gradient = True
 
+    @property
+    def any_inner_product(self) -> bool:
+        return all(
+            getattr(part, "any_inner_product", False) for part in (self.solver, self.hypergradient)
+        )
+
     def check(self, problem: BilevelProblem) -> None:
         super().check(problem)
         self.hypergradient.check(problem)
@@ -91,7 +97,7 @@ class Descent(BilevelLoop[DescentState]):
         return (*columns, *COMPARED) if self.compare else columns
 
     def init(self, problem: BilevelProblem, seed: int) -> DescentState:
-        inner = start_solution(problem, seed)
+        inner = start_solution(problem)
         return DescentState(
             0,
             inner.alpha,

@@ -85,10 +85,14 @@ class Search(BilevelLoop[SearchState]):
     tol: PositiveFloat
     accuracy: PositiveFloat = 1e-3
 
+    @property
+    def any_inner_product(self) -> bool:
+        return getattr(self.solver, "any_inner_product", False)
+
     def check(self, problem: BilevelProblem) -> None:
         """Raises `UserError` for what is no problem, or has no finite box."""
         super().check(problem)
-        alpha, _ = problem.start(0)
+        alpha, _ = problem.start()
         if not all(bound.isfinite().all() for bound in box(problem, alpha)):
             raise UserError(
                 f"a search needs a box to search in, and the bounds of {type(problem).__name__} "
@@ -96,7 +100,7 @@ class Search(BilevelLoop[SearchState]):
             )
 
     def init(self, problem: BilevelProblem, seed: int) -> SearchState:
-        alpha, theta = problem.start(seed)
+        alpha, theta = problem.start()
         objective = problem.inner(alpha)
         scale = first_gradient_norm(objective(theta))
         return SearchState(

@@ -88,6 +88,15 @@ class BilevelLoop(Generic[S]):
     needs_gradient = False
     changes_in_place = False
 
+    @property
+    def any_inner_product(self) -> bool:
+        """Whether all parts of the loop take products of vectors from the problem."""
+        return False
+
+    def suited(self, problem: BilevelProblem) -> BilevelProblem:
+        """The problem itself, or in the variables in which ⟨a, b⟩ = Σ_j a_j b_j."""
+        return problem if self.any_inner_product else problem.euclidean
+
     def check(self, problem: BilevelProblem) -> None:
         """Raises `UserError` for what is no problem; a loop that needs more of one adds to this."""
         check_start(problem)

@@ -81,8 +81,8 @@ class AutodiffProblem(BilevelProblem):
         self.device = str(self._theta0.device)
         self._checked = False
 
-    def start(self, seed: int) -> tuple[Tensor, Tensor]:
-        """(α₀, θ₀) as they were given, whatever the seed; a dict as one vector."""
+    def start(self) -> tuple[Tensor, Tensor]:
+        """(α₀, θ₀) as they were given; a dict as one vector."""
         return self._alpha0.clone(), self._theta0.clone()
 
     def check(self) -> None:
@@ -92,7 +92,7 @@ class AutodiffProblem(BilevelProblem):
         """
         if self._checked:
             return
-        alpha, theta = (t.requires_grad_() for t in self.start(0))
+        alpha, theta = (t.requires_grad_() for t in self.start())
         gradient = self.inner_gradient(alpha, theta)
         by_alpha = by_theta = None
         if gradient.requires_grad:

@@ -7,44 +7,42 @@ not means, as in Ramzi et al. 2022, section 4. All products with the data are ma
 the fast path of `BilevelProblem`.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
 from shine_exp.bilevel.problem import BilevelProblem, Bound, Moved
+from shine_exp.bilevel.problems.coordinates import (
+    Coordinates,
+    DualCoordinates,
+    PrimalCoordinates,
+)
 from shine_exp.bilevel.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
 from shine_exp.bilevel.problems.feature_groups import feature_groups
+from shine_exp.bilevel.problems.linear_objective import (
+    LinearObjective,
+    LinearOuterValue,
+    LinearPoint,
+    Loss,
+)
 from shine_exp.data.io.files import InputFile
 from shine_exp.data.splits import Splits
+from shine_exp.errors import UserError
 from shine_exp.randomness import generator
 from shine_exp.solvers.objective import Point
 from shine_exp.types import LinearOperator, SecantEstimate
 
-
-class Loss(Protocol):
-    """ℓ(m, y) and its first two derivatives in the margin m, elementwise, y ∈ {−1, +1}."""
-
-    largest_curvature: float  # sup |ℓ″|
-
-    def value(self, m: Tensor, y: Tensor) -> Tensor: ...
-    def first(self, m: Tensor, y: Tensor) -> Tensor: ...
-    def second(self, m: Tensor, y: Tensor) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of the three sets of rows: X (n, p) and the labels y (n,)."""
-
-    x: DesignMatrix
-    y: Tensor
+Writing = Literal["auto", "primal", "dual"]
+# A step takes 4 passes over m vectors of p numbers in primal coordinates, and 6 over m of n in dual
+# ones, which thus pay from p = 1.5 n on. At 2 n, they do so on any processor.
+WIDE = 2
 
 
 class SquaredNorm(NamedTuple):
-    """‖X‖₂², and the number of products with XᵀX that it took to find it."""
+    """‖X‖₂², and the number of products with XXᵀ that it took to find it."""
 
     value: float
     n_products: int
@@ -53,11 +51,17 @@ class SquaredNorm(NamedTuple):
 class LinearModel(BilevelProblem):
     """The bi-level problem of a loss ℓ on three sets of rows, with α in [−bound, bound]ᵏ.
 
+    `coordinates` says how θ is written: "primal" or "dual" (`problems.coordinates`). Dual ones need
+    one α for all features. "auto" takes them where they are possible and the features are more than
+    twice as many as the rows. `euclidean` is the same problem in primal ones.
+
     Where the largest and the smallest column of X differ by more than a factor of 10⁶, the problem
     is solved in φ with θ_j = s_j φ_j: the columns s_j x_j have a largest entry near 1, and the
     penalty of φ_j is ½ e^α s_j² φ_j². This is the same problem, in numbers that a minimiser can
     handle. `scales` holds s (p,), or None where it is not needed. The s_j are powers of 2, so that
     neither the scaled columns nor θ from φ are rounded.
+
+    Raises `UserError` where dual coordinates are asked for and impossible.
     """
 
     columns = ("outer_loss", "test_loss", "accuracy")
@@ -69,79 +73,104 @@ class LinearModel(BilevelProblem):
         groups: int | InputFile = 1,
         device: str = "cpu",
         bound: PositiveFloat = 12.0,
+        seed: int = 0,
+        coordinates: Writing = "auto",
     ) -> None:
+        self._given = loss, splits, groups, device, bound, seed
+        self._forced = coordinates
         self.loss = loss
         self.lower, self.upper = -bound, bound
         x_train, _ = splits.train
-        scales = column_scales(x_train)
-        self.scales = None if scales is None else torch.from_numpy(scales).to(device)
-        self.train, self.outer_set, self.test = (
-            Part(
-                DesignMatrix(x if scales is None else scaled_columns(x, scales), device),
-                torch.as_tensor(y, dtype=torch.float64, device=device),
-            )
-            for x, y in (splits.train, splits.outer, splits.test)
-        )
-        self.n_features = self.train.x.shape[1]
+        self.n_features = x_train.shape[1]
         self.groups = feature_groups(groups, self.n_features).to(device)
         self.n_hyperparameters = int(self.groups.max()) + 1
+        scales = column_scales(x_train)
+        self.scales = None if scales is None else torch.from_numpy(scales).to(device)
         self.device = device
+        train, outer, test = (
+            x if scales is None else scaled_columns(x, scales)
+            for x, _ in (splits.train, splits.outer, splits.test)
+        )
+        self._train_y, self._outer_y, self._test_y = (
+            torch.as_tensor(y, dtype=torch.float64, device=device)
+            for _, y in (splits.train, splits.outer, splits.test)
+        )
+        self._test = DesignMatrix(test, device)
+        self.writing = self._writing(coordinates)
+        make = DualCoordinates if self.writing == "dual" else PrimalCoordinates
+        self.coordinates: Coordinates = make(train, outer, self._random_start(seed))
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def facts(self) -> dict[str, int | str]:
         return {
-            "n_train": len(self.train.y),
-            "n_outer": len(self.outer_set.y),
-            "n_test": len(self.test.y),
+            "n_train": len(self._train_y),
+            "n_outer": len(self._outer_y),
+            "n_test": len(self._test_y),
+            "coordinates": self.writing,
         }
 
-    def start(self, seed: int) -> tuple[Tensor, Tensor]:
-        """α₀ = 0 and θ₀ ~ N(0, I) (Ramzi et al. 2022, appendix C)."""
-        theta = torch.randn(self.n_features, dtype=torch.float64, generator=generator(seed))
-        alpha = torch.zeros(self.n_hyperparameters, dtype=torch.float64, device=self.device)
-        return alpha, self.in_solved_variables(theta.to(self.device))
+    @cached_property
+    def euclidean(self) -> "LinearModel":
+        if self.writing == "primal":
+            return self
+        if self._forced == "dual":
+            raise UserError(
+                "problem.coordinates=dual: this solver, method or outer loop knows the plain inner "
+                "product only; take problem.coordinates=auto"
+            )
+        return LinearModel(*self._given, coordinates="primal")
 
-    def in_solved_variables(self, theta: Tensor) -> Tensor:
-        """The φ (p,) that belongs to θ (p,); θ itself where nothing is scaled."""
-        return theta if self.scales is None else theta / self.scales
+    def start(self) -> tuple[Tensor, Tensor]:
+        """α₀ = 0 and θ₀ ~ N(0, I) (Ramzi et al. 2022, appendix C)."""
+        alpha = torch.zeros(self.n_hyperparameters, dtype=torch.float64, device=self.device)
+        return alpha, self.coordinates.start()
 
     def as_given(self, alpha: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """α and θ_j = s_j φ_j, for the features as they were."""
-        return alpha, theta if self.scales is None else theta * self.scales
+        """α and θ_j = s_j φ_j (p,), for the features as they were."""
+        weights = self.coordinates.weights(theta)
+        return alpha, weights if self.scales is None else weights * self.scales
 
     def penalty(self, alpha: Tensor) -> Tensor:
         """e^{α_g(j)} s_j² for every feature j, (k,) → (p,); (1,) for one group and no scales."""
         penalty = alpha.exp() if self.n_hyperparameters == 1 else alpha.exp()[self.groups]
         return penalty if self.scales is None else penalty * self.scales**2
 
-    def inner(self, alpha: Tensor, start: Point | None = None) -> "LinearObjective":
-        objective = LinearObjective(self.train, self.loss, self.penalty(alpha))
+    def inner(self, alpha: Tensor, start: Point | None = None) -> LinearObjective:
+        penalty = self.penalty(alpha)
+        objective = LinearObjective(self.coordinates, self.loss, self._train_y, penalty)
         if isinstance(start, LinearPoint):
             objective.know(start)
         return objective
 
     def inner_gradient(self, alpha: Tensor, theta: Tensor) -> Tensor:
-        x, y = self.train.x, self.train.y
-        return x.rmatvec(self.loss.first(x.matvec(theta), y)) + self.penalty(alpha) * theta
+        slopes = self.loss.first(self.coordinates.train_margins(theta), self._train_y)
+        return self.coordinates.train_sum(slopes, self.penalty(alpha), theta)
 
-    def outer(self, alpha: Tensor, theta: Tensor) -> "LinearOuterValue":
-        return LinearOuterValue(self.outer_set, self.loss, self.outer_set.x.matvec(theta))
+    def outer(self, alpha: Tensor, theta: Tensor) -> LinearOuterValue:
+        margins = self.coordinates.outer_margins(theta)
+        return LinearOuterValue(self.coordinates, self.loss, margins, self._outer_y)
 
     def hessian(self, alpha: Tensor, point: Point) -> LinearOperator:
-        """v ↦ (Xᵀ diag(ℓ″) X + diag(penalty)) v, (..., p) → (..., p)."""
-        x, penalty = self.train.x, self.penalty(alpha)
+        """v ↦ (Xᵀ diag(ℓ″) X + diag(penalty)) v, (..., d) → (..., d)."""
+        coordinates, penalty = self.coordinates, self.penalty(alpha)
         # The solver's last point keeps its margins, which saves a pass over the data here.
-        margins = point.margins if isinstance(point, LinearPoint) else x.matvec(point.z)
-        curvature = self.loss.second(margins, self.train.y)
-        return LinearOperator(
-            lambda v: x.rmatvec(curvature * x.matvec(v)) + penalty * v, symmetric=True
-        )
+        if isinstance(point, LinearPoint):
+            margins = point.margins
+        else:
+            margins = coordinates.train_margins(point.z)
+        curvature = self.loss.second(margins, self._train_y)
+
+        def product(v: Tensor) -> Tensor:
+            return coordinates.train_sum(curvature * coordinates.train_margins(v), penalty, v)
+
+        return LinearOperator(product, symmetric=True, inner_product=coordinates.inner_product)
 
     def cross(self, alpha: Tensor, theta: Tensor, u: Tensor) -> Tensor:
-        """e^{α_g(j)} s_j² θ_j u_j summed over the features j of each group, (..., p) → (..., k)."""
-        contributions = self.penalty(alpha) * theta * u
+        """e^{α_g(j)} s_j² θ_j u_j summed over the features j of each group, (..., d) → (..., k)."""
+        penalised = self.penalty(alpha) * theta
         if self.n_hyperparameters == 1:
-            return contributions.sum(-1, keepdim=True)
+            return self.coordinates.inner_product(penalised, u)[..., None]
+        contributions = penalised * u
         sums = contributions.new_zeros(*u.shape[:-1], self.n_hyperparameters)
         return sums.index_add_(-1, self.groups, contributions)
 
@@ -163,139 +192,43 @@ class LinearModel(BilevelProblem):
 
     def evaluate(self, alpha: Tensor, theta: Tensor) -> dict[str, float]:
         """The mean losses of the outer and the held-out set, and the accuracy on the latter."""
-        outer, test = self.outer_set.x.matvec(theta), self.test.x.matvec(theta)
+        outer = self.coordinates.outer_margins(theta)
+        test = self._test.matvec(self.coordinates.weights(theta))
         return {
-            "outer_loss": float(self.loss.value(outer, self.outer_set.y).mean()),
-            "test_loss": float(self.loss.value(test, self.test.y).mean()),
-            "accuracy": float((torch.sign(test) == self.test.y).double().mean()),
+            "outer_loss": float(self.loss.value(outer, self._outer_y).mean()),
+            "test_loss": float(self.loss.value(test, self._test_y).mean()),
+            "accuracy": float((torch.sign(test) == self._test_y).double().mean()),
         }
 
     @cached_property
     def train_norm(self) -> SquaredNorm:
         """‖X_train‖₂², from below, by the power method until it grows by less than 0.1 %."""
-        v = torch.ones(self.n_features, dtype=torch.float64, device=self.device)
+        z = torch.ones_like(self._train_y)
+        _, zero = self.start()
+        none = torch.zeros(1, dtype=torch.float64, device=self.device)
         square, last = 0.0, -1.0
         n_products = 0
         while square - last > 1e-3 * square:
-            v = self.train.x.rmatvec(self.train.x.matvec(v / v.norm()))
-            square, last = float(v.norm()), square
+            z = self.coordinates.train_sum(z / z.norm(), none, zero)
+            z = self.coordinates.train_margins(z)
+            square, last = float(z.norm()), square
             n_products += 1
         return SquaredNorm(square, n_products)
 
+    def _writing(self, coordinates: Writing) -> Literal["primal", "dual"]:
+        possible = self.n_hyperparameters == 1 and self.scales is None
+        if coordinates == "dual" and not possible:
+            reason = "the penalty differs from feature to feature"
+            raise UserError(f"problem.coordinates=dual: {reason}; take primal, or auto")
+        wide = self.n_features > WIDE * (len(self._train_y) + len(self._outer_y))
+        if coordinates == "dual" or (coordinates == "auto" and possible and wide):
+            return "dual"
+        return "primal"
 
-class LinearOuterValue:
-    """F(θ) = Σ_outer ℓ(x_iᵀθ, y_i) and its gradient, from the margins of the outer rows (n,)."""
+    def in_solved_variables(self, theta: Tensor) -> Tensor:
+        """The φ (p,) that belongs to θ (p,); θ itself where nothing is scaled."""
+        return theta if self.scales is None else theta / self.scales
 
-    direct = None
-
-    def __init__(self, rows: Part, loss: Loss, margins: Tensor) -> None:
-        self._rows = rows
-        self._loss = loss
-        self._margins = margins
-
-    @cached_property
-    def value(self) -> float:
-        return float(self._loss.value(self._margins, self._rows.y).sum())
-
-    @cached_property
-    def gradient(self) -> Tensor:
-        return self._rows.x.rmatvec(self._loss.first(self._margins, self._rows.y))
-
-
-class LinearObjective:
-    """θ ↦ G(α, θ) at fixed α; `n_evals` counts gradients, each one X w and one Xᵀ z."""
-
-    def __init__(self, train: Part, loss: Loss, penalty: Tensor) -> None:
-        self.train = train
-        self.loss = loss
-        self.penalty = penalty
-        self.n_evals = 0
-        # θ, Xθ and, if known, ∇_θG(α, θ), of the one point that `know` was told of.
-        self._known: tuple[Tensor, Tensor, Tensor | None] | None = None
-
-    def know(self, point: "LinearPoint") -> None:
-        """Take over what a point of another α knows: a move of α then costs no pass over the data.
-
-        The margins of the point do not depend on α, and its gradient only through the penalty.
-        """
-        gradient = point.known_gradient
-        if gradient is not None:
-            gradient = gradient + (self.penalty - point.objective.penalty) * point.z
-        self._known = point.z, point.margins, gradient
-
-    def __call__(self, theta: Tensor) -> "LinearPoint":
-        if self._known is not None:
-            known_theta, margins, gradient = self._known
-            if theta is known_theta:
-                return LinearPoint(self, theta, margins, gradient)
-        return LinearPoint(self, theta, self.train.x.matvec(theta))
-
-    def load(self, saved: dict[str, Any]) -> "LinearPoint":
-        return LinearPoint(self, saved["z"], saved["margins"], saved["gradient"])
-
-
-class LinearPoint:
-    """θ, its margins Xθ (n,), and ∇_θG there once it is asked for.
-
-    The margins are kept: the value, the gradient, every ray from here and the Hessian need them,
-    and each would take a pass over the data to find them anew.
-    """
-
-    def __init__(
-        self,
-        objective: LinearObjective,
-        z: Tensor,
-        margins: Tensor,
-        gradient: Tensor | None = None,
-    ) -> None:
-        self.objective = objective
-        self.z = z
-        self.margins = margins
-        self.known_gradient = gradient
-
-    @cached_property
-    def value(self) -> float:
-        data = self.objective.loss.value(self.margins, self.objective.train.y).sum()
-        return float(data + 0.5 * (self.objective.penalty * self.z) @ self.z)
-
-    @property
-    def gradient(self) -> Tensor:
-        if self.known_gradient is None:
-            train = self.objective.train
-            slopes = self.objective.loss.first(self.margins, train.y)
-            self.known_gradient = train.x.rmatvec(slopes).addcmul_(self.objective.penalty, self.z)
-            self.objective.n_evals += 1
-        return self.known_gradient
-
-    def ray(self, d: Tensor) -> "LinearRay":
-        return LinearRay(self, d)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"z": self.z, "margins": self.margins, "gradient": self.gradient}
-
-
-class LinearRay:
-    """θ + t d, t ≥ 0: after the one product X d, each value and slope costs O(n)."""
-
-    def __init__(self, start: LinearPoint, d: Tensor) -> None:
-        self.start = start
-        self.d = d
-        self.direction = start.objective.train.x.matvec(d)
-        # ½ Σ_j penalty_j (θ_j + t d_j)² = offset + t slope + ½ t² curvature
-        penalised = start.objective.penalty * d
-        self.offset = 0.5 * float((start.objective.penalty * start.z) @ start.z)
-        self.slope = float(start.z @ penalised)
-        self.curvature = float(d @ penalised)
-
-    def __call__(self, t: float) -> tuple[float, float]:
-        loss, y = self.start.objective.loss, self.start.objective.train.y
-        margins = self.start.margins + t * self.direction
-        penalty = self.offset + t * self.slope + 0.5 * t * t * self.curvature
-        value = float(loss.value(margins, y).sum()) + penalty
-        slope = float(loss.first(margins, y) @ self.direction) + self.slope + t * self.curvature
-        return value, slope
-
-    def end(self, t: float) -> LinearPoint:
-        start = self.start
-        margins = start.margins + t * self.direction
-        return LinearPoint(start.objective, start.z + t * self.d, margins)
+    def _random_start(self, seed: int) -> Tensor:
+        theta = torch.randn(self.n_features, dtype=torch.float64, generator=generator(seed))
+        return self.in_solved_variables(theta.to(self.device))

@@ -5,7 +5,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.problems.linear_model import LinearModel, Writing
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.io.files import InputFile
 from shine_exp.data.splits import split
@@ -27,7 +27,13 @@ class LogisticLoss:
 
 
 def logistic_regression(
-    data: Dataset, seed: int, device: str, groups: int | InputFile, bound: PositiveFloat
+    data: Dataset,
+    seed: int,
+    device: str,
+    groups: int | InputFile,
+    bound: PositiveFloat,
+    coordinates: Writing,
 ) -> LinearModel:
     """ℓ²-regularised logistic regression on the split of `data` that belongs to `seed`."""
-    return LinearModel(LogisticLoss(), split(data, seed), groups, device, bound)
+    splits = split(data, seed)
+    return LinearModel(LogisticLoss(), splits, groups, device, bound, seed, coordinates)

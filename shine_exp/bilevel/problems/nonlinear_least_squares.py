@@ -4,7 +4,7 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.problems.linear_model import LinearModel, Writing
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.io.files import InputFile
 from shine_exp.data.splits import split
@@ -28,7 +28,13 @@ class SquaredSigmoidLoss:
 
 
 def nonlinear_least_squares(
-    data: Dataset, seed: int, device: str, groups: int | InputFile, bound: PositiveFloat
+    data: Dataset,
+    seed: int,
+    device: str,
+    groups: int | InputFile,
+    bound: PositiveFloat,
+    coordinates: Writing,
 ) -> LinearModel:
     """Non-linear least squares on the split of `data` that belongs to `seed`."""
-    return LinearModel(SquaredSigmoidLoss(), split(data, seed), groups, device, bound)
+    splits = split(data, seed)
+    return LinearModel(SquaredSigmoidLoss(), splits, groups, device, bound, seed, coordinates)

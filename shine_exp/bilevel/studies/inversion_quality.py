@@ -49,7 +49,7 @@ class InversionQuality(Study[StudyState]):
         )
 
     def init(self, problem: BilevelProblem, seed: int) -> StudyState:
-        alpha, theta = problem.start(seed)
+        alpha, theta = problem.start()
         return StudyState(0, alpha, theta, tol=self.tol, seed=seed)
 
     def load_state_dict(self, problem: BilevelProblem, saved: dict[str, Any]) -> StudyState:

@@ -68,7 +68,7 @@ class Theorem(Study[TheoremState]):
         )
 
     def init(self, problem: BilevelProblem, seed: int) -> TheoremState:
-        alpha, theta = problem.start(seed)
+        alpha, theta = problem.start()
         exact = exact_hypergradient(problem, alpha, problem.inner(alpha)(theta), EXACT_TOL)
         assert exact.adjoint is not None
         adjoint = exact.adjoint

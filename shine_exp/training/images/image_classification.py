@@ -66,7 +66,7 @@ class ImageClassification(Task):
         return max(1, len(self.data.train.labels) // self.batch_size)
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def facts(self) -> dict[str, int | str]:
         return {"n_train": len(self.data.train.labels), "n_test": len(self.data.test.labels)}
 
     def network(self, layer: LayerFactory) -> MDEQ:
