@@ -107,7 +107,7 @@ def test_descent_survives_wrong_hypergradients(factors: list[float]) -> None:
     values = []
     for _ in range(30):
         before, state = state, descent.step(problem, state)
-        assert float((state.alpha - before.alpha).abs().max()) <= 1.0 + 1e-12
+        assert float((state.alpha - before.alpha).abs().max()) <= 2.0 + 1e-12
         values.append(state.outer_value)
         if math.isfinite(before.outer_value):
             assert state.outer_value <= before.outer_value * (1 + 0.3 * math.sqrt(state.eps))

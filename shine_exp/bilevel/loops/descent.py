@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from shine_exp.bilevel.inner_solution import (
     start_solution,
 )
 from shine_exp.bilevel.loops.schedule import Schedule
+from shine_exp.bilevel.loops.secant_line import SecantLine
 from shine_exp.bilevel.loops.state import COMPARED, BilevelLoop, State, measured_row
 from shine_exp.bilevel.problem import BilevelProblem, Moved
 from shine_exp.bilevel.soundness import shown
@@ -35,13 +37,15 @@ EXACT_TOL = 1e-10
 class DescentState(State):
     """A state with the step control, the inner solution at `alpha`, and the last hypergradient.
 
-    `eps` is ε, the inner tolerance relative to `scale` = ‖∇_θG(α₀, θ₀)‖, and `curvature` is L.
+    `eps` is ε, the inner tolerance relative to `scale` = ‖∇_θG(α₀, θ₀)‖, and `curvature` is L. With
+    one hyperparameter, `line` is the line of which L is the slope.
     After a step that was undone, `rejected` holds the outer loss there and the step's length.
     """
 
     eps: float = math.nan
     scale: float = math.nan
     curvature: float = math.nan
+    line: SecantLine | None = None
     radius: float = math.nan
     rejected: tuple[float, float] | None = None
     inner: InnerSolution | None = None
@@ -60,7 +64,8 @@ class Descent(BilevelLoop[DescentState]):
 
     1. L starts at ‖first hypergradient‖ / √k, α having k entries (at 1 if that is tiny), and
        follows the secant curvature ⟨Δα, Δ∇h⟩ / ‖Δα‖². There it falls by 5 % after a step that
-       lowered F enough, and doubles after one that was undone.
+       lowered F enough, and doubles after one that was undone. With one hyperparameter, α goes to
+       the zero of a line through all hypergradients (`SecantLine`).
     2. No entry of α moves further than the radius, which doubles after each step that succeeds, up
        to `max_radius`.
     3. A step that raises the outer loss by more than a share `slack` √ε is undone, and the old α
@@ -76,7 +81,7 @@ class Descent(BilevelLoop[DescentState]):
     hypergradient: HypergradientMethod
     schedule: Schedule
     n_steps: PositiveInt = 30
-    max_radius: PositiveFloat = 1.0
+    max_radius: PositiveFloat = 2.0
     slack: NonNegativeFloat = 0.3
     compare: bool = False
 
@@ -112,7 +117,8 @@ class Descent(BilevelLoop[DescentState]):
     def load_state_dict(self, problem: BilevelProblem, saved: dict[str, Any]) -> DescentState:
         inner = InnerSolution.load(problem, self.solver, saved["inner"])
         last = None if saved["last"] is None else Hypergradient(**saved["last"])
-        return DescentState(**(saved | {"inner": inner, "last": last}))
+        line = None if saved["line"] is None else SecantLine(**saved["line"])
+        return DescentState(**(saved | {"inner": inner, "last": last, "line": line}))
 
     def measure(self, problem: BilevelProblem, state: DescentState) -> list[Row]:
         row = measured_row(problem, state)
@@ -136,8 +142,8 @@ class Descent(BilevelLoop[DescentState]):
         assert state.last is not None
         # Without the radius, a hypergradient that is far too long or an L that is far too small
         # could make α run away, as it does in the published loop.
-        move = (state.last.value / state.curvature).clamp(-state.radius, state.radius)
-        alpha = problem.project(state.alpha - move)
+        move = _step(state).clamp(-state.radius, state.radius)
+        alpha = problem.project(state.alpha + move)
         inner, state = self._solve(problem, state, alpha)
         # θ is known to a tolerance only, and so is F: a small rise says nothing. Written as "not
         # less or equal", the test also refuses a solve that met a number which is not finite.
@@ -207,14 +213,30 @@ class Descent(BilevelLoop[DescentState]):
     def _differentiate(self, problem: BilevelProblem, state: DescentState) -> DescentState:
         assert state.inner is not None
         found = self.hypergradient(problem, state.inner, state.eps, state.last)
+        line = self._line(state, found.value) if found.value.numel() == 1 else None
         return replace(
             state,
-            curvature=_curvature(state, found.value),
+            curvature=_curvature(state, found.value) if line is None else line.curvature,
+            line=line,
             last=found,
             gradient_norm=float(found.value.norm()),
             products=state.products + found.n_products,
             unsolved_backward=state.unsolved_backward + (not found.solved),
         )
+
+    def _line(self, state: DescentState, gradient: Tensor) -> SecantLine:
+        point = float(state.alpha), float(gradient)
+        if state.line is None:
+            return SecantLine.through(*point)
+        return state.line.updated(*point, self.max_radius)
+
+
+def _step(state: DescentState) -> Tensor:
+    """The way to where h is lowest as far as its curvature is known, in the shape of α."""
+    assert state.last is not None
+    if state.line is None:
+        return -state.last.value / state.curvature
+    return torch.full_like(state.alpha, state.line.step)
 
 
 def _curvature(state: DescentState, gradient: Tensor) -> float:
