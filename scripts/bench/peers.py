@@ -8,9 +8,9 @@
 All contenders see the same splits, and α in [−12, 12]. Our methods have the default settings of
 `shine-run`; building the design matrix is on their clock.
 
-- `scalar search, our L-BFGS`: from α = 0 down by 2 until the outer loss rises, two parabolas
-  through the three best points, and a tight solve at the best; each solve starts from the last θ
-  and its secant pairs.
+- `scalar search, our L-BFGS`: from α = 0 down by 2 until the outer loss rises (or up, where it
+  rises at once), two parabolas through the three best points, and a tight solve at the best; each
+  solve starts from the last θ and its secant pairs.
 - scikit-learn's `LogisticRegression`, with the solver and the tolerance `tol` that a row names, at
   each α that SciPy's bounded scalar search asks for (to 0.01). L-BFGS and Newton-CG start from the
   last solution. Of several tolerances the fastest that gets there is the peer.
@@ -132,11 +132,12 @@ def scalar_search(splits: Splits, seed: int) -> Curve:
         tried[value] = last.outer.value
         curve.append(Mark(time.process_time() - begin, last.outer.value, value))
 
-    steps = [-2.0 * i for i in range(int(BOUND / 2) + 1)]
-    for i, value in enumerate(steps):
-        outer(value, 3e-4)
-        if i and tried[value] > tried[steps[i - 1]]:
-            break
+    outer(0.0, 3e-4)
+    for step in (-2.0, 2.0):
+        value = 0.0
+        while abs(value) < BOUND and tried[value] <= min(tried.values()):
+            value += step
+            outer(value, 3e-4)
     for _ in range(2):
         (a, fa), (b, fb), (c, fc) = sorted(tried.items(), key=lambda item: item[1])[:3]
         top = (b - a) ** 2 * (fb - fc) - (b - c) ** 2 * (fb - fa)
