@@ -46,6 +46,9 @@ FULL = {
     "fig2_right": [Sweep("experiment=fig2_right", 1)],
     "fig_theorem": [Sweep("experiment=fig_theorem", 4)],
     "fig_groups": [Sweep("experiment=fig_groups", 130)],
+    "fig_cleaning": [Sweep("experiment=fig_cleaning", 5)],
+    "fig_softmax": [Sweep("experiment=fig_softmax", 25)],
+    "fig_outer": [Sweep("experiment=fig_outer", 20)],
     "fig3": [
         Sweep(f"experiment=fig3 {IMAGES}", 90),
         *(
@@ -65,6 +68,9 @@ FAST = {
     "fig_groups": [
         Sweep("experiment=fig_groups data=breast_cancer problem.groups=1,5,30 seed=0", 2)
     ],
+    "fig_cleaning": [Sweep("experiment=fig_cleaning seed=0", 1)],
+    "fig_softmax": [Sweep("experiment=fig_softmax data=digits_classes seed=0", 1)],
+    "fig_outer": [Sweep("experiment=fig_outer seed=0", 7)],
     "fig3": [Sweep("experiment=fig3 seed=0", 8)],
     "figE2": [Sweep("experiment=figE2 seed=0", 2)],
 }

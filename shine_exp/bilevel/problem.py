@@ -156,6 +156,6 @@ class BilevelProblem(ABC):
         return tuple(self.evaluate(*self.start()))
 
     @property
-    def facts(self) -> dict[str, int | str]:
+    def facts(self) -> dict[str, Any]:
         """What run.json says of the problem: sizes of its data, and what it chose by itself."""
         return {}

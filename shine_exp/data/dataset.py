@@ -32,22 +32,28 @@ class Dataset:
         classes = np.unique(self.y)
         if not np.array_equal(classes, [-1.0, 1.0]):
             raise DataError(f"{self.name}: labels must be −1 and +1, but are {_some(classes)}")
-        _require_finite(self.x, self.name)
-        if self.scaling not in get_args(Scaling):
-            known = ", ".join(get_args(Scaling))
-            raise DataError(
-                f"{self.name}: data.scaling must be one of {known}, but is {self.scaling}"
-            )
-        if self.scaling == "standard" and is_sparse(self.x):
-            fault = "centring would make sparse data dense"
-            raise DataError(f"{self.name}: {fault}; use data.scaling=variance or none")
+        check_features(self.x, self.name, self.scaling)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256, in hex, of X, of y, and of how it is to be scaled."""
-        return digest_of_arrays(
-            *_arrays(self.x), self.y, np.frombuffer(self.scaling.encode(), np.uint8)
-        )
+        return digest_of_rows(self.x, self.y, self.scaling)
+
+
+def check_features(x: Matrix, name: str, scaling: str) -> None:
+    """Raises `DataError` for a feature that is not finite, or a scaling that does not apply."""
+    _require_finite(x, name)
+    if scaling not in get_args(Scaling):
+        known = ", ".join(get_args(Scaling))
+        raise DataError(f"{name}: data.scaling must be one of {known}, but is {scaling}")
+    if scaling == "standard" and is_sparse(x):
+        fault = "centring would make sparse data dense"
+        raise DataError(f"{name}: {fault}; use data.scaling=variance or none")
+
+
+def digest_of_rows(x: Matrix, y: np.ndarray, scaling: str) -> str:
+    """SHA-256, in hex, of X, of y, and of how X is to be scaled."""
+    return digest_of_arrays(*_arrays(x), y, np.frombuffer(scaling.encode(), np.uint8))
 
 
 def is_sparse(x: Matrix) -> bool:

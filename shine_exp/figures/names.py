@@ -4,15 +4,19 @@ from shine_exp.runs.run import Run
 
 DATA_NAMES = {
     "20news": "20newsgroups",
+    "20news_classes": "20newsgroups, twenty classes",
     "real_sim": "real-sim",
     "breast_cancer": "breast cancer",
     "cifar10": "CIFAR-10",
     "digits_images": "digits",
+    "digits_classes": "digits, ten classes",
     "image_folder": "image folder",
 }
 PROBLEM_NAMES = {
     "logreg": "logistic regression",
     "nls": "non-linear least squares",
+    "softmax": "softmax regression",
+    "cleaning": "data cleaning",
     "mdeq": "MDEQ",
 }
 NO_DATA = "none"  # the choice of a problem that takes no data set

@@ -11,6 +11,7 @@ import torch
 
 from shine_exp.data.dataset import Dataset, Scaling
 from shine_exp.data.images import Images, LabelledImages
+from shine_exp.data.multiclass import MulticlassDataset
 from shine_exp.errors import DataError, one_line
 
 
@@ -33,6 +34,12 @@ def digits(scaling: Scaling) -> Dataset:
     """Handwritten digits of 8 × 8 pixels, 1797 × 64, dense: even −1, odd +1."""
     x, target = _table("digits.csv.gz")
     return Dataset(x, np.where(target % 2 == 0, -1.0, 1.0), "digits", scaling)
+
+
+def digits_classes(scaling: Scaling) -> MulticlassDataset:
+    """Handwritten digits of 8 × 8 pixels, 1797 × 64, dense, ten classes; grey values 0 to 1."""
+    x, labels = _table("digits.csv.gz")
+    return MulticlassDataset(x / 16, labels, "digits_classes", scaling, shape=(1, 8, 8))
 
 
 def digits_images(seed: int, test_fraction: float) -> Images:

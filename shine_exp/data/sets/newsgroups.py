@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
+from pydantic import PositiveInt
 
 from shine_exp.data.dataset import Dataset, Matrix, Scaling
 from shine_exp.data.io.digest import digest_of
 from shine_exp.data.io.download import download_failed, fetch
+from shine_exp.data.multiclass import MulticlassDataset
 from shine_exp.errors import DataError, one_line
 
 URL = "https://ndownloader.figshare.com/files/5975967"
@@ -32,6 +34,30 @@ def newsgroups(scaling: Scaling, data_home: str | None = None) -> Dataset:
     `DataError` where the data is neither there nor can be downloaded, or where the copy is
     damaged.
     """
+    x, target = _posts(data_home)
+    return Dataset(x, np.where(target < 10, -1.0, 1.0), "20news", scaling)
+
+
+def newsgroups_classes(
+    scaling: Scaling, min_df: PositiveInt, data_home: str | None = None
+) -> MulticlassDataset:
+    """The same posts in their twenty classes, and the words that `min_df` posts have or more.
+
+    Raises `DataError` as `newsgroups` does, and where no word is in so many posts.
+    """
+    x, target = _posts(data_home)
+    n_posts = np.bincount(x.indices, minlength=x.shape[1])
+    frequent = n_posts >= min_df
+    if not frequent.any():
+        raise DataError(
+            f"20news_classes: data.min_df={min_df}: no word is in so many posts, the most frequent "
+            f"one is in {n_posts.max()}"
+        )
+    return MulticlassDataset(x[:, frequent], target.astype(np.int64), "20news_classes", scaling)
+
+
+def _posts(data_home: str | None) -> tuple[Matrix, np.ndarray]:
+    """The term counts, CSR, and the group of each post."""
     from scipy.sparse import csr_matrix  # slow to import, as is scikit-learn
     from sklearn.datasets import get_data_home
 
@@ -51,7 +77,7 @@ def newsgroups(scaling: Scaling, data_home: str | None = None) -> Dataset:
                     "copy it to a folder of your own, and set data.data_home"
                 ) from error
             x, target = _download(home)
-    return Dataset(csr_matrix(x), np.where(target < 10, -1.0, 1.0), "20news", scaling)
+    return csr_matrix(x), target
 
 
 @contextmanager
