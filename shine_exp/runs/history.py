@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import socket
+import stat
 import subprocess
 import traceback
 from collections.abc import Mapping
@@ -49,6 +50,7 @@ class History:
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "job_id": job_id(),
+                "log": log_file(),
                 "device": device_name(device),
                 "threads": threads,
                 "python": platform.python_version(),
@@ -117,6 +119,20 @@ def job_id() -> str | None:
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         return "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ)
     return next((os.environ[name] for name in JOB_IDS if name in os.environ), None)
+
+
+def log_file() -> str | None:
+    """The file that this process prints its errors into, if it is one."""
+    if "SUBMITIT_EXECUTOR" in os.environ:  # SLURM stands between the process and its file
+        import submitit
+
+        return str(submitit.JobEnvironment().paths.stderr)
+    try:
+        if stat.S_ISREG(os.fstat(2).st_mode):
+            return os.readlink("/proc/self/fd/2")
+    except OSError:  # no /proc, or stderr is closed
+        pass
+    return None
 
 
 def device_name(device: str) -> str:

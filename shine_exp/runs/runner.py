@@ -21,12 +21,13 @@ from shine_exp.runs.identity import RunIdentity, identify
 from shine_exp.runs.inputs import record, refuse_other_data, refuse_other_files
 from shine_exp.runs.machine import is_out_of_memory
 from shine_exp.runs.problem import load
-from shine_exp.runs.run import CONFIG, ENDED, INFO, damaged, read_config, read_info
+from shine_exp.runs.run import CONFIG, ENDED, INFO, LOCK, damaged, read_config, read_info
 from shine_exp.runs.runtime import Runtime
 from shine_exp.runs.trace import check_trace
 from shine_exp.runs.validation import check_unidentified, check_values, users_files, users_modules
 
 STATUS = ("running", "interrupted", "failed", *ENDED)
+A_LOOK = 0.2  # seconds: whoever only asks whether a lock is free holds it for less
 
 
 def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Path:
@@ -113,7 +114,7 @@ def _differentiates(loop: Any, problem: Any) -> bool:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock. Raises `Timeout` where another process has it."""
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / LOCK, timeout=A_LOOK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -21,6 +21,7 @@ from shine_exp.runs.resume import resume, resumed
 from shine_exp.runs.run import CHECKPOINT, SOLUTION
 from shine_exp.runs.runtime import Runtime
 from shine_exp.runs.signals import continuations, deferred
+from shine_exp.runs.state import worth_a_word
 from shine_exp.runs.trace import Stopwatch, TraceWriter, fingerprint
 
 # What a solve is called: in a problem with an inner minimum, and in a network.
@@ -29,9 +30,6 @@ OF_NETWORKS = {
     "inner": "samples in the forward pass",
     "backward": "samples in the backward pass",
 }
-# Of the samples of a network. A batch has tens or hundreds of them: below one in a hundred, most
-# batches have none, and what one sample's gradient lacks is far below the noise of the batch.
-WORTH_A_WORD = 0.01
 
 
 @dataclass(frozen=True)
@@ -233,6 +231,7 @@ class Session:
             "choices": identity.choices,
             "seed": identity.seed,
             "differs": identity.differs,
+            "n_steps": self.loop.length(self.problem),
         }
         return {**about, **self.problem.sizes, **self.read}
 
@@ -261,11 +260,10 @@ def missed(seeks: str, unsolved: Mapping[str, int], solves: Mapping[str, int]) -
 
     `solves` are the totals, as far as they are known.
     """
-    of_network = seeks == "root"
-    least = WORTH_A_WORD if of_network else 0
-    told = {kind: n for kind, n in unsolved.items() if n > least * solves.get(kind, 0)}
+    told = worth_a_word(unsolved, solves)
     if not told:
         return []
+    of_network = seeks == "root"
     names = OF_NETWORKS if of_network else OF_MINIMA
     counts = [f"{_share(n, solves.get(kind))} {names[kind]}" for kind, n in told.items()]
     columns = ", ".join(f"unsolved_{kind}" for kind in told)
