@@ -20,9 +20,8 @@ from shine_exp.errors import RunRefused, UserError
 from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS, refuse_single_run_of_sweep
 from shine_exp.runs.messages import user_error
 from shine_exp.runs.signals import ignore_interrupts, interruptible, silence_stdout
+from shine_exp.runs.sweeps.job import folder_of_job, note_refusal
 from shine_exp.version import __version__
-
-SOME_REFUSED = "the sweep is done, but for the runs that are named above with what kept them"
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
@@ -31,9 +30,7 @@ def app(config: DictConfig) -> None:
         with interruptible():  # a launcher's worker knows only of this function
             refuse_single_run_of_sweep(HydraConfig.get())
             os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: PyTorch reads it once
-            from shine_exp.runs.runner import run
-
-            run(config, dict(HydraConfig.get().runtime.choices))
+            work(config, dict(HydraConfig.get().runtime.choices))
             sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; the run is done, and a sweep goes on
         silence_stdout()
@@ -41,10 +38,23 @@ def app(config: DictConfig) -> None:
         line = user_error(error)
         if line is None:
             raise
+        note_refusal(folder_of_job(HydraConfig.get()), line)
         if HydraConfig.get().mode == RunMode.RUN:
             fail(line)
         print(f"shine-run: {' '.join(HydraConfig.get().overrides.task)}: {line}", file=sys.stderr)
-        raise RunRefused(SOME_REFUSED) from error  # raised again at the end of the sweep
+        raise RunRefused(line) from error
+
+
+def work(config: DictConfig, choices: dict[str, str]) -> None:
+    """Make the run, or with runtime.dry_run say what would become of it."""
+    if config.runtime.dry_run:
+        from shine_exp.runs.dry_run import foretold
+
+        print(foretold(config, choices))
+        return
+    from shine_exp.runs.runner import run
+
+    run(config, choices)
 
 
 def main() -> None:
@@ -83,7 +93,7 @@ def main() -> None:
 def add_sweeper() -> None:
     """The sweeper that conf/config.yaml names."""
     plugins = Plugins.instance()  # loads Hydra's own sweeper anew: ours must be made after it
-    from shine_exp.runs.sweeper import register
+    from shine_exp.runs.sweeps.sweeper import register
 
     register(plugins)
 

@@ -123,10 +123,6 @@ def job_id() -> str | None:
 
 def log_file() -> str | None:
     """The file that this process prints its errors into, if it is one."""
-    if "SUBMITIT_EXECUTOR" in os.environ:  # SLURM stands between the process and its file
-        import submitit
-
-        return str(submitit.JobEnvironment().paths.stderr)
     try:
         if stat.S_ISREG(os.fstat(2).st_mode):
             return os.readlink("/proc/self/fd/2")

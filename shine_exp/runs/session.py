@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from shine_exp import durable
 from shine_exp.loop import LoopState, OuterLoop, Row
@@ -17,6 +16,7 @@ from shine_exp.runs.checkpoint import Checkpoint, save
 from shine_exp.runs.history import History
 from shine_exp.runs.identity import RunIdentity
 from shine_exp.runs.machine import refusal
+from shine_exp.runs.progress import Progress, tell
 from shine_exp.runs.resume import resume, resumed
 from shine_exp.runs.run import CHECKPOINT, SOLUTION
 from shine_exp.runs.runtime import Runtime
@@ -115,8 +115,7 @@ class Session:
 
     def _tell(self, *lines: str) -> None:
         if self.verbose:
-            for line in lines:
-                print(line)
+            tell(lines)
 
     def _work(self, saved: Checkpoint | None) -> str:
         """All steps that are left, and how that ended."""
@@ -130,21 +129,14 @@ class Session:
             return "diverged"
         saved_at = time.monotonic()
         steps = range(self.state.step, self.loop.length(self.problem))
-        where_a_terminal = None
-        bar = tqdm(
-            steps,
-            desc=str(self.identity.folder),
-            disable=where_a_terminal if self.verbose else True,
-            leave=False,
-        )
-        for _ in bar:
+        progress = Progress(str(self.identity.folder), steps, self.verbose)
+        for _ in progress:
             if self.interrupts:
                 return "interrupted"
             self._advance()
             if not self._record():
                 return "diverged"
-            if not bar.disable:
-                bar.set_postfix(self.loop.progress(self.state))
+            progress.after(self.state.step, self.loop.progress(self.state))
             if time.monotonic() - saved_at >= self.runtime.checkpoint_every:
                 self._save()
                 saved_at = time.monotonic()

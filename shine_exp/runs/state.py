@@ -33,6 +33,7 @@ class State(StrEnum):
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     DAMAGED = "damaged"  # run.json cannot be read
+    REFUSED = "refused"  # of a sweep: nothing has begun, for a reason that was told
     MISSING = "missing"  # nothing has begun
 
     @property

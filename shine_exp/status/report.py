@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 from shine_exp.errors import UserError
 from shine_exp.runs.state import RunState, State, find_states
-from shine_exp.runs.sweeps.record import Sweep, load_sweeps
+from shine_exp.runs.sweeps.record import SWEEPS, Sweep, job_folder, load_sweeps, with_job
+from shine_exp.runs.telling import counted, told
 from shine_exp.status.figures import GROUPS, Figure, begun_figures, key_of
 
 SHOWN = [state for state in State if state is not State.DONE]  # with a line for each run
@@ -19,15 +19,11 @@ SHOWN = [state for state in State if state is not State.DONE]  # with a line for
 
 @dataclass(frozen=True)
 class Member:
-    """A run of a sweep or figure: where it stands, and the command that makes it.
-
-    `refused` says what kept it from beginning, where the sweep was told.
-    """
+    """A run of a sweep or figure: where it stands, and the command that makes it."""
 
     of: str
     run: RunState
     command: str
-    refused: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Report:
     @property
     def missing(self) -> list[Member]:
         members = [one for part in (*self.sweeps, *self.figures) for one in part.members]
-        return [one for one in members if one.run.state is State.MISSING]
+        return [one for one in members if one.run.state in (State.MISSING, State.REFUSED)]
 
 
 def gather(root: Path) -> Report:
@@ -71,10 +67,11 @@ def gather(root: Path) -> Report:
 def _of_sweep(root: Path, sweep: Sweep, runs: Sequence[RunState]) -> Part:
     there = {run.folder: run for run in runs}
     members = []
-    for one in sweep.runs:
-        folder = root / (one.folder or "")
+    for place, one in enumerate(sweep.runs):
+        folder = root / (one.folder or SWEEPS)
         run = there.get(folder, RunState(folder, State.MISSING, {}))
-        members.append(Member(sweep.name, run, sweep.command_of(one), one.refused))
+        told_of = with_job(run, job_folder(root, one, place))
+        members.append(Member(sweep.name, told_of, sweep.command_of(one)))
     return Part(sweep.name, sweep.command, members)
 
 
@@ -113,7 +110,7 @@ def as_json(report: Report) -> str:
             "of": one.of,
             "folder": str(one.run.folder),
             "command": one.command,
-            "reason": one.refused,
+            "reason": one.run.reason,
         }
         for one in report.missing
     ]
@@ -135,36 +132,8 @@ def as_text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def counted(states: Iterable[State]) -> str:
-    """How many runs there are, and how many in each state."""
-    counts = Counter(states)
-    each = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
-    n = counts.total()
-    return f"{n} run{'s' * (n != 1)}: {each}" if n else "no runs"
-
-
 def name_of(report: Report, run: RunState) -> str:
     return str(run.folder.relative_to(report.root))
-
-
-def told(run: RunState) -> str:
-    """What is known of a run, in a line."""
-    parts = [
-        f"step {run.step} of {run.n_steps or '?'}" if run.step is not None else "",
-        run.place if run.state in (State.RUNNING, State.DEAD) else "",
-        f"last row {duration(run.age)} ago" if run.age is not None else "",
-        f"{duration(run.left)} left" if run.left is not None else "",
-        run.reason or "",
-        f"log {run.log}" if run.log and run.state in (State.FAILED, State.DEAD) else "",
-    ]
-    return "; ".join(filter(None, parts))
-
-
-def duration(seconds: float) -> str:
-    """As 12 s, 3 min or 5.2 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def by_parent(root: Path, folders: Iterable[Path]) -> Iterator[str]:

@@ -5,7 +5,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shine_exp.runs.state import State
-from shine_exp.status.report import SHOWN, Report, counted, name_of, summaries, told
+from shine_exp.runs.telling import counted, told
+from shine_exp.status.report import SHOWN, Report, name_of, summaries
 
 STYLES = {
     State.RUNNING: "green",

@@ -11,7 +11,6 @@ from filelock import FileLock
 
 from shine_exp.status import figures
 from shine_exp.status.command import main
-from shine_exp.status.report import duration
 
 STEPS = ("data=gaussian", "outer.n_steps=1")
 
@@ -170,7 +169,3 @@ def test_live_table_shows_what_the_text_does(shine_run, folders) -> None:
         console.print(table(gather(Path("results"))))
     assert "results: 1 run: 1 failed" in captured.get()
     assert "ValueError: [red]no luck" in captured.get()
-
-
-def test_durations() -> None:
-    assert [duration(s) for s in (3.2, 99.6, 150, 20_000)] == ["3 s", "100 s", "2 min", "5.6 h"]

@@ -6,27 +6,25 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from shine_exp import durable
-from shine_exp.errors import UserError
 from shine_exp.runs.run import damaged
+from shine_exp.runs.state import RunState, State
+from shine_exp.runs.sweeps.job import LOG, REFUSED
 
 SWEEPS = ".launcher"  # in the results folder
-WHERE_AND_HOW = ("runtime.", "hydra.", "hydra/")  # of overrides: changes nothing of which runs
+WHERE_AND_HOW = ("runtime.", "hydra.", "hydra/")  # of overrides: the same run, made otherwise
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One run of a sweep, by its overrides.
+    """One run of a sweep: its overrides, and its folder below the results folder.
 
-    `folder` lies below the results folder, and is None where the run cannot be composed. `refused`
-    is why the run was never begun.
+    The folder is None where the run is refused for what it is.
     """
 
     overrides: Sequence[str]
     folder: str | None
-    refused: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,6 @@ class Sweep:
         """Makes one run alone."""
         return shlex.join(["shine-run", *self.options, *run.overrides])
 
-    def with_refusals(self, refused: dict[int, str]) -> "Sweep":
-        """With what kept the runs of these places from beginning, and no other."""
-        runs = [replace(run, refused=refused.get(i)) for i, run in enumerate(self.runs)]
-        return replace(self, runs=runs)
-
 
 def sweep_name(title: str, runs: Sequence[Sequence[str]]) -> str:
     """The title and a digest of the runs, wherever and however they are made."""
@@ -58,13 +51,21 @@ def sweep_name(title: str, runs: Sequence[Sequence[str]]) -> str:
     return f"{title}-{hashlib.sha256(json.dumps(sorted(which)).encode()).hexdigest()[:8]}"
 
 
-def save_sweep(root: Path, sweep: Sweep) -> None:
-    """Write the record. The folder must be there."""
-    durable.write(path_of(root, sweep.name, ".json"), json.dumps(asdict(sweep)).encode())
+def write_record(root: Path, sweep: Sweep) -> None:
+    """Say which runs the sweep has."""
+    _write(root / SWEEPS / f"{sweep.name}.json", json.dumps(asdict(sweep)))
 
 
-def path_of(root: Path, name: str, suffix: str) -> Path:
-    return root / SWEEPS / f"{name}{suffix}"
+def write_end(root: Path, sweep: Sweep, told: str) -> Path:
+    """Say how the sweep ended; the file."""
+    path = root / SWEEPS / f"{sweep.name}.txt"
+    _write(path, told)
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    durable.write(path, f"{text}\n".encode())
 
 
 def load_sweeps(root: Path) -> Iterator[Sweep]:
@@ -75,8 +76,25 @@ def load_sweeps(root: Path) -> Iterator[Sweep]:
             runs = [SweepRun(**run) for run in content.pop("runs")]
             yield Sweep(**content, runs=runs)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, str(error)) from error
 
 
-def _damaged(path: Path, error: Any) -> UserError:
-    return damaged(path, str(error))
+def job_folder(root: Path, run: SweepRun, place: int) -> Path:
+    """Where the job of a run keeps its log; one that is nowhere else known has its place."""
+    return root / SWEEPS / (run.folder or f"refused/{place}")
+
+
+def with_job(run: RunState, job: Path) -> RunState:
+    """A run's state with what its job has left, which knows of more than the run's own folder.
+
+    A job that was refused says why; a run that it did not even begin is `REFUSED`.
+    """
+    log = run.log or (str(job / LOG) if (job / LOG).is_file() else None)
+    try:
+        why = None if run.state.is_end else durable.read(job / REFUSED).decode()
+    except (OSError, UnicodeDecodeError):
+        why = None
+    if why is None:
+        return replace(run, log=log)
+    state = State.REFUSED if run.state is State.MISSING else run.state
+    return replace(run, state=state, reason=why, log=log)

@@ -1,0 +1,242 @@
+"""The sweeper of `shine-run`: it launches what is left to do, and says what came of all."""
+
+import gc
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+
+from shine_exp.errors import UserError
+from shine_exp.runs.composition import Composed, separated
+from shine_exp.runs.state import RunState, State, is_locked, state_of
+from shine_exp.runs.sweeps import launchers
+from shine_exp.runs.sweeps.job import Job, forget_refusal
+from shine_exp.runs.sweeps.record import (
+    SWEEPS,
+    Sweep,
+    SweepRun,
+    job_folder,
+    sweep_name,
+    with_job,
+    write_end,
+    write_record,
+)
+from shine_exp.runs.telling import counted, told
+
+PLUGIN = "hydra_plugins.shine_exp"  # as conf/ calls what stands here
+IN_PLACE_OF_PLUGINS = {
+    "submitit_local": launchers.LocalLauncher,
+    "submitit_slurm": launchers.SlurmLauncher,
+}
+SOME_REFUSED = "the sweep is done, but for the runs that were refused, as is said above"
+LOOK = 2.0  # seconds between looks at runs that others are at work on
+
+
+class ShineSweeper(BasicSweeper):
+    """Composes each run once, submits no job for those that are done, and judges all at the end.
+
+    What became of a run is read from its folder alone: a launcher may have lost its process, a
+    scheduler may call it completed, and another sweep may have made it.
+    """
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Raises `UserError` where runs were refused, `SystemExit` with 1 where they failed."""
+        assert self.config is not None
+        gc.freeze()  # what was imported stays; what is composed from now on is garbage soon
+        gc.enable()
+        self.root = Path(self.config.runtime.results)
+        runs = self._combinations(arguments)
+        if self.config.runtime.dry_run:
+            self._foretell(runs)
+            return
+        planned = [self._planned(overrides) for overrides in runs]
+        self.plan = self._sweep([run for run, _ in planned])
+        todo = [place for place, (_, done) in enumerate(planned) if not done]
+        n_left = len(todo)
+        self._begin(n_left)
+        try:
+            while todo:
+                size = self.max_batch_size or len(todo)
+                for first in range(0, len(todo), size):
+                    self._launch(todo[first : first + size])
+                todo = self._left_by_others(todo)
+        finally:
+            states = [self._state(place) for place in range(len(runs))]
+            text = self._told(states)
+            print(text, flush=True)
+            if n_left:
+                write_end(self.root, self.plan, text)
+        self._judge(states)
+
+    def _combinations(self, arguments: Sequence[str]) -> list[list[str]]:
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
+        (runs,) = self.split_arguments(parsed, max_batch_size=None)
+        return runs
+
+    def _composed(self, overrides: Sequence[str]) -> Composed:
+        """Raises Hydra's errors for a run that cannot be composed."""
+        assert self.hydra_context is not None
+        assert self.config is not None
+        loader = self.hydra_context.config_loader
+        return separated(loader.load_sweep_config(self.config, list(overrides)))
+
+    def _planned(self, overrides: Sequence[str]) -> tuple[SweepRun, bool]:
+        """A run, and whether nothing is left to do."""
+        composed = self._composed(overrides)
+        try:
+            from shine_exp.runs.runner import found
+
+            folder, done = found(composed.config, composed.choices, verbose=False)
+        except Exception:  # whatever is wrong with this run, it says so itself, and others go on
+            return SweepRun(overrides, None), False
+        return SweepRun(overrides, str(folder.relative_to(self.root))), done
+
+    def _foretell(self, runs: Sequence[Sequence[str]]) -> None:
+        """A line for each run, of what it would do. Raises `UserError` where one is refused."""
+        from shine_exp.runs.dry_run import foretold
+
+        refused = 0
+        for overrides in runs:
+            composed = self._composed(overrides)
+            try:
+                print(foretold(composed.config, composed.choices))
+            except UserError as error:
+                refused += 1
+                print(f"{' '.join(overrides)}: refused: {error}")
+        if refused:
+            raise UserError(f"{refused} of {len(runs)} runs would be refused, as is said above")
+
+    def _sweep(self, runs: Sequence[SweepRun]) -> Sweep:
+        arguments = sys.argv[1:]
+        config_dir = get_args_parser().parse_intermixed_args(arguments).config_dir
+        options = [] if config_dir is None else [f"--config-dir={config_dir}"]
+        assert self.config is not None
+        title = self.config.hydra.runtime.choices.get("experiment") or "sweep"
+        name = sweep_name(title, [run.overrides for run in runs])
+        return Sweep(name, arguments, options, runs)
+
+    def _begin(self, n_left: int) -> None:
+        n = len(self.plan.runs)
+        if n_left == 0:
+            print(f"{n} done already, nothing to do")
+            return
+        write_record(self.root, self.plan)
+        in_this_process = isinstance(self.launcher, BasicLauncher)
+        logs = "" if in_this_process else f", logs in {self.root / SWEEPS}"
+        print(f"{n - n_left} done already, {n_left} submitted{logs}", flush=True)
+
+    def _launch(self, todo: Sequence[int]) -> None:
+        """Until the processes of these runs are over, whatever has ended them."""
+        assert self.launcher is not None
+        for place in todo:
+            forget_refusal(job_folder(self.root, self.plan.runs[place], place))
+        from shine_exp.runs.sweeps.progress import SweepProgress  # for a sweep with work to do only
+
+        with SweepProgress(len(todo)) as progress:
+
+            def ended(index: int) -> None:
+                progress.ended(self._state(todo[index]), self._name(todo[index]))
+
+            if isinstance(self.launcher, launchers.JobLauncher):
+                self.launcher.run([self._job(place) for place in todo], ended)
+                return
+            # Hydra's own launcher makes one after the other; one from elsewhere is not to.
+            at_a_time = 1 if isinstance(self.launcher, BasicLauncher) else len(todo)
+            for first in range(0, len(todo), at_a_time):
+                batch = todo[first : first + at_a_time]
+                overrides = [
+                    [*self.plan.runs[place].overrides, *self._of_job(place)] for place in batch
+                ]
+                self.launcher.launch(overrides, initial_job_idx=batch[0])
+                for index in range(first, first + len(batch)):
+                    ended(index)
+
+    def _of_job(self, place: int) -> list[str]:
+        """What makes a run a job of a sweep for Hydra: its name, and the folder of its log."""
+        folder = job_folder(Path(), self.plan.runs[place], place).relative_to(SWEEPS)
+        name = _quoted(self._job_name(place))
+        return [f"hydra.job.name={name}", f"hydra.sweep.subdir={_quoted(str(folder))}"]
+
+    def _job(self, place: int) -> Job:
+        """The run as a command of its own."""
+        assert self.config is not None
+        run = self.plan.runs[place]
+        folder = job_folder(self.root, run, place)
+        arguments = [*self.plan.options, *run.overrides, f"hydra.run.dir={_quoted(str(folder))}"]
+        return Job(self._job_name(place), arguments, folder, self.config.runtime.threads)
+
+    def _job_name(self, place: int) -> str:
+        """Method and seed, as in cg-seed=1."""
+        folder = self.plan.runs[place].folder
+        return "-".join(Path(folder).parts[1:]) if folder else f"refused-{place}"
+
+    def _name(self, place: int) -> str:
+        """What a run is called: by its folder, or by its overrides."""
+        run = self.plan.runs[place]
+        return run.folder or " ".join(run.overrides)
+
+    def _state(self, place: int) -> RunState:
+        run = self.plan.runs[place]
+        folder = self.root / run.folder if run.folder else self.root / SWEEPS / "nowhere"
+        return with_job(state_of(folder), job_folder(self.root, run, place))
+
+    def _left_by_others(self, todo: Sequence[int]) -> list[int]:
+        """The runs that another process was at work on and has not taken to their end.
+
+        It is waited for.
+        """
+        at_work = [place for place in todo if self._state(place).state is State.RUNNING]
+        if at_work:
+            places = ", ".join(sorted({self._state(place).place for place in at_work}))
+            print(f"waiting for {len(at_work)} runs that others are at work on ({places})")
+        for place in at_work:
+            while is_locked(self._state(place).folder):
+                time.sleep(LOOK)
+        return [place for place in at_work if not self._state(place).state.is_end]
+
+    def _told(self, states: Sequence[RunState]) -> str:
+        """What became of each run, and how many there are of each state."""
+        names = [self._name(place) for place in range(len(states))]
+        width = max(map(len, names), default=0)
+        lines = [
+            f"{name:<{width}}  {run.state:<11}  {told(run)}".rstrip()
+            for name, run in zip(names, states, strict=True)
+        ]
+        return "\n".join([*lines, counted(run.state for run in states)])
+
+    def _judge(self, states: Sequence[RunState]) -> None:
+        bad = [run for run in states if not run.state.is_end]
+        if not bad:
+            return
+        if all(run.state is State.REFUSED for run in bad):
+            raise UserError(SOME_REFUSED)
+        sys.exit(1)
+
+
+def _quoted(text: str) -> str:
+    """As a value of Hydra's grammar."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def register(plugins: Plugins) -> None:
+    """Make the sweeper and the launchers known to Hydra, which takes plugins from its package only.
+
+    A launcher takes the place of the plugin of its name, with the options of that one that it has.
+    """
+    of_ours: list[type] = [ShineSweeper, launchers.JoblibLauncher, *IN_PLACE_OF_PLUGINS.values()]
+    plugins.class_name_to_class |= {f"{PLUGIN}.{each.__name__}": each for each in of_ours}
+    store = ConfigStore.instance()
+    for name, each in IN_PLACE_OF_PLUGINS.items():
+        store.repo["hydra"]["launcher"][f"{name}.yaml"].node._target_ = f"{PLUGIN}.{each.__name__}"
+    joblib = {"_target_": f"{PLUGIN}.JoblibLauncher", "n_jobs": -1}
+    store.store(group="hydra/launcher", name="joblib", node=joblib, provider="shine-exp")
