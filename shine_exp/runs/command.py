@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -37,6 +38,8 @@ def app(config: DictConfig) -> None:
     except Exception as error:
         line = user_error(error)
         if line is None:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # whose sweep goes on without a word
+                traceback.print_exc()
             raise
         note_refusal(folder_of_job(HydraConfig.get()), line)
         if HydraConfig.get().mode == RunMode.RUN:

@@ -10,6 +10,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.default_element import ConfigDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
@@ -69,12 +70,12 @@ def compose(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     )
 
 
-def combinations(overrides: Sequence[str]) -> list[list[str]]:
+def combinations(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[list[str]]:
     """The overrides of each run of a sweep: all combinations of what has commas or is a range.
 
-    Raises Hydra's errors for what cannot be parsed.
+    The `loader` knows the options of a glob. Raises Hydra's errors for what cannot be parsed.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
     (runs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     return runs
 

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import socket
-import stat
 import subprocess
 import traceback
 from collections.abc import Mapping
@@ -124,11 +123,10 @@ def job_id() -> str | None:
 def log_file() -> str | None:
     """The file that this process prints its errors into, if it is one."""
     try:
-        if stat.S_ISREG(os.fstat(2).st_mode):
-            return os.readlink("/proc/self/fd/2")
+        name = os.readlink("/proc/self/fd/2")
     except OSError:  # no /proc, or stderr is closed
-        pass
-    return None
+        return None
+    return name if Path(name).is_file() else None
 
 
 def device_name(device: str) -> str:

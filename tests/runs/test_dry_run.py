@@ -59,7 +59,7 @@ def test_dry_run_has_a_line_for_each_run_and_touches_nothing(
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ("solver.max_steps=-1", "solver.max_steps=-1: must be greater than 0"),
+        ("solver.max_steps=-1", "solver.max_steps=-1: must be greater than or equal to 0"),
         ("solver=broyden", "solver=broyden"),
         ("runtime.device=cuda", "runtime.device=cuda: not usable here"),
     ],
@@ -70,9 +70,7 @@ def test_dry_run_says_what_would_be_refused(
     outcome = shine_run("-m", *RUNS, "seed=0,1", wrong, DRY)
     assert outcome.code == 2
     first, second = outcome.out.splitlines()
-    assert first.startswith(
-        f"data=gaussian outer.n_steps=4 method=cg seed=0 {wrong} {DRY}: refused"
-    )
+    assert first.startswith(f"data=gaussian outer.n_steps=4 method=cg seed=0 {wrong}: refused")
     assert why in first
     assert why in second
     assert outcome.err == "shine-run: 2 of 2 runs would be refused, as is said above\n"

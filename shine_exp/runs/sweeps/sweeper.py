@@ -3,18 +3,19 @@
 import gc
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
 from shine_exp.errors import UserError
-from shine_exp.runs.composition import Composed, separated
+from shine_exp.runs.composition import Composed, combinations, separated
 from shine_exp.runs.state import RunState, State, is_locked, state_of
 from shine_exp.runs.sweeps import launchers
 from shine_exp.runs.sweeps.job import Job, forget_refusal
@@ -39,21 +40,35 @@ SOME_REFUSED = "the sweep is done, but for the runs that were refused, as is sai
 LOOK = 2.0  # seconds between looks at runs that others are at work on
 
 
-class ShineSweeper(BasicSweeper):
+class ShineSweeper(Sweeper):
     """Composes each run once, submits no job for those that are done, and judges all at the end.
 
     What became of a run is read from its folder alone: a launcher may have lost its process, a
-    scheduler may call it completed, and another sweep may have made it.
+    scheduler may call it completed, and another sweep may have made it. `max_batch_size` runs are
+    launched at a time, and `params` are what an experiment sweeps over, as with Hydra's own.
     """
+
+    def __init__(self, max_batch_size: int | None, params: DictConfig | None) -> None:
+        self.max_batch_size = max_batch_size
+        self.params: Mapping[Any, Any] = params or {}
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.loader = hydra_context.config_loader
+        self.of_all = config
+        self.launches: Any = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> None:
         """Raises `UserError` where runs were refused, `SystemExit` with 1 where they failed."""
-        assert self.config is not None
         gc.freeze()  # what was imported stays; what is composed from now on is garbage soon
         gc.enable()
-        self.root = Path(self.config.runtime.results)
-        runs = self._combinations(arguments)
-        if self.config.runtime.dry_run:
+        self.root = Path(self.of_all.runtime.results)
+        params = [f"{key}={values}" for key, values in self.params.items()]
+        runs = combinations([*params, *arguments], self.loader)
+        if self.of_all.runtime.dry_run:
             self._foretell(runs)
             return
         planned = [self._planned(overrides) for overrides in runs]
@@ -75,19 +90,9 @@ class ShineSweeper(BasicSweeper):
                 write_end(self.root, self.plan, text)
         self._judge(states)
 
-    def _combinations(self, arguments: Sequence[str]) -> list[list[str]]:
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
-        (runs,) = self.split_arguments(parsed, max_batch_size=None)
-        return runs
-
     def _composed(self, overrides: Sequence[str]) -> Composed:
         """Raises Hydra's errors for a run that cannot be composed."""
-        assert self.hydra_context is not None
-        assert self.config is not None
-        loader = self.hydra_context.config_loader
-        return separated(loader.load_sweep_config(self.config, list(overrides)))
+        return separated(self.loader.load_sweep_config(self.of_all, list(overrides)))
 
     def _planned(self, overrides: Sequence[str]) -> tuple[SweepRun, bool]:
         """A run, and whether nothing is left to do."""
@@ -111,7 +116,8 @@ class ShineSweeper(BasicSweeper):
                 print(foretold(composed.config, composed.choices))
             except UserError as error:
                 refused += 1
-                print(f"{' '.join(overrides)}: refused: {error}")
+                which = [one for one in overrides if not one.startswith("runtime.dry_run")]
+                print(f"{' '.join(which)}: refused: {error}")
         if refused:
             raise UserError(f"{refused} of {len(runs)} runs would be refused, as is said above")
 
@@ -119,8 +125,7 @@ class ShineSweeper(BasicSweeper):
         arguments = sys.argv[1:]
         config_dir = get_args_parser().parse_intermixed_args(arguments).config_dir
         options = [] if config_dir is None else [f"--config-dir={config_dir}"]
-        assert self.config is not None
-        title = self.config.hydra.runtime.choices.get("experiment") or "sweep"
+        title = self.of_all.hydra.runtime.choices.get("experiment") or "sweep"
         name = sweep_name(title, [run.overrides for run in runs])
         return Sweep(name, arguments, options, runs)
 
@@ -130,13 +135,16 @@ class ShineSweeper(BasicSweeper):
             print(f"{n} done already, nothing to do")
             return
         write_record(self.root, self.plan)
-        in_this_process = isinstance(self.launcher, BasicLauncher)
-        logs = "" if in_this_process else f", logs in {self.root / SWEEPS}"
+        logs = "" if self._is_in_turn else f", logs in {self.root / SWEEPS}"
         print(f"{n - n_left} done already, {n_left} submitted{logs}", flush=True)
+
+    @property
+    def _is_in_turn(self) -> bool:
+        """Whether the runs are made in this process, one after the other."""
+        return str(self.of_all.hydra.runtime.choices["hydra/launcher"]) == "basic"
 
     def _launch(self, todo: Sequence[int]) -> None:
         """Until the processes of these runs are over, whatever has ended them."""
-        assert self.launcher is not None
         for place in todo:
             forget_refusal(job_folder(self.root, self.plan.runs[place], place))
         from shine_exp.runs.sweeps.progress import SweepProgress  # for a sweep with work to do only
@@ -146,17 +154,17 @@ class ShineSweeper(BasicSweeper):
             def ended(index: int) -> None:
                 progress.ended(self._state(todo[index]), self._name(todo[index]))
 
-            if isinstance(self.launcher, launchers.JobLauncher):
-                self.launcher.run([self._job(place) for place in todo], ended)
+            if isinstance(self.launches, launchers.JobLauncher):
+                self.launches.run([self._job(place) for place in todo], ended)
                 return
             # Hydra's own launcher makes one after the other; one from elsewhere is not to.
-            at_a_time = 1 if isinstance(self.launcher, BasicLauncher) else len(todo)
+            at_a_time = 1 if self._is_in_turn else len(todo)
             for first in range(0, len(todo), at_a_time):
                 batch = todo[first : first + at_a_time]
                 overrides = [
                     [*self.plan.runs[place].overrides, *self._of_job(place)] for place in batch
                 ]
-                self.launcher.launch(overrides, initial_job_idx=batch[0])
+                self.launches.launch(overrides, initial_job_idx=batch[0])
                 for index in range(first, first + len(batch)):
                     ended(index)
 
@@ -168,11 +176,10 @@ class ShineSweeper(BasicSweeper):
 
     def _job(self, place: int) -> Job:
         """The run as a command of its own."""
-        assert self.config is not None
         run = self.plan.runs[place]
         folder = job_folder(self.root, run, place)
         arguments = [*self.plan.options, *run.overrides, f"hydra.run.dir={_quoted(str(folder))}"]
-        return Job(self._job_name(place), arguments, folder, self.config.runtime.threads)
+        return Job(self._job_name(place), arguments, folder, self.of_all.runtime.threads)
 
     def _job_name(self, place: int) -> str:
         """Method and seed, as in cg-seed=1."""

@@ -22,22 +22,23 @@ from shine_exp.errors import DataError
 def at_risk(
     seed: int, killed: int, refused: int, broken: int, ends_the_sweep: int
 ) -> AutodiffProblem:
-    """min_α ‖θ*(α) − 1‖²/2 with θ*(α) = argmin ‖θ‖²/2 + e^α ‖θ − 2‖²/2."""
+    """min_α ‖θ*(α) − 3/2‖²/2 with θ*(α) = argmin ‖θ‖²/2 + e^α ‖θ − 2‖²/2."""
     if seed == killed and not os.path.exists("spared"):
         os.kill(os.getpid(), signal.SIGKILL)
     if seed == refused and not os.path.exists("spared"):
         raise DataError("no data today")
 
     def inner(alpha, theta):
-        if seed == broken and not os.path.exists("spared"):
-            raise ValueError("no luck")
         return (theta**2).sum() / 2 + (alpha.exp() * (theta - 2) ** 2).sum() / 2
 
     def outer(alpha, theta):
-        if seed == ends_the_sweep and not os.path.exists("spared"):
+        is_at_work = bool(alpha.detach().any()) and not os.path.exists("spared")
+        if seed == broken and is_at_work:
+            raise ValueError("no luck")
+        if seed == ends_the_sweep and is_at_work:
             open("spared", "x").close()
             os.kill(multiprocessing.parent_process().pid, signal.SIGTERM)
-        return ((theta - 1) ** 2).sum() / 2
+        return ((theta - 1.5) ** 2).sum() / 2
 
     zeros = torch.zeros(2, dtype=torch.float64)
     return AutodiffProblem(inner, outer, zeros, zeros, lower=-6.0, upper=6.0)

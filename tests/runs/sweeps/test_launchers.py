@@ -59,7 +59,7 @@ def test_rest_of_a_sweep_goes_on_and_the_same_command_finishes_it(
 def test_interrupted_sweep_ends_its_runs_after_their_step(sweep, at_risk: Path) -> None:
     """By a signal to the launcher, while both runs are at work."""
     command = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "seed=0,1")
-    first = sweep(*command, "problem.ends_the_sweep=0", "outer.n_steps=10000")
+    first = sweep(*command, "problem.ends_the_sweep=0", "outer.n_steps=2000")
     assert first.returncode == 130, first.stderr
     assert first.stderr.endswith("shine-run: interrupted; the same command goes on from here\n")
     assert rows(first.stdout)["seed=0"][0] == "interrupted"
