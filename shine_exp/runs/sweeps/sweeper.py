@@ -1,5 +1,6 @@
 """The sweeper of `shine-run`: it launches what is left to do, and says what came of all."""
 
+import contextlib
 import gc
 import sys
 import time
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 
 from shine_exp.errors import UserError
 from shine_exp.runs.composition import Composed, combinations, separated
+from shine_exp.runs.signals import silence_stdout
 from shine_exp.runs.state import RunState, State, is_locked, state_of
 from shine_exp.runs.sweeps import launchers
 from shine_exp.runs.sweeps.job import Job, forget_refusal
@@ -85,7 +87,7 @@ class ShineSweeper(Sweeper):
         finally:
             states = [self._state(place) for place in range(len(runs))]
             text = self._told(states)
-            print(text, flush=True)
+            say(text)
             if n_left:
                 write_end(self.root, self.plan, text)
         self._judge(states)
@@ -132,11 +134,11 @@ class ShineSweeper(Sweeper):
     def _begin(self, n_left: int) -> None:
         n = len(self.plan.runs)
         if n_left == 0:
-            print(f"{n} done already, nothing to do")
+            say(f"{n} done already, nothing to do")
             return
         write_record(self.root, self.plan)
         logs = "" if self._is_in_turn else f", logs in {self.root / SWEEPS}"
-        print(f"{n - n_left} done already, {n_left} submitted{logs}", flush=True)
+        say(f"{n - n_left} done already, {n_left} submitted{logs}")
 
     @property
     def _is_in_turn(self) -> bool:
@@ -152,7 +154,8 @@ class ShineSweeper(Sweeper):
         with SweepProgress(len(todo)) as progress:
 
             def ended(index: int) -> None:
-                progress.ended(self._state(todo[index]), self._name(todo[index]))
+                with contextlib.suppress(BrokenPipeError):
+                    progress.ended(self._state(todo[index]), self._name(todo[index]))
 
             if isinstance(self.launches, launchers.JobLauncher):
                 self.launches.run([self._job(place) for place in todo], ended)
@@ -204,7 +207,7 @@ class ShineSweeper(Sweeper):
         at_work = [place for place in todo if self._state(place).state is State.RUNNING]
         if at_work:
             places = ", ".join(sorted({self._state(place).place for place in at_work}))
-            print(f"waiting for {len(at_work)} runs that others are at work on ({places})")
+            say(f"waiting for {len(at_work)} runs that others are at work on ({places})")
         for place in at_work:
             while is_locked(self._state(place).folder):
                 time.sleep(LOOK)
@@ -227,6 +230,14 @@ class ShineSweeper(Sweeper):
         if all(run.state is State.REFUSED for run in bad):
             raise UserError(SOME_REFUSED)
         sys.exit(1)
+
+
+def say(text: str) -> None:
+    """Print at once; where the reader has gone (`| head`), a sweep goes on without one."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        silence_stdout()
 
 
 def _quoted(text: str) -> str:
