@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,18 @@ def by_parent(root: Path, folders: Iterable[Path]) -> Iterator[str]:
     groups: dict[Path, list[str]] = {}
     for folder in folders:
         groups.setdefault(folder.parent.relative_to(root), []).append(folder.name)
-    return (
-        f"{parent}  {' '.join(sorted(names, key=_natural))}" for parent, names in groups.items()
-    )
+    for parent, names in groups.items():
+        yield f"{parent}  {' '.join(_shortened(names))}"
+
+
+def _shortened(names: Iterable[str]) -> Iterator[str]:
+    """Names of folders, seeds in a row as one: seed=0–9."""
+    plain = sorted(int(name[5:]) for name in names if re.fullmatch(r"seed=\d+", name))
+    # Of seeds in a row, seed minus place is the same.
+    for _, group in groupby(enumerate(plain), lambda pair: pair[1] - pair[0]):
+        first, *more = (seed for _, seed in group)
+        yield f"seed={first}–{more[-1]}" if more else f"seed={first}"
+    yield from sorted(name for name in names if not re.fullmatch(r"seed=\d+", name))
 
 
 def summaries(parts: Sequence[Part]) -> Iterator[str]:
@@ -179,8 +189,3 @@ def _value(value: Any) -> str:
 def _elsewhere(root: Path) -> str:
     """The override that a command needs for runs that do not lie in the usual folder."""
     return "" if root == Path("results") else f" {shlex.quote(f'runtime.results={root}')}"
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts seed=9 before seed=10."""
-    return [(int(digits or 0), text) for text, digits in re.findall(r"(\D*)(\d*)", name)]

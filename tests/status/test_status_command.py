@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from shine_exp.status import figures
 from shine_exp.status.command import main
+from shine_exp.status.report import by_parent
 
 STEPS = ("data=gaussian", "outer.n_steps=1")
 
@@ -138,6 +139,14 @@ def test_folders_of_a_figure_are_those_of_its_command() -> None:
             runs = list(figures._runs(hydra, name))
             identity = figures._identity(hydra, name, overrides)
             assert identity.folder in [run.folder for run in runs]
+
+
+def test_runs_that_are_done_are_named_by_their_seeds(tmp_path: Path) -> None:
+    names = ["seed=10", "seed=9", "seed=2", "seed=0", "seed=8", "seed=3-ab", "seed=1-cd"]
+    folders = [tmp_path / "logreg-20news" / "cg" / name for name in names]
+    assert list(by_parent(tmp_path, folders)) == [
+        "logreg-20news/cg  seed=0 seed=2 seed=8–10 seed=1-cd seed=3-ab"
+    ]
 
 
 def test_no_such_folder_is_one_line(shine_status, tmp_path: Path) -> None:
