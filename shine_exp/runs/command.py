@@ -21,7 +21,6 @@ from shine_exp.errors import RunRefused, UserError
 from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS, refuse_single_run_of_sweep
 from shine_exp.runs.messages import user_error
 from shine_exp.runs.signals import ignore_interrupts, interruptible, silence_stdout
-from shine_exp.runs.sweeps.job import folder_of_job, note_refusal
 from shine_exp.version import __version__
 
 
@@ -41,6 +40,8 @@ def app(config: DictConfig) -> None:
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # whose sweep goes on without a word
                 traceback.print_exc()
             raise
+        from shine_exp.runs.sweeps.job import folder_of_job, note_refusal
+
         note_refusal(folder_of_job(HydraConfig.get()), line)
         if HydraConfig.get().mode == RunMode.RUN:
             fail(line)
@@ -72,7 +73,7 @@ def main() -> None:
         sys.argv[1:] = overrides_last(sys.argv[1:])
         sys.path.append(current_folder())  # where a method of the user's own may stand
         gc.disable()  # nothing that is imported or composed is garbage before the work starts
-        add_sweeper()
+        add_sweeper(sys.argv[1:])
         with interruptible():  # between the runs of a sweep too
             app()
     except BrokenPipeError:  # of --help
@@ -93,12 +94,12 @@ def main() -> None:
         gc.enable()
 
 
-def add_sweeper() -> None:
-    """The sweeper that conf/config.yaml names."""
-    plugins = Plugins.instance()  # loads Hydra's own sweeper anew: ours must be made after it
-    from shine_exp.runs.sweeps.sweeper import register
+def add_sweeper(arguments: Sequence[str]) -> None:
+    """Our sweeper and launchers, of which a single run without a word on Hydra has no need."""
+    if any(argument.startswith(("-", "hydra")) for argument in arguments):
+        from shine_exp.runs.sweeps.sweeper import register
 
-    register(plugins)
+        register(Plugins.instance())
 
 
 def overrides_last(arguments: Sequence[str]) -> list[str]:

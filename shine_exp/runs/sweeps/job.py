@@ -16,6 +16,7 @@ from typing import Any
 from hydra.types import RunMode
 
 from shine_exp import durable
+from shine_exp.runs.machine import job_id
 
 LOG, REFUSED = "log.txt", "refused.txt"
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -59,8 +60,9 @@ class Job:
 
     def _tell_slurm(self) -> None:
         """The jobs of an array have one name, until each has its own."""
-        if (number := os.environ.get("SLURM_JOB_ID")) is not None:
-            command = ["scontrol", "update", f"JobId={number}", f"JobName={self.name}"]
+        if "SLURM_JOB_ID" in os.environ:
+            # SLURM_JOB_ID of the last job of an array is also the number of the array.
+            command = ["scontrol", "update", f"JobId={job_id()}", f"JobName={self.name}"]
             with contextlib.suppress(OSError):
                 subprocess.run(command, capture_output=True, check=False)
 

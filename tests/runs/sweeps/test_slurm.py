@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from shine_exp import AutodiffProblem
+from shine_exp.runs.machine import job_id
 
 
 def acting(seed: int) -> AutodiffProblem:
@@ -33,7 +34,7 @@ def acting(seed: int) -> AutodiffProblem:
         done = Path(f"done-{seed}")
         if alpha.detach().any() and not done.exists():
             done.touch()
-            act(seed, os.environ["SLURM_JOB_ID"])
+            act(seed, job_id())
         return ((theta - 1.5) ** 2).sum() / 2
 
     zeros = torch.zeros(2, dtype=torch.float64)
@@ -97,7 +98,10 @@ def sweep(
             text=True,
         )
         (tmp_path / "sweep.pid").write_text(str(process.pid))
-        out, err = process.communicate(timeout=400)
+        try:
+            out, err = process.communicate(timeout=300)
+        finally:
+            process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     return run
