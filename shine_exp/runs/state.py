@@ -109,8 +109,11 @@ def _stated(folder: Path, info: Mapping[str, Any]) -> RunState:
             state = State.UNSOLVED if unsolved else State.DONE
         case "running":
             state = State.RUNNING if is_locked(folder) else State.DEAD
-        case "diverged" | "interrupted" | "failed" as status:
-            state = State(status)
+        case "interrupted" | "failed" as status:
+            # Between the lock and run.json a process that goes on reads its data.
+            state = State.RUNNING if is_locked(folder) else State(status)
+        case "diverged":
+            state = State.DIVERGED
         case other:
             raise damaged(folder / INFO, f"its status is {other}")
     at_work = state in (State.RUNNING, State.DEAD)

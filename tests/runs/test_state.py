@@ -52,6 +52,13 @@ def test_running_run_holds_its_lock_and_a_dead_one_does_not(left) -> None:
     assert "gone" in dead.reason
 
 
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+def test_run_that_is_being_taken_up_again_is_running(left, status: str) -> None:
+    folder = left(status)
+    with FileLock(folder / ".lock"):
+        assert state_of(folder).state is State.RUNNING
+
+
 def test_time_left_is_what_the_steps_of_this_start_took(left) -> None:
     """Two steps in 20 s until the last row, 3 s ago: eight more take 80 s, less these 3."""
     now = time.time()

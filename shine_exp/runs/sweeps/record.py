@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from shine_exp import durable
-from shine_exp.runs.run import damaged
+from shine_exp.runs.run import INFO, damaged
 from shine_exp.runs.state import RunState, State
 from shine_exp.runs.sweeps.job import LOG, REFUSED
 
@@ -87,14 +87,23 @@ def job_folder(root: Path, run: SweepRun, place: int) -> Path:
 def with_job(run: RunState, job: Path) -> RunState:
     """A run's state with what its job has left, which knows of more than the run's own folder.
 
-    A job that was refused says why; a run that it did not even begin is `REFUSED`.
+    A job that was refused since says why. A run that it did not begin, or that is another one than
+    the folder holds by now, is `REFUSED`.
     """
     log = run.log or (str(job / LOG) if (job / LOG).is_file() else None)
-    try:
-        why = None if run.state.is_end else durable.read(job / REFUSED).decode()
-    except (OSError, UnicodeDecodeError):
-        why = None
+    why = _refusal_since(run, job / REFUSED)
     if why is None:
         return replace(run, log=log)
-    state = State.REFUSED if run.state is State.MISSING else run.state
+    is_none_of_its = run.state is State.MISSING or run.state.is_end
+    state = State.REFUSED if is_none_of_its else run.state
     return replace(run, state=state, reason=why, log=log)
+
+
+def _refusal_since(run: RunState, path: Path) -> str | None:
+    """Why the job was refused, unless the run has been at work later."""
+    try:
+        refused, why = path.stat().st_mtime_ns, durable.read(path).decode()
+    except (OSError, UnicodeDecodeError):
+        return None
+    info = run.folder / INFO
+    return why if not info.exists() or info.stat().st_mtime_ns <= refused else None

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,36 +19,32 @@ from omegaconf import DictConfig
 from shine_exp.errors import UserError
 from shine_exp.runs.composition import Composed, combinations, separated
 from shine_exp.runs.signals import silence_stdout
-from shine_exp.runs.state import RunState, State, is_locked, state_of
+from shine_exp.runs.state import State, is_locked
 from shine_exp.runs.sweeps import launchers
 from shine_exp.runs.sweeps.job import Job, forget_refusal
+from shine_exp.runs.sweeps.outcome import Outcome, judge
 from shine_exp.runs.sweeps.record import (
     SWEEPS,
     Sweep,
     SweepRun,
-    job_folder,
     sweep_name,
-    with_job,
     write_end,
     write_record,
 )
-from shine_exp.runs.telling import counted, told
 
 PLUGIN = "hydra_plugins.shine_exp"  # as conf/ calls what stands here
 IN_PLACE_OF_PLUGINS = {
     "submitit_local": launchers.LocalLauncher,
     "submitit_slurm": launchers.SlurmLauncher,
 }
-SOME_REFUSED = "the sweep is done, but for the runs that were refused, as is said above"
 LOOK = 2.0  # seconds between looks at runs that others are at work on
 
 
 class ShineSweeper(Sweeper):
     """Composes each run once, submits no job for those that are done, and judges all at the end.
 
-    What became of a run is read from its folder alone: a launcher may have lost its process, a
-    scheduler may call it completed, and another sweep may have made it. `max_batch_size` runs are
-    launched at a time, and `params` are what an experiment sweeps over, as with Hydra's own.
+    `max_batch_size` runs are launched at a time, and `params` are what an experiment sweeps over,
+    as with Hydra's own.
     """
 
     def __init__(self, max_batch_size: int | None, params: DictConfig | None) -> None:
@@ -75,6 +72,7 @@ class ShineSweeper(Sweeper):
             return
         planned = [self._planned(overrides) for overrides in runs]
         self.plan = self._sweep([run for run, _ in planned])
+        self.outcome = Outcome(self.root, self.plan)
         todo = [place for place, (_, done) in enumerate(planned) if not done]
         n_left = len(todo)
         self._begin(n_left)
@@ -85,12 +83,12 @@ class ShineSweeper(Sweeper):
                     self._launch(todo[first : first + size])
                 todo = self._left_by_others(todo)
         finally:
-            states = [self._state(place) for place in range(len(runs))]
-            text = self._told(states)
-            say(text)
+            states = self.outcome.states()
+            table = self.outcome.table(states)
+            say(table)
             if n_left:
-                write_end(self.root, self.plan, text)
-        self._judge(states)
+                write_end(self.root, self.plan, table)
+        judge(states)
 
     def _composed(self, overrides: Sequence[str]) -> Composed:
         """Raises Hydra's errors for a run that cannot be composed."""
@@ -98,14 +96,19 @@ class ShineSweeper(Sweeper):
 
     def _planned(self, overrides: Sequence[str]) -> tuple[SweepRun, bool]:
         """A run, and whether nothing is left to do."""
-        composed = self._composed(overrides)
-        try:
-            from shine_exp.runs.runner import found
+        from shine_exp.runs.identity import identify
+        from shine_exp.runs.runner import found
 
-            folder, done = found(composed.config, composed.choices, verbose=False)
-        except Exception:  # whatever is wrong with this run, it says so itself, and others go on
-            return SweepRun(overrides, None), False
-        return SweepRun(overrides, str(folder.relative_to(self.root))), done
+        composed = self._composed(overrides)
+        run, done = SweepRun(overrides, None), False
+        # Whatever is wrong with this run, it says so itself, and others go on. What this machine
+        # does not have, a GPU, the job's may have.
+        with contextlib.suppress(Exception):
+            identity = identify(composed.config, composed.choices)
+            folder = Path(composed.config.runtime.results, identity.folder)
+            run = SweepRun(overrides, os.path.relpath(folder, self.root))
+            _, done = found(composed.config, composed.choices, verbose=False)
+        return run, done
 
     def _foretell(self, runs: Sequence[Sequence[str]]) -> None:
         """A line for each run, of what it would do. Raises `UserError` where one is refused."""
@@ -148,14 +151,14 @@ class ShineSweeper(Sweeper):
     def _launch(self, todo: Sequence[int]) -> None:
         """Until the processes of these runs are over, whatever has ended them."""
         for place in todo:
-            forget_refusal(job_folder(self.root, self.plan.runs[place], place))
+            forget_refusal(self.outcome.job(place))
         from shine_exp.runs.sweeps.progress import SweepProgress  # for a sweep with work to do only
 
         with SweepProgress(len(todo)) as progress:
 
             def ended(index: int) -> None:
                 with contextlib.suppress(BrokenPipeError):
-                    progress.ended(self._state(todo[index]), self._name(todo[index]))
+                    progress.ended(self.outcome.state(todo[index]), self.outcome.name(todo[index]))
 
             if isinstance(self.launches, launchers.JobLauncher):
                 self.launches.run([self._job(place) for place in todo], ended)
@@ -173,15 +176,15 @@ class ShineSweeper(Sweeper):
 
     def _of_job(self, place: int) -> list[str]:
         """What makes a run a job of a sweep for Hydra: its name, and the folder of its log."""
-        folder = job_folder(Path(), self.plan.runs[place], place).relative_to(SWEEPS)
+        folder = self.outcome.job(place).relative_to(self.root / SWEEPS)
         name = _quoted(self._job_name(place))
         return [f"hydra.job.name={name}", f"hydra.sweep.subdir={_quoted(str(folder))}"]
 
     def _job(self, place: int) -> Job:
         """The run as a command of its own."""
-        run = self.plan.runs[place]
-        folder = job_folder(self.root, run, place)
-        arguments = [*self.plan.options, *run.overrides, f"hydra.run.dir={_quoted(str(folder))}"]
+        folder = self.outcome.job(place)
+        to_folder = f"hydra.run.dir={_quoted(str(folder))}"
+        arguments = [*self.plan.options, *self.plan.runs[place].overrides, to_folder]
         return Job(self._job_name(place), arguments, folder, self.of_all.runtime.threads)
 
     def _job_name(self, place: int) -> str:
@@ -189,47 +192,20 @@ class ShineSweeper(Sweeper):
         folder = self.plan.runs[place].folder
         return "-".join(Path(folder).parts[1:]) if folder else f"refused-{place}"
 
-    def _name(self, place: int) -> str:
-        """What a run is called: by its folder, or by its overrides."""
-        run = self.plan.runs[place]
-        return run.folder or " ".join(run.overrides)
-
-    def _state(self, place: int) -> RunState:
-        run = self.plan.runs[place]
-        folder = self.root / run.folder if run.folder else self.root / SWEEPS / "nowhere"
-        return with_job(state_of(folder), job_folder(self.root, run, place))
-
     def _left_by_others(self, todo: Sequence[int]) -> list[int]:
         """The runs that another process was at work on and has not taken to their end.
 
         It is waited for.
         """
-        at_work = [place for place in todo if self._state(place).state is State.RUNNING]
+        states = {place: self.outcome.state(place) for place in todo}
+        at_work = [place for place, run in states.items() if run.state is State.RUNNING]
         if at_work:
-            places = ", ".join(sorted({self._state(place).place for place in at_work}))
-            say(f"waiting for {len(at_work)} runs that others are at work on ({places})")
+            who = ", ".join(sorted({states[place].place for place in at_work}))
+            say(f"waiting for {len(at_work)} runs that others are at work on ({who})")
         for place in at_work:
-            while is_locked(self._state(place).folder):
+            while is_locked(states[place].folder):
                 time.sleep(LOOK)
-        return [place for place in at_work if not self._state(place).state.is_end]
-
-    def _told(self, states: Sequence[RunState]) -> str:
-        """What became of each run, and how many there are of each state."""
-        names = [self._name(place) for place in range(len(states))]
-        width = max(map(len, names), default=0)
-        lines = [
-            f"{name:<{width}}  {run.state:<11}  {told(run)}".rstrip()
-            for name, run in zip(names, states, strict=True)
-        ]
-        return "\n".join([*lines, counted(run.state for run in states)])
-
-    def _judge(self, states: Sequence[RunState]) -> None:
-        bad = [run for run in states if not run.state.is_end]
-        if not bad:
-            return
-        if all(run.state is State.REFUSED for run in bad):
-            raise UserError(SOME_REFUSED)
-        sys.exit(1)
+        return [place for place in at_work if not self.outcome.state(place).state.is_end]
 
 
 def say(text: str) -> None:

@@ -96,6 +96,33 @@ def test_refusal_is_told_until_its_reason_is_gone(shine_run, tmp_path: Path) -> 
     assert gather(Path("results")).missing == []
 
 
+def test_run_of_other_data_is_refused_though_it_is_done(shine_run, tmp_path: Path) -> None:
+    sweep = ("-m", "data=libsvm", "+data.path=there.svm", "outer.n_steps=1", "seed=0,1")
+    rows = [f"{2 * (i % 2) - 1} 1:{i} 2:{i * i % 7}" for i in range(60)]
+    (tmp_path / "there.svm").write_text("\n".join([*rows, ""]))
+    assert shine_run(*sweep).code == 0
+    (tmp_path / "there.svm").write_text("\n".join([*rows[1:], ""]))
+    outcome = shine_run(*sweep)
+    assert outcome.code == 2
+    assert [words[1] for words in table(outcome.out)] == ["refused"] * 2
+    assert all("was made with other data" in words[2] for words in table(outcome.out))
+
+
+def test_run_that_this_machine_cannot_make_may_be_made_by_its_job(
+    shine_run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The front end of a cluster has no GPU: the run is known all the same, and left to its job."""
+    runs = []
+
+    def launch(self, jobs, ended) -> None:
+        runs.extend(job.name for job in jobs)
+
+    monkeypatch.setattr(sweeper.launchers.JoblibLauncher, "run", launch)
+    wanted = ("data=gaussian", "method=cg", "seed=0,1", "runtime.device=cuda")
+    shine_run("-m", *wanted, "hydra/launcher=joblib")
+    assert runs == ["cg-seed=0", "cg-seed=1"]
+
+
 def test_run_that_another_process_leaves_is_made(
     shine_run, folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
