@@ -31,6 +31,7 @@ from shine_exp.runs.composition import (
 )
 from shine_exp.runs.identity import flat
 from shine_exp.runs.validation import check_values
+from shine_exp.status.command import main as shine_status
 
 NOT_RUN = (  # downloads, takes minutes, or needs what this machine may not have
     *("20news", "real_sim", "cifar10", "libsvm", "image_folder", "experiment=", "mdeq"),
@@ -98,6 +99,8 @@ class Reader:
             return str(outcome.out)
         if words[0] == "shine-plot":
             return self._plot(words[1:], where)
+        if words[0] == "shine-status":
+            return self._status(words[1:])
         assert words[0] in OTHER_COMMANDS, f"{where}: {line}"
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -118,6 +121,14 @@ class Reader:
         printed = self.capsys.readouterr()
         assert end.value.code == 0, f"{where}: {printed.err}"
         return str(printed.out)
+
+    def _status(self, arguments: list[str]) -> str:
+        if not Path("results").is_dir() or "--watch" in arguments:
+            return ""
+        self.monkeypatch.setattr(sys, "argv", ["shine-status", *arguments])
+        self.capsys.readouterr()
+        shine_status()
+        return str(self.capsys.readouterr().out)
 
     def _compare(self, block: Block) -> None:
         """Each line that a page shows below a command is one that the command prints."""
@@ -146,7 +157,7 @@ def _agree(found: list[str], shown: list[str]) -> bool:
 def is_command(line: str) -> bool:
     """Whether an indented line is a command, and no formula or tree of files."""
     first = line.partition(" ")[0]
-    return first in ("shine-run", "shine-plot", *OTHER_COMMANDS)
+    return first in ("shine-run", "shine-plot", "shine-status", *OTHER_COMMANDS)
 
 
 def check(arguments: Sequence[str]) -> None:

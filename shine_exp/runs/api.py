@@ -33,6 +33,8 @@ def run(*overrides: str, config_dir: str | Path | None = None, verbose: bool = F
             raise UserError(line) from error
         refuse_single_run_of_sweep(config.hydra)
         composed = separated(config)
+        if composed.config.runtime.dry_run:
+            raise UserError("runtime.dry_run: is the command's, which prints; run makes a run")
         try:
             from shine_exp.runs import runner
 

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -22,8 +23,6 @@ from shine_exp.runs.messages import user_error
 from shine_exp.runs.signals import ignore_interrupts, interruptible, silence_stdout
 from shine_exp.version import __version__
 
-SOME_REFUSED = "the sweep is done, but for the runs that are named above with what kept them"
-
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
 def app(config: DictConfig) -> None:
@@ -31,20 +30,35 @@ def app(config: DictConfig) -> None:
         with interruptible():  # a launcher's worker knows only of this function
             refuse_single_run_of_sweep(HydraConfig.get())
             os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: PyTorch reads it once
-            from shine_exp.runs.runner import run
-
-            run(config, dict(HydraConfig.get().runtime.choices))
+            work(config, dict(HydraConfig.get().runtime.choices))
             sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; the run is done, and a sweep goes on
         silence_stdout()
     except Exception as error:
         line = user_error(error)
         if line is None:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # whose sweep goes on without a word
+                traceback.print_exc()
             raise
+        from shine_exp.runs.sweeps.job import folder_of_job, note_refusal
+
+        note_refusal(folder_of_job(HydraConfig.get()), line)
         if HydraConfig.get().mode == RunMode.RUN:
             fail(line)
         print(f"shine-run: {' '.join(HydraConfig.get().overrides.task)}: {line}", file=sys.stderr)
-        raise RunRefused(SOME_REFUSED) from error  # raised again at the end of the sweep
+        raise RunRefused(line) from error
+
+
+def work(config: DictConfig, choices: dict[str, str]) -> None:
+    """Make the run, or with runtime.dry_run say what would become of it."""
+    if config.runtime.dry_run:
+        from shine_exp.runs.dry_run import foretold
+
+        print(foretold(config, choices))
+        return
+    from shine_exp.runs.runner import run
+
+    run(config, choices)
 
 
 def main() -> None:
@@ -59,7 +73,7 @@ def main() -> None:
         sys.argv[1:] = overrides_last(sys.argv[1:])
         sys.path.append(current_folder())  # where a method of the user's own may stand
         gc.disable()  # nothing that is imported or composed is garbage before the work starts
-        add_sweeper()
+        add_sweeper(sys.argv[1:])
         with interruptible():  # between the runs of a sweep too
             app()
     except BrokenPipeError:  # of --help
@@ -80,12 +94,12 @@ def main() -> None:
         gc.enable()
 
 
-def add_sweeper() -> None:
-    """The sweeper that conf/config.yaml names."""
-    plugins = Plugins.instance()  # loads Hydra's own sweeper anew: ours must be made after it
-    from shine_exp.runs.sweeper import register
+def add_sweeper(arguments: Sequence[str]) -> None:
+    """Our sweeper and launchers, of which a single run without a word on Hydra has no need."""
+    if any(argument.startswith(("-", "hydra")) for argument in arguments):
+        from shine_exp.runs.sweeps.sweeper import register
 
-    register(plugins)
+        register(Plugins.instance())
 
 
 def overrides_last(arguments: Sequence[str]) -> list[str]:

@@ -7,11 +7,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.default_element import ConfigDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -65,6 +68,16 @@ def compose(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     return hydra.compose_config(
         "config", list(overrides), run_mode=RunMode.RUN, with_log_configuration=False
     )
+
+
+def combinations(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[list[str]]:
+    """The overrides of each run of a sweep: all combinations of what has commas or is a range.
+
+    The `loader` knows the options of a glob. Raises Hydra's errors for what cannot be parsed.
+    """
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+    (runs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return runs
 
 
 def default(overrides: Sequence[str]) -> Composed:

@@ -17,10 +17,10 @@ import torch
 
 from shine_exp import durable
 from shine_exp.errors import UserError, one_line
+from shine_exp.runs.machine import job_id
 from shine_exp.runs.run import INFO, damaged, read_info
 from shine_exp.version import __version__
 
-JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 PROVENANCE = ("versions", "python", "commit", "host", "device", "threads")
 EFFORT = ("step", "seconds_stopped")  # of each start alone
 KILLED = "killed"  # a start that nothing was heard of again
@@ -49,6 +49,7 @@ class History:
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "job_id": job_id(),
+                "log": log_file(),
                 "device": device_name(device),
                 "threads": threads,
                 "python": platform.python_version(),
@@ -112,11 +113,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def job_id() -> str | None:
-    """The scheduler's name of this job: of SLURM's arrays "array_task"."""
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        return "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ)
-    return next((os.environ[name] for name in JOB_IDS if name in os.environ), None)
+def log_file() -> str | None:
+    """The file that this process prints its errors into, if it is one."""
+    try:
+        name = os.readlink("/proc/self/fd/2")
+    except OSError:  # no /proc, or stderr is closed
+        return None
+    return name if Path(name).is_file() else None
 
 
 def device_name(device: str) -> str:

@@ -1,10 +1,12 @@
-"""What a machine runs out of or refuses, in one line: no fault of the program, and no traceback."""
+"""The machine: its name for this job, and what it runs out of or refuses, in one line."""
 
+import os
 import re
 from pathlib import Path
 
 from shine_exp.errors import UserError, one_line
 
+JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 OUT_OF_MEMORY = re.compile("out of memory|DefaultCPUAllocator|ALLOC_FAILED")
 
 
@@ -24,3 +26,10 @@ def refusal(error: Exception, folder: Path, step: int) -> UserError | None:
         then = "mend that, and the same command goes on from here"
         return UserError(f"{folder}: {one_line(error)}; {then}")
     return None
+
+
+def job_id() -> str | None:
+    """The scheduler's name of this job: of SLURM's arrays "array_task"."""
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ)
+    return next((os.environ[name] for name in JOB_IDS if name in os.environ), None)

@@ -29,8 +29,7 @@ def resume(
     saved = checkpoint.load(folder, device)
     if saved is None:
         return None
-    if not identity.is_of(saved.config):
-        raise unusable(path, "its configuration is another one")
+    refuse_other_configuration(folder, identity, saved)
     try:
         state = loop.load_state_dict(problem, saved.state)
         misfit = _misfit(loop, problem, identity.seed, state, saved)
@@ -41,6 +40,12 @@ def resume(
     if misfit:
         raise unusable(path, misfit)
     return state, saved
+
+
+def refuse_other_configuration(folder: Path, identity: RunIdentity, saved: Checkpoint) -> None:
+    """Raises `UserError` where a checkpoint is of another run."""
+    if not identity.is_of(saved.config):
+        raise unusable(folder / CHECKPOINT, "its configuration is another one")
 
 
 def resumed(folder: Path, state: LoopState, saved: Checkpoint) -> list[str]:

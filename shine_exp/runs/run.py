@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TRACE, INFO, CONFIG, SOLUTION = "trace.csv", "run.json", "config.yaml", "solution.pt"
 CHECKPOINT = "checkpoint.pt"  # while a run is not done
+LOCK = ".lock"  # held by the process that is at work on the run
 ENDED = ("done", "diverged")  # statuses of a run that no command takes further
 
 

@@ -21,12 +21,13 @@ from shine_exp.runs.identity import RunIdentity, identify
 from shine_exp.runs.inputs import record, refuse_other_data, refuse_other_files
 from shine_exp.runs.machine import is_out_of_memory
 from shine_exp.runs.problem import load
-from shine_exp.runs.run import CONFIG, ENDED, INFO, damaged, read_config, read_info
+from shine_exp.runs.run import CONFIG, ENDED, INFO, LOCK, damaged, read_config, read_info
 from shine_exp.runs.runtime import Runtime
 from shine_exp.runs.trace import check_trace
 from shine_exp.runs.validation import check_unidentified, check_values, users_files, users_modules
 
 STATUS = ("running", "interrupted", "failed", *ENDED)
+A_LOOK = 0.2  # seconds: whoever only asks whether a lock is free holds it for less
 
 
 def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Path:
@@ -34,13 +35,13 @@ def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Pa
 
     `verbose` prints where it stands. Raises `UserError` for what a user can mend.
     """
-    if (done := passed_over(config, choices, verbose)) is not None:
-        return done
+    folder, done = found(config, choices, verbose)
+    if done:
+        return folder
     # PyTorch is imported from here on, with what the targets name.
     from shine_exp.runs.compatibility import check_classes, check_objects
 
     identity, runtime = identify(config, choices), instantiate(config.runtime)
-    folder = Path(runtime.results) / identity.folder
     try:
         check_classes(config, choices)
         check_values(config)
@@ -65,8 +66,8 @@ def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Pa
     return folder
 
 
-def passed_over(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Path | None:
-    """The folder of a run that is done, which `verbose` prints; None where there is work to do.
+def found(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> tuple[Path, bool]:
+    """The folder of a run, and whether it is done there, which `verbose` prints.
 
     Raises `UserError` where the command cannot be meant so. PyTorch is not needed for it: what is
     there was once checked.
@@ -77,7 +78,7 @@ def passed_over(config: DictConfig, choices: dict[str, str], verbose: bool = Tru
     runtime.check()
     folder = Path(runtime.results) / identity.folder
     there = (folder / CONFIG).is_file() and identity.is_of(read_config(folder))
-    return folder if there and over(folder, config, verbose) else None
+    return folder, there and over(folder, config, verbose)
 
 
 def work(
@@ -114,7 +115,7 @@ def _differentiates(loop: Any, problem: Any) -> bool:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock. Raises `Timeout` where another process has it."""
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / LOCK, timeout=A_LOOK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -144,11 +145,16 @@ def finished(folder: Path, identity: RunIdentity, config: DictConfig, verbose: b
     Raises `UserError` where the folder holds another run.
     """
     if (folder / CONFIG).is_file() and not identity.is_of(read_config(folder)):
-        raise UserError(
-            f"{folder}: holds a run of another configuration (see {CONFIG} there); "
-            "move it away, or set runtime.results=FOLDER"
-        )
+        raise other_run(folder)
     return over(folder, config, verbose)
+
+
+def other_run(folder: Path) -> UserError:
+    """The error for a folder that is not the run's own."""
+    return UserError(
+        f"{folder}: holds a run of another configuration (see {CONFIG} there); "
+        "move it away, or set runtime.results=FOLDER"
+    )
 
 
 def over(folder: Path, config: DictConfig, verbose: bool) -> bool:

@@ -16,7 +16,8 @@ class Runtime:
     """Where runs lie, on what they run, and what they keep.
 
     `results` is the folder of all runs, `device` and `threads` are PyTorch's, `checkpoint_every`
-    is in seconds, and `keep` names what of the solution is kept.
+    is in seconds, and `keep` names what of the solution is kept. With `dry_run` the command only
+    says what it would do.
     """
 
     results: str
@@ -24,6 +25,7 @@ class Runtime:
     threads: PositiveInt
     checkpoint_every: NonNegativeFloat
     keep: list[Literal["alpha", "theta", "network"]]
+    dry_run: bool
 
     def check(self) -> None:
         """Raises `UserError` for what this machine does not have.

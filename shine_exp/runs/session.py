@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from shine_exp import durable
 from shine_exp.loop import LoopState, OuterLoop, Row
@@ -17,10 +16,12 @@ from shine_exp.runs.checkpoint import Checkpoint, save
 from shine_exp.runs.history import History
 from shine_exp.runs.identity import RunIdentity
 from shine_exp.runs.machine import refusal
+from shine_exp.runs.progress import Progress, tell
 from shine_exp.runs.resume import resume, resumed
 from shine_exp.runs.run import CHECKPOINT, SOLUTION
 from shine_exp.runs.runtime import Runtime
 from shine_exp.runs.signals import continuations, deferred
+from shine_exp.runs.state import worth_a_word
 from shine_exp.runs.trace import Stopwatch, TraceWriter, fingerprint
 
 # What a solve is called: in a problem with an inner minimum, and in a network.
@@ -29,9 +30,6 @@ OF_NETWORKS = {
     "inner": "samples in the forward pass",
     "backward": "samples in the backward pass",
 }
-# Of the samples of a network. A batch has tens or hundreds of them: below one in a hundred, most
-# batches have none, and what one sample's gradient lacks is far below the noise of the batch.
-WORTH_A_WORD = 0.01
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,7 @@ class Session:
 
     def _tell(self, *lines: str) -> None:
         if self.verbose:
-            for line in lines:
-                print(line)
+            tell(lines)
 
     def _work(self, saved: Checkpoint | None) -> str:
         """All steps that are left, and how that ended."""
@@ -132,21 +129,14 @@ class Session:
             return "diverged"
         saved_at = time.monotonic()
         steps = range(self.state.step, self.loop.length(self.problem))
-        where_a_terminal = None
-        bar = tqdm(
-            steps,
-            desc=str(self.identity.folder),
-            disable=where_a_terminal if self.verbose else True,
-            leave=False,
-        )
-        for _ in bar:
+        progress = Progress(str(self.identity.folder), steps, self.verbose)
+        for _ in progress:
             if self.interrupts:
                 return "interrupted"
             self._advance()
             if not self._record():
                 return "diverged"
-            if not bar.disable:
-                bar.set_postfix(self.loop.progress(self.state))
+            progress.after(self.state.step, self.loop.progress(self.state))
             if time.monotonic() - saved_at >= self.runtime.checkpoint_every:
                 self._save()
                 saved_at = time.monotonic()
@@ -233,6 +223,7 @@ class Session:
             "choices": identity.choices,
             "seed": identity.seed,
             "differs": identity.differs,
+            "n_steps": self.loop.length(self.problem),
         }
         return {**about, **self.problem.facts, **self.read}
 
@@ -261,11 +252,10 @@ def missed(seeks: str, unsolved: Mapping[str, int], solves: Mapping[str, int]) -
 
     `solves` are the totals, as far as they are known.
     """
-    of_network = seeks == "root"
-    least = WORTH_A_WORD if of_network else 0
-    told = {kind: n for kind, n in unsolved.items() if n > least * solves.get(kind, 0)}
+    told = worth_a_word(unsolved, solves)
     if not told:
         return []
+    of_network = seeks == "root"
     names = OF_NETWORKS if of_network else OF_MINIMA
     counts = [f"{_share(n, solves.get(kind))} {names[kind]}" for kind, n in told.items()]
     columns = ", ".join(f"unsolved_{kind}" for kind in told)

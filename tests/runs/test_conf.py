@@ -110,6 +110,7 @@ def test_every_folder_of_conf_is_tested_here() -> None:
     assert folders == {
         *CONFIG_GROUPS,
         "experiment",
+        "hydra/launcher",
         "method/for_loop",
         "method/for_problem",
         "method/for_problem/backward_steps",

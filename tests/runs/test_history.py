@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from shine_exp.errors import UserError
-from shine_exp.runs.history import JOB_IDS, PROVENANCE, History, job_id
+from shine_exp.runs.history import PROVENANCE, History
+from shine_exp.runs.machine import JOB_IDS, job_id
 
 ABOUT = {"seed": 3, "choices": {"method": "cg"}}
 

@@ -368,6 +368,16 @@ def test_the_slurm_launcher_needs_its_name_only(shine_run) -> None:
     assert launcher["_target_"].endswith("SlurmLauncher")
 
 
+def test_preset_for_slurm_starts_jobs_again(shine_run) -> None:
+    outcome = shine_run("hydra/launcher=slurm", "--cfg", "hydra")
+    assert (outcome.code, outcome.err) == (0, "")
+    launcher = yaml.safe_load(outcome.out)["hydra"]["launcher"]
+    assert launcher["_target_"].endswith("SlurmLauncher")
+    assert launcher["additional_parameters"] == {"requeue": True}
+    assert launcher["max_num_timeout"] > 0
+    assert launcher["cpus_per_task"] == "${runtime.threads}"
+
+
 def test_exit_code_and_stream_of_the_real_process(tmp_path: Path) -> None:
     result = command("problem.groups=100", folder=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")

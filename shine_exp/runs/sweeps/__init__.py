@@ -1,0 +1,1 @@
+"""Sweeps: which runs they have, who makes them, and what became of them."""

@@ -1,0 +1,1 @@
+"""`shine-status`: where the runs, sweeps and figures of a results folder stand."""
