@@ -13,6 +13,7 @@ from shine_exp.bilevel.inner_solution import (
     solve_inner,
 )
 from shine_exp.bilevel.problem import BilevelProblem
+from shine_exp.errors import UserError
 from shine_exp.inverse.answer import answer
 from shine_exp.inverse.shine import Shine
 from shine_exp.solvers.lbfgs import LBFGS
@@ -30,7 +31,14 @@ class Implicit:
     inverse: InverseMethod
 
     def check(self, problem: BilevelProblem) -> None:
-        """Refuse no problem: all have what implicit differentiation needs."""
+        """Raises `UserError` where the method needs ∂F/∂α, and F does not depend on α directly."""
+        if not getattr(self.inverse, "needs_direct", False):
+            return
+        if problem.outer(*problem.start(0)).direct is None:
+            raise UserError(
+                f"{type(self.inverse).__name__} takes ∂F/∂α for the hypergradient, and the outer "
+                f"loss of {type(problem).__name__} depends on α by θ* alone: take another method"
+            )
 
     def __call__(
         self,
