@@ -151,6 +151,6 @@ class BilevelProblem(ABC):
         return tuple(self.evaluate(*self.start(0)))
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """Sizes for run.json, such as the number of training rows."""
+    def sizes(self) -> dict[str, Any]:
+        """Facts for run.json, such as the number of training rows."""
         return {}

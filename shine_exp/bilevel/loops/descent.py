@@ -4,52 +4,29 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from shine_exp.bilevel.comparison import compare
-from shine_exp.bilevel.hypergradients.exact import exact_hypergradient
-from shine_exp.bilevel.hypergradients.hypergradient import Hypergradient, HypergradientMethod
-from shine_exp.bilevel.inner_solution import (
-    InnerSolution,
-    first_gradient_norm,
-    outer_at,
-    solve_inner,
-    start_solution,
-)
-from shine_exp.bilevel.loops.schedule import Schedule
-from shine_exp.bilevel.loops.state import COMPARED, BilevelLoop, State, measured_row
-from shine_exp.bilevel.problem import BilevelProblem, Moved
-from shine_exp.bilevel.soundness import shown
-from shine_exp.loop import Row
-from shine_exp.solvers.objective import Objective
-from shine_exp.types import Solver, Status
-
-# Both are inner tolerances relative to ‖∇_θG(α₀, θ₀)‖. Below LEAST_EPS a gradient is mostly
-# rounding. EXACT_TOL is that of the exact hypergradient, with which `compare` compares.
-LEAST_EPS = 1e-14
-EXACT_TOL = 1e-10
+from shine_exp.bilevel.inner_solution import first_gradient_norm, start_solution
+from shine_exp.bilevel.loops.gradient_loop import GradientLoop, GradientState, at_solution
+from shine_exp.bilevel.problem import BilevelProblem
+from shine_exp.types import Status
 
 
 @dataclass(frozen=True)
-class DescentState(State):
-    """A state with the step control, the inner solution at `alpha`, and the last hypergradient.
+class DescentState(GradientState):
+    """A state with the step control; `curvature` is L.
 
-    `eps` is ε, the inner tolerance relative to `scale` = ‖∇_θG(α₀, θ₀)‖, and `curvature` is L.
     After a step that was undone, `rejected` holds the outer loss there and the step's length.
     """
 
-    eps: float = math.nan
-    scale: float = math.nan
     curvature: float = math.nan
     radius: float = math.nan
     rejected: tuple[float, float] | None = None
-    inner: InnerSolution | None = None
-    last: Hypergradient | None = None
 
 
 @dataclass(frozen=True)
-class Descent(BilevelLoop[DescentState]):
+class Descent(GradientLoop[DescentState]):
     """α ← P(α − clip(∇h(α) / L, ± radius)): the outer loop of HOAG, safeguarded.
 
     P projects onto the feasible set of α, and L estimates the curvature of h. The inner tolerance
@@ -66,29 +43,11 @@ class Descent(BilevelLoop[DescentState]):
     3. A step that raises the outer loss by more than a share `slack` √ε is undone, and the old α
        is solved again, more accurately. Only if the refused point is still worse does the radius
        become half of that step.
-    4. ε is halved further whenever the warm start meets it already, down to `LEAST_EPS`.
-
-    With `compare`, the trace also holds the cosine and the norm ratio of the hypergradient with
-    respect to the exact one at the same α.
+    4. ε is halved further whenever the warm start meets it already (`GradientLoop`).
     """
 
-    solver: Solver[Objective]
-    hypergradient: HypergradientMethod
-    schedule: Schedule
-    n_steps: PositiveInt = 30
     max_radius: PositiveFloat = 1.0
     slack: NonNegativeFloat = 0.3
-    compare: bool = False
-
-    needs_gradient = True
-
-    def check(self, problem: BilevelProblem) -> None:
-        super().check(problem)
-        self.hypergradient.check(problem)
-
-    def columns(self, problem: BilevelProblem) -> tuple[str, ...]:
-        columns = super().columns(problem)
-        return (*columns, *COMPARED) if self.compare else columns
 
     def init(self, problem: BilevelProblem, seed: int) -> DescentState:
         inner = start_solution(problem, seed)
@@ -98,39 +57,27 @@ class Descent(BilevelLoop[DescentState]):
             inner.theta,
             evals=inner.n_evals,
             scale=first_gradient_norm(inner.point),
-            eps=math.inf,
             radius=self.max_radius,
             inner=inner,
         )
 
     def load_state_dict(self, problem: BilevelProblem, saved: dict[str, Any]) -> DescentState:
-        inner = InnerSolution.load(problem, self.solver, saved["inner"])
-        last = None if saved["last"] is None else Hypergradient(**saved["last"])
-        return DescentState(**(saved | {"inner": inner, "last": last}))
-
-    def measure(self, problem: BilevelProblem, state: DescentState) -> list[Row]:
-        row = measured_row(problem, state)
-        if self.compare and state.last is not None:
-            assert state.inner is not None
-            tol = EXACT_TOL * state.scale
-            exact = exact_hypergradient(problem, state.last.alpha, state.inner.point, tol)
-            compared = compare(state.last.value, exact.value)
-            row |= {f"exact_{name}": value for name, value in compared.items()}
-        return [row]
+        return DescentState(**self._loaded(problem, saved))
 
     def step(self, problem: BilevelProblem, state: DescentState) -> DescentState:
         settle = state.step == 0 or state.rejected is not None
-        step = state.step + 1
-        state = replace(state, step=step, eps=min(state.eps, self.schedule(step)))
+        before = self._next(state)
         if settle:
-            return self._settle(problem, state)
-        state = self._differentiate(problem, state)
+            return self._settle(problem, before)
+        state = self._differentiate(problem, before)
+        assert state.last is not None
+        gradient = state.last.value
+        state = replace(state, curvature=_curvature(before, gradient))
         if self.diverged(state):
             return state
-        assert state.last is not None
         # Without the radius, a hypergradient that is far too long or an L that is far too small
         # could make α run away, as it does in the published loop.
-        move = (state.last.value / state.curvature).clamp(-state.radius, state.radius)
+        move = (gradient / state.curvature).clamp(-state.radius, state.radius)
         alpha = problem.project(state.alpha - move)
         inner, state = self._solve(problem, state, alpha)
         # θ is known to a tolerance only, and so is F: a small rise says nothing. Written as "not
@@ -141,21 +88,7 @@ class Descent(BilevelLoop[DescentState]):
         if not value <= state.outer_value + allowed:
             return replace(state, rejected=(value, float(move.abs().max())))
         grown = min(2.0 * state.radius, self.max_radius)
-        return replace(_at(state, inner), radius=grown)
-
-    def diverged(self, state: DescentState) -> str | None:
-        if state.step == 0 or state.inner is None:
-            return None
-        at = f"at α = {shown(state.alpha)}"
-        if state.inner.status is Status.DIVERGED:
-            value = state.inner.point.value
-            worst = state.inner.residual if math.isfinite(value) else value
-            return f"the inner loss or its gradient is {worst} {at}"
-        if not math.isfinite(state.outer_value):
-            return f"the outer loss is {state.outer_value} {at}"
-        if state.last is not None and not math.isfinite(state.gradient_norm):
-            return f"the hypergradient is {state.gradient_norm} {at}"
-        return None
+        return replace(at_solution(state, inner), radius=grown)
 
     def _settle(self, problem: BilevelProblem, state: DescentState) -> DescentState:
         """Solve at the current α, for the first time or again after a step that was undone."""
@@ -165,50 +98,7 @@ class Descent(BilevelLoop[DescentState]):
             rejected_value, length = state.rejected
             if not rejected_value <= inner.outer.value:
                 state = replace(state, radius=min(state.radius, 0.5 * length))
-        return replace(_at(state, inner), rejected=None)
-
-    def _solve(
-        self, problem: BilevelProblem, state: DescentState, alpha: Tensor
-    ) -> tuple[InnerSolution, DescentState]:
-        """The inner solution at `alpha` to ε‖∇_θG(α₀, θ₀)‖, and the state with its cost counted.
-
-        ε is halved until the solver makes a step. Without one, θ stays as it was, and the move of α
-        would be judged by the outer loss of the old θ.
-        """
-        last = state.inner
-        assert last is not None
-        warm = Moved(None)
-        if self.solver.uses_estimate and last.estimate is not None:
-            warm = problem.moved(last.estimate, state.alpha, alpha, last.theta)
-        state = replace(state, products=state.products + warm.n_products)
-        while True:
-            tol = state.eps * state.scale
-            outer = outer_at(problem, alpha, self.n_steps - state.step)
-            inner = solve_inner(problem, self.solver, alpha, last.point, tol, warm.estimate, outer)
-            missed = inner.status is not Status.CONVERGED
-            state = replace(
-                state,
-                inner_steps=state.inner_steps + inner.n_steps,
-                evals=state.evals + inner.n_evals,
-                unsolved_inner=state.unsolved_inner + missed,
-            )
-            # A solver that made no step has left the estimate as it was. And where ∇_θG is exactly
-            # 0, no tolerance makes it step.
-            if inner.n_steps > 0 or missed or inner.residual == 0 or state.eps <= LEAST_EPS:
-                return inner, state
-            state = replace(state, eps=state.eps / 2)
-
-    def _differentiate(self, problem: BilevelProblem, state: DescentState) -> DescentState:
-        assert state.inner is not None
-        found = self.hypergradient(problem, state.inner, state.eps, state.last)
-        return replace(
-            state,
-            curvature=_curvature(state, found.value),
-            last=found,
-            gradient_norm=float(found.value.norm()),
-            products=state.products + found.n_products,
-            unsolved_backward=state.unsolved_backward + (not found.solved),
-        )
+        return replace(at_solution(state, inner), rejected=None)
 
 
 def _curvature(state: DescentState, gradient: Tensor) -> float:
@@ -224,16 +114,3 @@ def _curvature(state: DescentState, gradient: Tensor) -> float:
     # L must be able to rise, where steps overshoot. But the secants of a noisy hypergradient are as
     # often too high as too low, and would drive L up if it could rise as fast as it falls.
     return min(max(secant, 0.5 * state.curvature), 1.2 * state.curvature)
-
-
-def _at(state: DescentState, inner: InnerSolution) -> DescentState:
-    """The state at a new inner solution, with the tolerance and the residual that belong to it."""
-    return replace(
-        state,
-        alpha=inner.alpha,
-        theta=inner.theta,
-        outer_value=inner.outer.value,
-        tol=state.eps * state.scale,
-        inner_residual=inner.residual,
-        inner=inner,
-    )
