@@ -55,9 +55,9 @@ def units(height: int, width: int) -> Tensor:
 
 
 def warp(images: Tensor, maps: Tensor) -> Tensor:
-    """Images (n, channels, height, width), each under its own map (φ, t₁, t₂, s, k) of `maps` (n, 5).
+    """Images (n, channels, height, width), each under its own map (φ, t₁, t₂, s, k).
 
-    Bilinear between pixels, and 0 outside of the image; differentiable in both arguments.
+    `maps` is (n, 5). Bilinear between pixels, and 0 outside of the image; differentiable in both.
     """
     angle, shift_x, shift_y, log_scale, shear = maps.unbind(dim=1)
     cos, sin = log_scale.exp() * angle.cos(), log_scale.exp() * angle.sin()

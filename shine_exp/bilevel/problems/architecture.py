@@ -9,6 +9,8 @@ largest. What is chosen is the operation with the largest α on each edge.
 
 import hashlib
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -16,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from shine_exp.bilevel.problems.autodiff import AutodiffProblem
-from shine_exp.bilevel.problems.network_table import OURS, Choice, read_table
-from shine_exp.bilevel.problems.supernet import EDGES, OPERATIONS, Supernet
+from shine_exp.bilevel.problems.network_table import OURS, Choice, choices, read_table
+from shine_exp.bilevel.problems.supernet import CONV, EDGES, OPERATIONS, Supernet
 from shine_exp.data.io.files import InputFile, absolute
 from shine_exp.data.multiclass import LabelledRows, MulticlassDataset, MulticlassSplits
 from shine_exp.data.stratified import stratified_split
@@ -88,10 +90,20 @@ class Architecture(AutodiffProblem):
         return float((self.net(mixture, theta, images).argmax(dim=1) == labels).double().mean())
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
+        """Beside sizes, with a table: what 3 × 3 on each edge, and choosing at random, come to."""
         sets = {"n_train": self.train, "n_outer": self.outer_rows, "n_test": self.test}
-        counts = {name: len(labels) for name, (_, labels) in sets.items()}
-        return counts | {"n_weights": self._theta0.numel()}
+        facts: dict[str, Any] = {name: len(labels) for name, (_, labels) in sets.items()}
+        facts["n_weights"] = self._theta0.numel()
+        if self.table is not None:
+            everywhere = (CONV, CONV, CONV)
+            facts |= {
+                "rank_conv3x3": self.table.rank(everywhere),
+                "regret_conv3x3": round(self.table.regret(everywhere), 4),
+                "rank_random": round(fmean(map(self.table.rank, choices())), 4),
+                "regret_random": round(fmean(map(self.table.regret, choices())), 4),
+            }
+        return facts
 
     def _measure(self, alpha: Tensor, theta: dict[str, Tensor]) -> dict[str, float]:
         mixture = alpha.softmax(dim=1)

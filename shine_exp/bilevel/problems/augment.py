@@ -8,6 +8,8 @@ five or, as in CADDA (Rommel et al. 2022), one set per class. The noises ε_ij, 
 are drawn once for each image: so G is deterministic, and a minimiser has an inverse estimate.
 """
 
+from typing import Any
+
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
@@ -16,8 +18,7 @@ from torch.nn.functional import cross_entropy
 from shine_exp.bilevel.problems.autodiff import AutodiffProblem
 from shine_exp.bilevel.problems.classifiers import Classifier, Weights
 from shine_exp.data.affine import LARGEST, NAMES, Ranges, units, warp
-from shine_exp.data.multiclass import LabelledRows, MulticlassDataset, MulticlassSplits
-from shine_exp.data.stratified import stratified_split
+from shine_exp.data.multiclass import LabelledRows, MulticlassSplits
 from shine_exp.errors import UserError
 from shine_exp.randomness import generator
 
@@ -111,9 +112,9 @@ class Augment(AutodiffProblem):
         return row
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
         sets = {"n_train": self.train, "n_outer": self.outer_rows, "n_test": self.test}
-        counts = {name: len(labels) for name, (_, labels) in sets.items()}
+        counts: dict[str, Any] = {name: len(labels) for name, (_, labels) in sets.items()}
         return counts | {"n_copies": len(self._noise), "n_weights": self._theta0.numel()}
 
 
@@ -147,9 +148,7 @@ def _start(ranges: Ranges, height: int, width: int) -> Tensor:
     return half.log()
 
 
-def _images(
-    rows: LabelledRows, shape: tuple[int, int, int], device: str
-) -> tuple[Tensor, Tensor]:
+def _images(rows: LabelledRows, shape: tuple[int, int, int], device: str) -> tuple[Tensor, Tensor]:
     """The images (n, channels, height, width) and labels (n,) of rows."""
     x, labels = rows
     images = torch.as_tensor(x, dtype=torch.float64, device=device).reshape(-1, *shape)

@@ -14,21 +14,20 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
-from shine_exp.bilevel.problems.supernet import EDGES, OPERATIONS
+from shine_exp.bilevel.problems.supernet import EDGES, IDENTITY, NONE, OPERATIONS, POOL
 from shine_exp.errors import UserError, one_line
 
 # Of digits_classes, with the default settings and seeds 0 to 4.
 OURS = Path(__file__).with_name("network_table.csv")
 COLUMNS = ("setting", *EDGES, "outer_loss", "accuracy")
-# The setting of a table that holds no row of it is likely another seed.
-MAKE = "make its rows by scripts/bench/networks.py, or take problem.table=false"
 
 Choice = tuple[int, int, int]  # the operation of each edge
 
 
 def choices() -> Iterator[Choice]:
     """The 125 networks."""
-    return product(range(len(OPERATIONS)), repeat=len(EDGES))  # type: ignore[return-value]
+    operations = range(len(OPERATIONS))
+    return product(operations, operations, operations)
 
 
 def one_hot(choice: Sequence[int]) -> Tensor:
@@ -36,12 +35,24 @@ def one_hot(choice: Sequence[int]) -> Tensor:
     return torch.eye(len(OPERATIONS), dtype=torch.float64)[list(choice)]
 
 
+def simplest(choice: Choice) -> Choice:
+    """The first of the networks that compute the same as this one.
+
+    Where no edge leaves node 2, or nothing comes to it, some operations make no difference.
+    """
+    first, second, third = choice
+    if third == NONE:
+        first = NONE
+    if first == NONE and third in (IDENTITY, POOL):
+        third = NONE
+    return first, second, third
+
+
 @dataclass(frozen=True)
 class NetworkTable:
-    """The outer loss and the held-out accuracy of each network, at its own θ*."""
+    """The outer loss of each of the 125 networks, at its own θ*."""
 
     outer_losses: dict[Choice, float]
-    accuracies: dict[Choice, float]
 
     def rank(self, choice: Choice) -> int:
         """1 + the number of networks with a strictly lower outer loss; of equals, all the same."""
@@ -58,33 +69,29 @@ def read_table(path: Path, setting: str) -> NetworkTable:
 
     Raises `UserError` where the file cannot be read, or has not all networks of this setting.
     """
-    outer_losses, accuracies = {}, {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if row["setting"] == setting:
-                    choice = _choice(row)
-                    outer_losses[choice] = float(row["outer_loss"])
-                    accuracies[choice] = float(row["accuracy"])
+        rows = read_rows(path, setting)
     except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
         raise UserError(
             f"problem.table={path}: is no table of networks ({one_line(error, 80)}); "
             f"its columns are {', '.join(COLUMNS)}"
         ) from error
-    if missing := sum(choice not in outer_losses for choice in choices()):
+    if missing := sum(choice not in rows for choice in choices()):
         raise UserError(
-            f"problem.table={path}: lacks {missing} of the networks of this data, split and "
-            f"width (setting {setting}): {MAKE}"
+            f"problem.table={path}: lacks {missing} of the networks of this seed, data and setting "
+            f"({setting}): make them by scripts/bench/networks.py, or take problem.table=false"
         )
-    return NetworkTable(outer_losses, accuracies)
+    return NetworkTable({choice: loss for choice, (loss, _) in rows.items()})
 
 
-def known_choices(path: Path, setting: str) -> set[Choice]:
-    """The networks of a setting that a file has already; none where there is no file."""
-    if not path.exists():
-        return set()
+def read_rows(path: Path, setting: str) -> dict[Choice, tuple[float, float]]:
+    """Outer loss and held-out accuracy of those networks of a setting that a file has."""
     with path.open(encoding="utf-8", newline="") as file:
-        return {_choice(row) for row in csv.DictReader(file) if row["setting"] == setting}
+        return {
+            _choice(row): (float(row["outer_loss"]), float(row["accuracy"]))
+            for row in csv.DictReader(file)
+            if row["setting"] == setting
+        }
 
 
 def write_row(file: TextIO, setting: str, choice: Choice, loss: float, accuracy: float) -> None:
