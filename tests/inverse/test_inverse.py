@@ -17,6 +17,7 @@ from shine_exp.inverse.full import Full
 from shine_exp.inverse.jacobian_free import JacobianFree
 from shine_exp.inverse.lbfgs import LBFGSInverse
 from shine_exp.inverse.neumann import Neumann
+from shine_exp.inverse.nystrom import Nystrom
 from shine_exp.inverse.refine import Refine
 from shine_exp.inverse.shine import Shine
 from shine_exp.solvers.inverse_hessian import InverseHessian
@@ -64,7 +65,13 @@ def test_exact_methods_reach_tolerance_on_symmetric_systems(
 
 
 @pytest.mark.parametrize(
-    "method", [ConjugateGradient(), LBFGSInverse(), Refine(JacobianFree(), ConjugateGradient())]
+    "method",
+    [
+        ConjugateGradient(),
+        LBFGSInverse(),
+        Nystrom(),
+        Refine(JacobianFree(), ConjugateGradient()),
+    ],
 )
 def test_symmetric_methods_refuse_other_systems(method) -> None:
     with pytest.raises(UnsupportedSystem, match="symmetric"):
@@ -456,3 +463,53 @@ def test_full_refuses_option_that_nothing_reads() -> None:
     with pytest.raises(UnsupportedSystem, match="limit_grows=true"):
         Full(limit_grows=True).check_system(symmetric=False)
     Refine(Shine(), BroydenSteps()).check_system(symmetric=True)
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=25)
+def test_nystrom_of_full_rank_is_the_damped_inverse(seed: int) -> None:
+    a, r, damping = matrix(seed), vector(seed), 0.03
+    adjoint = Nystrom(rank=D, damping=damping)(system(a, r))
+    expected = torch.linalg.solve(a + damping * torch.eye(D, dtype=torch.float64), r)
+    torch.testing.assert_close(adjoint.u, expected)
+    assert (adjoint.n_products, adjoint.converged) == (D, None)
+
+
+@given(seed=st.integers(0, 1000), rank=st.integers(1, D - 1))
+@settings(max_examples=25)
+def test_nystrom_is_woodburys_inverse_of_the_sketched_matrix(seed: int, rank: int) -> None:
+    a, r, method = matrix(seed), vector(seed), Nystrom(rank, damping=0.5)
+    sketch = method._sketch(system(a, r)).T
+    y = a @ sketch
+    nystrom = y @ torch.linalg.pinv(sketch.T @ y) @ y.T
+    expected = torch.linalg.solve(nystrom + 0.5 * torch.eye(D, dtype=torch.float64), r)
+    found = method(system(a, r))
+    torch.testing.assert_close(found.u, expected, rtol=1e-6, atol=1e-8)
+    assert found.n_products == rank
+
+
+def test_nystrom_sees_a_matrix_of_low_rank_and_damps_the_rest_as_its_least_curvature() -> None:
+    q, _ = torch.linalg.qr(matrix(5))
+    values = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)
+    a = (q[:, :3] * values) @ q[:, :3].T
+    r = vector(5)
+    seen = q[:, :3].T @ r
+    expected = q[:, :3] @ (seen / (values + 1)) + (r - q[:, :3] @ seen)
+    torch.testing.assert_close(Nystrom(rank=5)(system(a, r)).u, expected)
+
+
+def test_nystrom_leaves_out_negative_curvature_and_answers_r_where_there_is_no_other() -> None:
+    a = indefinite(3)
+    r = torch.ones(len(a), dtype=torch.float64)
+    adjoint = Nystrom(rank=30, damping=1.0)(system(a, r))
+    assert float(adjoint.u.norm()) <= float(r.norm()) * (1 + 1e-9), "1 / (λ + 1) of λ ≥ 0"
+    for none in (torch.zeros_like(a), -torch.eye(len(a), dtype=torch.float64)):
+        stalled = Nystrom()(system(none, r))
+        assert torch.equal(stalled.u, r)
+        assert stalled.status is Status.STALLED
+
+
+def test_nystrom_is_linear_in_r_of_any_size() -> None:
+    a, r = matrix(3).float(), vector(3).float()
+    whole, tiny = (Nystrom(4)(system(a, r * size)) for size in (1.0, 1e-24))
+    torch.testing.assert_close(tiny.u * 1e24, whole.u, rtol=1e-3, atol=1e-3)
