@@ -119,7 +119,7 @@ class Architecture(AutodiffProblem):
 
 
 def architecture(
-    data: MulticlassDataset | MulticlassSplits,
+    data: MulticlassDataset,
     seed: int,
     device: str,
     n_train: PositiveInt,
@@ -135,10 +135,9 @@ def architecture(
     has none. Raises `DataError` where the split lacks a class, and `UserError` where the rows are
     no small square images of grey values, or where the table has not all networks.
     """
-    if isinstance(data, MulticlassDataset):
-        data = stratified_split(data, n_train, n_outer, seed)
+    splits = stratified_split(data, n_train, n_outer, seed)
     path = None if table is False else OURS if table is True else absolute(table)
-    return Architecture(data, seed, device, width, penalty, price, path)
+    return Architecture(splits, seed, device, width, penalty, price, path)
 
 
 def chosen(alpha: Tensor) -> Choice:

@@ -1,11 +1,13 @@
 """Small networks of images as functions of their weights: (θ, images) ↦ scores."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from shine_exp.randomness import generator
 
@@ -29,7 +31,7 @@ class Linear:
     """W x + b, from W = 0 and b = 0: its inner problem is convex."""
 
     def start(self, shape: tuple[int, int, int], n_classes: int, seed: int) -> Weights:
-        weight = torch.zeros(n_classes, _n_pixels(shape), dtype=torch.float64)
+        weight = torch.zeros(n_classes, math.prod(shape), dtype=torch.float64)
         return {"weight": weight, "bias": weight[:, 0].clone()}
 
     def __call__(self, theta: Weights, images: Tensor) -> Tensor:
@@ -38,31 +40,51 @@ class Linear:
 
 @dataclass(frozen=True)
 class TanhNetwork:
-    """W₂ tanh(W₁ x + b₁) + b₂ with `width` hidden units; W from N(0, 1 / fan-in), b = 0."""
+    """W₂ tanh(W₁ x + b₁) + b₂ with `width` hidden units."""
 
     width: PositiveInt
 
     def start(self, shape: tuple[int, int, int], n_classes: int, seed: int) -> Weights:
-        drawn = generator(seed, 1)
-
-        def layer(n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
-            weight = torch.randn(n_out, n_in, dtype=torch.float64, generator=drawn) / n_in**0.5
-            return weight, torch.zeros(n_out, dtype=torch.float64)
-
-        first, first_bias = layer(_n_pixels(shape), self.width)
-        second, second_bias = layer(self.width, n_classes)
-        return {
-            "first": first,
-            "first_bias": first_bias,
-            "second": second,
-            "second_bias": second_bias,
-        }
+        return _drawn(
+            {"first": (self.width, math.prod(shape)), "second": (n_classes, self.width)}, seed
+        )
 
     def __call__(self, theta: Weights, images: Tensor) -> Tensor:
         hidden = torch.addmm(theta["first_bias"], images.flatten(1), theta["first"].T).tanh()
         return torch.addmm(theta["second_bias"], hidden, theta["second"].T)
 
 
-def _n_pixels(shape: tuple[int, int, int]) -> int:
-    channels, height, width = shape
-    return channels * height * width
+@dataclass(frozen=True)
+class ConvNet:
+    """Two 3 × 3 convolutions of stride 2, tanh after each, the mean over pixels, a linear head.
+
+    The first has `width` channels, the second twice as many.
+    """
+
+    width: PositiveInt
+
+    def start(self, shape: tuple[int, int, int], n_classes: int, seed: int) -> Weights:
+        channels, _, _ = shape
+        kernels = {
+            "first": (self.width, channels, 3, 3),
+            "second": (2 * self.width, self.width, 3, 3),
+            "head": (n_classes, 2 * self.width),
+        }
+        return _drawn(kernels, seed)
+
+    def __call__(self, theta: Weights, images: Tensor) -> Tensor:
+        x = images
+        for name in ("first", "second"):
+            x = conv2d(x, theta[name], theta[f"{name}_bias"], stride=2, padding=1).tanh()
+        return torch.addmm(theta["head_bias"], x.mean(dim=(2, 3)), theta["head"].T)
+
+
+def _drawn(shapes: dict[str, tuple[int, ...]], seed: int) -> Weights:
+    """Weights (out, in, …) from N(0, 1 / fan-in), and a bias of zeros to each."""
+    drawn = generator(seed, 1)
+    theta = {}
+    for name, shape in shapes.items():
+        weight = torch.randn(shape, dtype=torch.float64, generator=drawn)
+        theta[name] = weight / math.prod(shape[1:]) ** 0.5
+        theta[f"{name}_bias"] = torch.zeros(shape[0], dtype=torch.float64)
+    return theta
