@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shine_exp.figures.aggregate import StepFunction, aggregate
+from shine_exp.figures.aggregate import FloatArray, StepFunction, aggregate
 from shine_exp.figures.axes import (
     draw_curve,
     legend_for_all,
@@ -95,15 +95,21 @@ def distance_from_best(run: Run, x: str, column: str, best: float) -> StepFuncti
     trace = run.trace
     if column not in trace or not np.isfinite(best):
         return np.empty(0), np.empty(0)
-    costs = {
+    losses = trace[column].to_numpy()
+    with np.errstate(over="ignore"):
+        distance = np.abs(np.where(np.isfinite(losses), losses, np.inf) - best)
+    return costs(run, x), distance
+
+
+def costs(run: Run, x: str) -> FloatArray:
+    """What each row of a trace had cost, x being one of `COST_LABELS`."""
+    trace = run.trace
+    columns = {
         "time": trace["time"],
         "products": trace["evals"] + trace["products"],
         "steps": trace["step"],
     }
-    losses = trace[column].to_numpy()
-    with np.errstate(over="ignore"):
-        distance = np.abs(np.where(np.isfinite(losses), losses, np.inf) - best)
-    return costs[x].to_numpy(), distance
+    return columns[x].to_numpy()
 
 
 def _draw_panel(ax: "Axes", place: Place, loss: Loss, x: str, band: tuple[float, float]) -> None:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from shine_exp.bilevel.hypergradients import Implicit, Unrolled
 from shine_exp.bilevel.problems.cleaning import Cleaning, cleaning
 from shine_exp.bilevel.problems.multinomial import MultinomialModel
-from shine_exp.bilevel.problems.softmax import Groups, SoftmaxRegression, softmax_regression
+from shine_exp.bilevel.problems.softmax import Penalties, SoftmaxRegression, softmax_regression
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.multiclass import MulticlassDataset
 from shine_exp.data.sets.bundled import digits_classes
@@ -31,8 +31,8 @@ def made(sparse: bool = False) -> MulticlassDataset:
     return MulticlassDataset(sp.csr_matrix(x) if sparse else x, scores.argmax(axis=1), "made")
 
 
-def softmax(groups: Groups, sparse: bool = False) -> SoftmaxRegression:
-    return softmax_regression(made(sparse), 0, "cpu", 0.5, 0.25, groups, 12.0)
+def softmax(penalties: Penalties, sparse: bool = False) -> SoftmaxRegression:
+    return softmax_regression(made(sparse), 0, "cpu", 0.5, 0.25, penalties, 12.0)
 
 
 def cleaned(pairs: str = "keep", data: MulticlassDataset | Dataset | None = None) -> Cleaning:
@@ -222,7 +222,7 @@ def test_multinomial_problems_refuse_rows_and_groups_that_are_not_there() -> Non
         cleaning(made(), 0, "cpu", 80, 25, 0.5, 1.0, "keep")
     with pytest.raises(DataError, match="leave none to hold out"):
         softmax_regression(made(), 0, "cpu", 0.7, 0.3, "class", 12.0)
-    with pytest.raises(UserError, match=r"problem.groups=7: the data have 6 features"):
+    with pytest.raises(UserError, match=r"problem.penalties=7: the data have 6 features"):
         softmax(7)
 
 

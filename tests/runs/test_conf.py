@@ -16,16 +16,30 @@ from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS, hydra_for
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.training.images.mdeq import MDEQ
 
-ONLINE = ("20news", "real_sim", "cifar10")
+ONLINE = ("20news", "20news_classes", "real_sim", "cifar10")
 IMAGES = ("digits_images", "image_folder")
+MULTICLASS = ("digits_classes",)
 LARGE = ("synthetic_20news", "synthetic_real_sim")
 NONE = ("none",)
 LINEAR = ("logreg", "nls")
-LINEAR_METHODS = ("cg", "cg_limited", "lbfgs", "grid", "random", "bayes")  # refused for a network
+SMALL = {  # of each problem with many outer variables
+    "softmax": ("problem.train=0.1", "problem.outer=0.1", "problem.bound=2.0"),
+    "cleaning": ("problem.n_train=100", "problem.n_outer=100"),
+}
+LINEAR_METHODS = (
+    "cg",
+    "cg_limited",
+    "lbfgs",
+    "nystrom",
+    "grid",
+    "random",
+    "bayes",
+)  # refused for a network
 STUDIES = ("inversion_quality", "theorem")
 SEARCHES = ("bayes", "grid", "random")
 PAPER = ("fig1", "fig2_left", "figE1", "figNLS")
-GROUPED = ("fig_groups",)
+GROUPED = ("fig_groups", "fig_softmax")
+MANY = ("fig_cleaning", "fig_outer")
 STUDY_EXPERIMENTS = ("fig2_right", "fig_theorem")
 NETWORK_EXPERIMENTS = ("fig3", "figE2")
 NETWORK_LOOPS = ("train", "network_inversion")
@@ -100,9 +114,10 @@ def test_every_folder_of_conf_is_tested_here() -> None:
         "method/for_problem",
         "method/for_problem/backward_steps",
         "outer/hypergradient",
+        "outer/preferred",
         "problem/model",
     }
-    assert sorted(PAPER + GROUPED + STUDY_EXPERIMENTS + NETWORK_EXPERIMENTS) == sorted(
+    assert sorted(PAPER + GROUPED + MANY + STUDY_EXPERIMENTS + NETWORK_EXPERIMENTS) == sorted(
         options("experiment")
     )
 
@@ -116,6 +131,22 @@ def test_the_paper_s_methods_exist() -> None:
 @pytest.mark.parametrize("method", options("method"))
 def test_every_method_on_every_linear_model(ends_well, method: str, problem: str) -> None:
     ends_well(f"problem={problem}", f"method={method}", n_steps=4 if method == "bayes" else 2)
+
+
+@pytest.mark.parametrize("problem", SMALL)
+@pytest.mark.parametrize("method", options("method"))
+def test_every_method_on_every_problem_of_many_variables(
+    ends_well, shine_run, folders, method: str, problem: str
+) -> None:
+    overrides = (f"problem={problem}", f"method={method}", *SMALL[problem])
+    if method in SEARCHES and problem == "cleaning":
+        outcome = shine_run(*overrides)
+        assert outcome.code == 2
+        says = "a search needs a box to search in, and the bounds of Cleaning are not finite"
+        assert outcome.err.startswith(f"shine-run: {says}")
+        assert (outcome.err.count("\n"), folders()) == (1, [])
+        return
+    ends_well(*overrides, n_steps=4 if method == "bayes" else 2)
 
 
 @pytest.mark.parametrize("method", sorted({*options("method")} - {*LINEAR_METHODS, "opa"}))
@@ -198,7 +229,12 @@ def test_every_outer_loop(ends_well, outer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [name for name in options("data") if name not in (*ONLINE, *LARGE, *IMAGES, *NONE)]
+    "data",
+    [
+        name
+        for name in options("data")
+        if name not in (*ONLINE, *LARGE, *IMAGES, *MULTICLASS, *NONE)
+    ],
 )
 def test_every_data_set_that_is_at_hand(ends_well, data: str, tmp_path: Path) -> None:
     more = []
@@ -208,6 +244,11 @@ def test_every_data_set_that_is_at_hand(ends_well, data: str, tmp_path: Path) ->
         (tmp_path / "mine.txt").write_text("\n".join(rows) + "\n")
         more = ["data.path=mine.txt"]
     ends_well(f"data={data}", *more)
+
+
+@pytest.mark.parametrize("data", ["digits_classes", "breast_cancer", "gaussian"])
+def test_data_sets_of_a_problem_with_classes(ends_well, data: str) -> None:
+    ends_well("problem=softmax", f"data={data}")
 
 
 @pytest.mark.parametrize("data", ONLINE + LARGE)
@@ -231,13 +272,16 @@ def test_every_experiment_composes_and_sweeps_over_options_that_exist(experiment
     if experiment in PAPER:
         assert {"problem", "data", "method", "seed"} == set(params)
     if experiment in GROUPED:
-        assert "problem.groups" in params
+        assert "problem.groups" in params or "problem.penalties" in params
     for key, values in params.items():
         if key == "seed":
             assert values.startswith("range(")
             continue
-        if key == "problem.groups":
-            assert all(composed(f"{key}={n}").problem.groups == int(n) for n in values.split(","))
+        if key in ("problem.groups", "problem.penalties"):
+            name = key.removeprefix("problem.")
+            for value in values.split(","):
+                problem = composed(f"experiment={experiment}", f"{key}={value}").problem
+                assert str(problem[name]) == value
             continue
         for option in values.split(","):
             assert option in options(key)
@@ -281,9 +325,15 @@ def test_method_brings_its_solver_and_loop() -> None:
         ("experiment=fig2_right outer=theorem", "outer", "theorem"),
         ("experiment=fig2_right method=cg", "solver", "lbfgs_60"),
         ("experiment=figE2 method=cg", "outer", "network_inversion"),
+        ("problem=cleaning", "outer", "adam"),
+        ("problem=cleaning method=cg", "outer", "adam"),
+        ("problem=cleaning method=cg", "solver", "lbfgs_10"),
+        ("problem=cleaning method=random", "outer", "random"),
+        ("problem=cleaning method=unroll", "outer", "unroll"),
+        ("problem=cleaning method=cg outer=hoag", "outer", "hoag"),
     ],
 )
-def test_command_wins_then_experiment_then_problem_then_method(
+def test_command_wins_then_experiment_then_problem_then_method_then_what_they_prefer(
     overrides: str, group: str, option: str
 ) -> None:
     assert chosen(*overrides.split())[group] == option

@@ -12,6 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from shine_exp.bilevel.loops.adam import Adam
 from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.bilevel.loops.search import Search
 from shine_exp.bilevel.loops.state import State
@@ -41,7 +42,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, shine_run):
 
     def run(function: str, step: int, *arguments: str):
         with monkeypatch.context() as patch:
-            for loop in (Descent, Search, InversionQuality):
+            for loop in (Adam, Descent, Search, InversionQuality):
                 original = getattr(loop, function)
 
                 def pressed(self, problem, state, inner=original):
@@ -74,7 +75,7 @@ def test_a_run_that_is_done_is_skipped_and_said_so(shine_run, folders, status) -
 def ends(monkeypatch: pytest.MonkeyPatch) -> list[State]:
     """The last state of every run of N_STEPS."""
     found: list[State] = []
-    for loop in (Descent, Search):
+    for loop in (Adam, Descent, Search):
 
         def measure(self, problem, state, inner=loop.measure):
             if state.step == N_STEPS:
@@ -86,7 +87,15 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[State]:
 
 
 @pytest.mark.parametrize(
-    "command", [*((f"method={name}",) for name in METHODS), ("solver=scipy",)], ids=lambda c: c[0]
+    "command",
+    [
+        *((f"method={name}",) for name in METHODS),
+        ("solver=scipy",),
+        ("problem=softmax", "problem.train=0.1"),
+        ("problem=cleaning", "problem.n_train=100", "method=opa"),
+        ("problem=cleaning", "problem.n_train=100", "method=nystrom"),
+    ],
+    ids=" ".join,
 )
 def test_an_interrupted_run_resumes_to_the_same_numbers(
     interrupt, shine_run, folders, status, trace, ends: list[State], command: tuple[str, ...]

@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+from shine_exp.bilevel.loops.adam import Adam
 from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.bilevel.loops.search import Bayesian, Search
 from shine_exp.bilevel.studies.inversion_quality import InversionQuality
@@ -26,7 +27,7 @@ from shine_exp.runs.run import load_run
 from shine_exp.runs.session import missed
 from shine_exp.runs.signals import INTERRUPTS
 
-LOOPS = (Descent, Search, InversionQuality, Theorem)
+LOOPS = (Adam, Descent, Search, InversionQuality, Theorem)
 N_STEPS = 5
 STEPS = f"outer.n_steps={N_STEPS}"
 GAUSSIAN = ("data=gaussian", STEPS)
@@ -34,6 +35,7 @@ COMMANDS = {
     "shine": GAUSSIAN,
     "cg": ("method=cg", *GAUSSIAN),
     "unroll": ("method=unroll", *GAUSSIAN),
+    "adam": ("problem=cleaning", "problem.n_train=100", "problem.n_outer=60", STEPS),
     "grid": ("method=grid", *GAUSSIAN),
     "random": ("method=random", *GAUSSIAN),
     "bayes": ("method=bayes", *GAUSSIAN),

@@ -6,7 +6,7 @@ g(k, j) is the class k, the feature j, or the group of the feature j. The publis
 penalty of a class, on MNIST (Ramzi et al. 2022).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Interval
@@ -14,36 +14,36 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from shine_exp.bilevel.problem import Moved
-from shine_exp.bilevel.problems.feature_groups import feature_groups
 from shine_exp.bilevel.problems.multinomial import MultinomialModel
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.multiclass import MulticlassDataset, MulticlassSplits
 from shine_exp.data.stratified import stratified_split
+from shine_exp.errors import UserError
 from shine_exp.types import SecantEstimate
 
-Groups = Literal["class", "feature"] | PositiveInt
+Penalties = Literal["class", "feature"] | PositiveInt
 
 
 class SoftmaxRegression(MultinomialModel):
     """The bi-level problem whose α (m,) are logarithms of penalties, in [−bound, bound]ᵐ.
 
-    `groups` is "class", "feature", or a number of contiguous groups of features (1: one penalty).
+    `penalties` is "class", "feature", or a number of contiguous groups of features, of which 1 is a
+    single penalty.
     """
 
-    def __init__(self, splits: MulticlassSplits, groups: Groups, bound: float, device: str) -> None:
+    def __init__(
+        self, splits: MulticlassSplits, penalties: Penalties, bound: float, device: str
+    ) -> None:
         super().__init__(splits, device)
         self.lower, self.upper = -bound, bound
-        n_classes, n_features = self.shape
-        if groups == "class":
-            of_entry = torch.arange(n_classes)[:, None]
-        elif groups == "feature":
-            of_entry = torch.arange(n_features)[None, :]
-        else:
-            of_entry = feature_groups(groups, n_features)[None, :]
         # g(k, j), of a shape that broadcasts to (K, p)
-        self.groups = of_entry.to(device)
-        self.n_hyperparameters = int(of_entry.max()) + 1
+        self.groups = _groups(penalties, *self.shape).to(device)
+        self.n_hyperparameters = int(self.groups.max()) + 1
         self._weights = torch.ones(1, dtype=torch.float64, device=device)
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        return super().sizes | {"n_hyperparameters": self.n_hyperparameters}
 
     def start(self, seed: int) -> tuple[Tensor, Tensor]:
         """α₀ = 0 and Θ₀ = 0, whatever the seed."""
@@ -68,13 +68,29 @@ class SoftmaxRegression(MultinomialModel):
         return Moved(estimate.shifted(change.flatten()))
 
 
+def _groups(penalties: Penalties, n_classes: int, n_features: int) -> Tensor:
+    """The group of every class (K, 1), or of every feature (1, p), numbered from 0.
+
+    Raises `UserError` for more groups than there are features.
+    """
+    if penalties == "class":
+        return torch.arange(n_classes)[:, None]
+    n_groups = n_features if penalties == "feature" else penalties
+    if n_groups > n_features:
+        raise UserError(
+            f"problem.penalties={penalties}: the data have {n_features} features, so take 1 to "
+            f"{n_features}, or feature"
+        )
+    return (torch.arange(n_features) * n_groups // n_features)[None, :]
+
+
 def softmax_regression(
     data: MulticlassDataset | Dataset,
     seed: int,
     device: str,
     train: Annotated[float, Interval(gt=0, lt=1)],
     outer: Annotated[float, Interval(gt=0, lt=1)],
-    groups: Groups,
+    penalties: Penalties,
     bound: PositiveFloat,
 ) -> SoftmaxRegression:
     """Softmax regression on the stratified split of `data` that belongs to `seed`.
@@ -84,4 +100,4 @@ def softmax_regression(
     classes = MulticlassDataset.of(data) if isinstance(data, Dataset) else data
     n_train, n_outer = (round(share * len(classes.labels)) for share in (train, outer))
     splits = stratified_split(classes, n_train, n_outer, seed)
-    return SoftmaxRegression(splits, groups, bound, device)
+    return SoftmaxRegression(splits, penalties, bound, device)
