@@ -46,6 +46,11 @@ FULL = {
     "fig2_right": [Sweep("experiment=fig2_right", 1)],
     "fig_theorem": [Sweep("experiment=fig_theorem", 4)],
     "fig_groups": [Sweep("experiment=fig_groups", 130)],
+    "fig_augment": [
+        Sweep("experiment=fig_augment", 7),
+        Sweep("experiment=fig_augment problem/model=mlp method=shine", 10),
+    ],
+    "fig_architecture": [Sweep("experiment=fig_architecture", 20)],
     "fig3": [
         Sweep(f"experiment=fig3 {IMAGES}", 90),
         *(
@@ -65,6 +70,8 @@ FAST = {
     "fig_groups": [
         Sweep("experiment=fig_groups data=breast_cancer problem.groups=1,5,30 seed=0", 2)
     ],
+    "fig_augment": [Sweep("experiment=fig_augment seed=0", 2)],
+    "fig_architecture": [Sweep("experiment=fig_architecture seed=0", 4)],
     "fig3": [Sweep("experiment=fig3 seed=0", 8)],
     "figE2": [Sweep("experiment=figE2 seed=0", 2)],
 }

@@ -9,11 +9,13 @@ DATA_NAMES = {
     "cifar10": "CIFAR-10",
     "digits_images": "digits",
     "image_folder": "image folder",
+    "turned_digits": "turned digits",
 }
 PROBLEM_NAMES = {
     "logreg": "logistic regression",
     "nls": "non-linear least squares",
     "mdeq": "MDEQ",
+    "augment": "augmentation",
 }
 NO_DATA = "none"  # the choice of a problem that takes no data set
 

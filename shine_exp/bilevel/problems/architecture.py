@@ -148,7 +148,7 @@ def chosen(alpha: Tensor) -> Choice:
 
 def _setting(splits: MulticlassSplits, seed: int, width: int, penalty: float) -> str:
     """What a trained network depends on beside its operations, as eight hexadecimal digits."""
-    parts = f"{splits.digest} {seed} {width} {penalty!r}"
+    parts = f"{splits.digest} {seed} {width} {float(penalty)!r}"
     return hashlib.sha256(parts.encode()).hexdigest()[:8]
 
 
