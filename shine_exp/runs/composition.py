@@ -116,13 +116,13 @@ def _by_its_files(hydra: Hydra, group: str, name: str) -> DictConfig | None:
         return None
     node = OmegaConf.create({})
     for entry in found.defaults_list or [ConfigDefault(path="_self_")]:
-        if not isinstance(entry, ConfigDefault) or entry.path is None or entry.package is not None:
+        if not isinstance(entry, ConfigDefault) or entry.path is None:
             return None
         own = entry.path == "_self_"
         part = found.config if own else _by_its_files(hydra, group, entry.path)
         if part is None:
             return None
-        node.merge_with(part)
+        node.merge_with(part if entry.package is None else {entry.package: part})
     return node
 
 
