@@ -1,9 +1,13 @@
 """The ranges of an augmentation: hypergradient, columns, resuming, refusals."""
 
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from differences import finite_differences, solved
+from PIL import Image
 
 from shine_exp.bilevel.hypergradients import Implicit
 from shine_exp.bilevel.loops.descent import Descent
@@ -112,6 +116,26 @@ def test_descent_resumes_to_the_bit() -> None:
         state, loaded = descent.step(problem(), state), descent.step(problem(), loaded)
     assert torch.equal(state.alpha, loaded.alpha)
     assert state.row() == loaded.row()
+
+
+def test_images_of_a_folder_with_a_convolutional_network(
+    shine_run, folders, status, tmp_path: Path
+) -> None:
+    drawn = np.random.default_rng(0)
+    for part, label, number in product(("train", "test"), "abc", range(10)):
+        path = tmp_path / "mine" / part / label / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = drawn.integers(0, 256, (8, 6, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    where = (f"data.images.path={tmp_path / 'mine'}", f"data.images.cache={tmp_path / 'cache'}")
+    sizes = ("data.images.subset=24", "data.images.test_subset=9", "data.n_train=12")
+    outcome = shine_run(
+        *("problem=augment", "data=image_folder_split", *where, *sizes, "data.n_outer=9"),
+        *("problem/model=convnet", "problem.model.width=2", "outer.n_steps=2"),
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    (folder,) = folders()
+    assert status(folder) == "done"
 
 
 def test_refusals() -> None:

@@ -27,8 +27,8 @@ MDEQ_MODELS = ("large", "micro", "tiny")
 SMALL = {  # of each problem with many outer variables
     "softmax": ("problem.train=0.1", "problem.outer=0.1", "problem.bound=2.0"),
     "cleaning": ("problem.n_train=100", "problem.n_outer=100"),
-    "augment": ("data.n_train=60", "problem.n_copies=1", "problem.penalty=0.1"),
-    "architecture": ("problem.table=false", "problem.n_train=60", "problem.penalty=0.05"),
+    "augment": ("data.n_train=30", "problem.n_copies=1", "problem.penalty=0.3"),
+    "architecture": ("problem.table=false", "problem.n_train=20", "problem.penalty=0.1"),
 }
 LINEAR_METHODS = (
     "cg",
