@@ -51,6 +51,9 @@ FULL = {
         Sweep("experiment=fig_augment problem/model=mlp method=shine", 10),
     ],
     "fig_architecture": [Sweep("experiment=fig_architecture", 20)],
+    "fig_cleaning": [Sweep("experiment=fig_cleaning", 5)],
+    "fig_softmax": [Sweep("experiment=fig_softmax", 25)],
+    "fig_outer": [Sweep("experiment=fig_outer", 20)],
     "fig3": [
         Sweep(f"experiment=fig3 {IMAGES}", 90),
         *(
@@ -72,6 +75,9 @@ FAST = {
     ],
     "fig_augment": [Sweep("experiment=fig_augment seed=0", 2)],
     "fig_architecture": [Sweep("experiment=fig_architecture seed=0", 4)],
+    "fig_cleaning": [Sweep("experiment=fig_cleaning seed=0", 1)],
+    "fig_softmax": [Sweep("experiment=fig_softmax data=digits_classes seed=0", 1)],
+    "fig_outer": [Sweep("experiment=fig_outer seed=0", 7)],
     "fig3": [Sweep("experiment=fig3 seed=0", 8)],
     "figE2": [Sweep("experiment=figE2 seed=0", 2)],
 }

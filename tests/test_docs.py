@@ -36,7 +36,7 @@ NOT_RUN = (  # downloads, takes minutes, or needs what this machine may not have
     *("20news", "real_sim", "cifar10", "libsvm", "image_folder", "experiment=", "mdeq"),
     *("hydra/launcher", "cuda", "threads"),
 )
-OF_READERS = {"ridge", "softmax", "svm", "shrinkage", "toy"}  # problems that the pages make
+OF_READERS = {"ridge", "two_penalties", "svm", "shrinkage", "toy"}  # problems that the pages make
 OTHER_COMMANDS = ("make", "pip", "python", "pytest", ".", ".venv/bin/pytest", ".venv/bin/ruff")
 OTHER_COMMANDS += (".venv/bin/mypy", "torch.load", "SHINE_TEST_THREADS=2")
 

@@ -4,16 +4,20 @@ from shine_exp.runs.run import Run
 
 DATA_NAMES = {
     "20news": "20newsgroups",
+    "20news_classes": "20newsgroups, twenty classes",
     "real_sim": "real-sim",
     "breast_cancer": "breast cancer",
     "cifar10": "CIFAR-10",
     "digits_images": "digits",
+    "digits_classes": "digits, ten classes",
     "image_folder": "image folder",
     "turned_digits": "turned digits",
 }
 PROBLEM_NAMES = {
     "logreg": "logistic regression",
     "nls": "non-linear least squares",
+    "softmax": "softmax regression",
+    "cleaning": "data cleaning",
     "mdeq": "MDEQ",
     "augment": "augmentation",
 }
