@@ -7,7 +7,7 @@ and ρ its half-range. Points x lie in [−1, 1]², as `torch.nn.functional.affi
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated
 
 import torch
@@ -46,7 +46,7 @@ class Ranges:
         return torch.tensor(list(asdict(self).values()), dtype=torch.float64) * units(height, width)
 
 
-NAMES = tuple(Ranges.__dataclass_fields__)
+NAMES = tuple(field.name for field in fields(Ranges))
 
 
 def units(height: int, width: int) -> Tensor:

@@ -84,6 +84,7 @@ def hypergradient(
     check_problem(problem)
     solver, inverse = solver or LBFGS(), inverse or Shine()
     check_methods(solver, inverse, tol)
+    Implicit(inverse).check(problem)
     alpha0, theta0 = problem.start(0)
     alpha = alpha0 if alpha is None else check_point("alpha", alpha, alpha0)
     theta = theta0 if theta is None else check_point("theta", theta, theta0)
