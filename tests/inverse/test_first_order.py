@@ -32,7 +32,7 @@ def test_hypergradient_refuses_first_order_where_it_would_be_zero() -> None:
     found, _ = hypergradient(direct, inverse=FirstOrder())
     torch.testing.assert_close(found.value, zero + 1)
     by_theta = AutodiffProblem(inner, lambda alpha, theta: theta.sum(), zero, zero)
-    with pytest.raises(UserError, match="depends on α by θ. alone: take another method"):
+    with pytest.raises(UserError, match=r"depends on α by θ. alone: take another method"):
         hypergradient(by_theta, inverse=FirstOrder())
 
 
