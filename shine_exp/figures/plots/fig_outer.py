@@ -57,26 +57,26 @@ class FigOuter(Plot):
 
 def _draw_place(above: "Axes", below: "Axes", runs: Sequence[Run]) -> None:
     groups = {_name(label): members for label, members in by_label(runs).items()}
-    medians = []
+    shown: list[float] = []
     for rank, (label, style) in enumerate(styles(list(groups)).items()):
-        medians.append(_draw_error(above, groups[label], style))
+        shown += _draw_error(above, groups[label], style)
         angles = [(run.trace["step"].to_numpy()[1:], _cosines(run)[1:]) for run in groups[label]]
         draw_curve(below, aggregate(angles, (0.25, 0.75), log=False), style, style.name, rank)
     above.set_xscale("symlog", linthresh=1)
     above.set(xlabel="Hessian products of a hypergradient", ylabel="relative error")
-    limit_log_y(above, medians)
+    limit_log_y(above, shown)
     below.set(xlabel="outer steps", ylabel="cosine with the exact hypergradient")
 
 
-def _draw_error(ax: "Axes", runs: Sequence[Run], style: Style) -> float:
-    """A point for a method, at the median of its errors, which is returned."""
+def _draw_error(ax: "Axes", runs: Sequence[Run], style: Style) -> list[float]:
+    """A point for a method, at the median of its errors; the three quartiles are returned."""
     errors = np.concatenate([_errors(run) for run in runs])
     per_step = np.concatenate([np.diff(run.trace["products"].to_numpy()) for run in runs])
     low, median, high = quantiles(errors, (0.25, 0.5, 0.75))
     bars = [[median - low], [high - median]]
     line = style.line | {"linestyle": "none"}
     ax.errorbar([np.mean(per_step[1:])], [median], bars, label=style.name, capsize=3, **line)
-    return float(median)
+    return [float(low), float(median), float(high)]
 
 
 def _errors(run: Run) -> FloatArray:
