@@ -46,6 +46,11 @@ FULL = {
     "fig2_right": [Sweep("experiment=fig2_right", 1)],
     "fig_theorem": [Sweep("experiment=fig_theorem", 4)],
     "fig_groups": [Sweep("experiment=fig_groups", 130)],
+    "fig_augment": [
+        Sweep("experiment=fig_augment", 7),
+        Sweep("experiment=fig_augment problem/model=mlp method=shine", 10),
+    ],
+    "fig_architecture": [Sweep("experiment=fig_architecture", 20)],
     "fig_cleaning": [Sweep("experiment=fig_cleaning", 5)],
     "fig_softmax": [Sweep("experiment=fig_softmax", 25)],
     "fig_outer": [Sweep("experiment=fig_outer", 20)],
@@ -68,6 +73,8 @@ FAST = {
     "fig_groups": [
         Sweep("experiment=fig_groups data=breast_cancer problem.groups=1,5,30 seed=0", 2)
     ],
+    "fig_augment": [Sweep("experiment=fig_augment seed=0", 2)],
+    "fig_architecture": [Sweep("experiment=fig_architecture seed=0", 4)],
     "fig_cleaning": [Sweep("experiment=fig_cleaning seed=0", 1)],
     "fig_softmax": [Sweep("experiment=fig_softmax data=digits_classes seed=0", 1)],
     "fig_outer": [Sweep("experiment=fig_outer seed=0", 7)],

@@ -11,6 +11,7 @@ DATA_NAMES = {
     "digits_images": "digits",
     "digits_classes": "digits, ten classes",
     "image_folder": "image folder",
+    "turned_digits": "turned digits",
 }
 PROBLEM_NAMES = {
     "logreg": "logistic regression",
@@ -18,6 +19,7 @@ PROBLEM_NAMES = {
     "softmax": "softmax regression",
     "cleaning": "data cleaning",
     "mdeq": "MDEQ",
+    "augment": "augmentation",
 }
 NO_DATA = "none"  # the choice of a problem that takes no data set
 

@@ -135,7 +135,7 @@ def _by_its_files(hydra: Hydra, group: str, name: str) -> DictConfig | None:
         part = found.config if own else _by_its_files(hydra, group, entry.path)
         if part is None:
             return None
-        node.merge_with(part)
+        node.merge_with(part if entry.package is None else {entry.package: part})
     return node
 
 

@@ -45,5 +45,7 @@ def test_catalogue_adds_the_table_to_figures_of_searches_alone(
 
 def test_catalogue_refuses_an_unknown_name_with_the_known_ones(add_run, results: Path) -> None:
     add_run("shine", 0, ROWS)
-    with pytest.raises(UserError, match=r"no such figure: fig7; there are: curves, fig-cleaning, "):
+    with pytest.raises(
+        UserError, match=r"no such figure: fig7; there are: curves, fig-architecture, "
+    ):
         names(["fig7"], results)

@@ -16,15 +16,19 @@ from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS, hydra_for
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.training.images.mdeq import MDEQ
 
-ONLINE = ("20news", "20news_classes", "real_sim", "cifar10")
-IMAGES = ("digits_images", "image_folder")
-MULTICLASS = ("digits_classes",)
+ONLINE = ("20news", "20news_classes", "real_sim", "cifar10", "cifar10_split")
+IMAGES = ("digits_images", "image_folder", "image_folder_split")
+MULTICLASS = ("digits_classes", "turned_digits")
 LARGE = ("synthetic_20news", "synthetic_real_sim")
 NONE = ("none",)
 LINEAR = ("logreg", "nls")
+DIRECT = ("first_order",)  # for an outer loss that depends on α directly
+MDEQ_MODELS = ("large", "micro", "tiny")
 SMALL = {  # of each problem with many outer variables
     "softmax": ("problem.train=0.1", "problem.outer=0.1", "problem.bound=2.0"),
     "cleaning": ("problem.n_train=100", "problem.n_outer=100"),
+    "augment": ("data.n_train=30", "problem.n_copies=1", "problem.penalty=0.3"),
+    "architecture": ("problem.table=false", "problem.n_train=20", "problem.penalty=0.1"),
 }
 LINEAR_METHODS = (
     "cg",
@@ -39,7 +43,7 @@ STUDIES = ("inversion_quality", "theorem")
 SEARCHES = ("bayes", "grid", "random")
 PAPER = ("fig1", "fig2_left", "figE1", "figNLS")
 GROUPED = ("fig_groups", "fig_softmax")
-MANY = ("fig_cleaning", "fig_outer")
+MANY = ("fig_architecture", "fig_augment", "fig_cleaning", "fig_outer")
 STUDY_EXPERIMENTS = ("fig2_right", "fig_theorem")
 NETWORK_EXPERIMENTS = ("fig3", "figE2")
 NETWORK_LOOPS = ("train", "network_inversion")
@@ -114,6 +118,7 @@ def test_every_folder_of_conf_is_tested_here() -> None:
         "method/for_loop",
         "method/for_problem",
         "method/for_problem/backward_steps",
+        "outer/for_problem",
         "outer/hypergradient",
         "outer/preferred",
         "problem/model",
@@ -129,7 +134,7 @@ def test_the_paper_s_methods_exist() -> None:
 
 
 @pytest.mark.parametrize("problem", LINEAR)
-@pytest.mark.parametrize("method", options("method"))
+@pytest.mark.parametrize("method", sorted({*options("method")} - {*DIRECT}))
 def test_every_method_on_every_linear_model(ends_well, method: str, problem: str) -> None:
     ends_well(f"problem={problem}", f"method={method}", n_steps=4 if method == "bayes" else 2)
 
@@ -147,10 +152,15 @@ def test_every_method_on_every_problem_of_many_variables(
         assert outcome.err.startswith(f"shine-run: {says}")
         assert (outcome.err.count("\n"), folders()) == (1, [])
         return
+    if method in DIRECT and problem != "architecture":
+        outcome = shine_run(*overrides)
+        assert (outcome.code, outcome.err.count("\n"), folders()) == (2, 1, [])
+        assert "depends on α by θ* alone: take another method" in outcome.err
+        return
     ends_well(*overrides, n_steps=4 if method == "bayes" else 2)
 
 
-@pytest.mark.parametrize("method", sorted({*options("method")} - {*LINEAR_METHODS, "opa"}))
+@pytest.mark.parametrize("method", sorted({*options("method")} - {*LINEAR_METHODS, *DIRECT, "opa"}))
 def test_every_method_that_trains_a_network(trains, method: str) -> None:
     trains(f"method={method}")
 
@@ -179,7 +189,7 @@ def test_every_solver_of_a_network(trains, solver: str) -> None:
     trains(f"solver={solver}", "method=jf")
 
 
-@pytest.mark.parametrize("model", options("problem/model"))
+@pytest.mark.parametrize("model", MDEQ_MODELS)
 def test_every_model_s_sizes_fit_together(model: str) -> None:
     """A network for 32 × 32 images of three channels, one image through it."""
     config = composed("problem=mdeq", f"problem/model={model}")
@@ -191,6 +201,14 @@ def test_every_model_s_sizes_fit_together(model: str) -> None:
     )
     with torch.no_grad():
         assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_models_are_those_of_networks_and_of_augment(shine_run, folders) -> None:
+    assert {*options("problem/model")} - {*MDEQ_MODELS} == {"convnet", "linear", "mlp"}
+    assert composed("problem=augment").hydra.runtime.choices["problem/model"] == "linear"
+    for override in ("problem=mdeq problem/model=mlp", "problem=augment problem/model=tiny"):
+        outcome = shine_run(*override.split())
+        assert (outcome.code, outcome.err.count("\n"), folders()) == (2, 1, [])
 
 
 def test_the_micro_model_is_the_default_and_trains(trains) -> None:
@@ -214,6 +232,12 @@ def test_what_a_method_changes_for_a_loop_or_a_problem_is_used() -> None:
             one, method = named[file]
             config = composed(*more, f"{other}={one}", f"method={method}")
             assert config.hydra.runtime.choices[group] == file
+
+
+def test_what_a_problem_changes_in_a_loop_is_used() -> None:
+    for file in options("outer/for_problem"):
+        problem, _, outer = file.partition("_")
+        assert chosen(f"problem={problem}", f"outer={outer}")["outer/for_problem"] == file
 
 
 @pytest.mark.parametrize(("model", "steps"), [("micro", 14), ("tiny", 24), ("large", 20)])

@@ -13,6 +13,7 @@ from shine_exp.bilevel.inner_solution import (
     solve_inner,
 )
 from shine_exp.bilevel.problem import BilevelProblem
+from shine_exp.errors import UserError
 from shine_exp.inverse.answer import answer
 from shine_exp.inverse.shine import Shine
 from shine_exp.solvers.lbfgs import LBFGS
@@ -34,7 +35,14 @@ class Implicit:
         return getattr(self.inverse, "any_inner_product", False)
 
     def check(self, problem: BilevelProblem) -> None:
-        """Refuse no problem: all have what implicit differentiation needs."""
+        """Raises `UserError` where the method needs ∂F/∂α, and F does not depend on α directly."""
+        if not getattr(self.inverse, "needs_direct", False):
+            return
+        if problem.outer(*problem.start()).direct is None:
+            raise UserError(
+                f"{type(self.inverse).__name__} takes ∂F/∂α for the hypergradient, and the outer "
+                f"loss of {type(problem).__name__} depends on α by θ* alone: take another method"
+            )
 
     def __call__(
         self,
@@ -82,6 +90,7 @@ def hypergradient(
     check_methods(solver, inverse, tol)
     if not all(getattr(part, "any_inner_product", False) for part in (solver, inverse)):
         problem = problem.euclidean
+    Implicit(inverse).check(problem)
     alpha0, theta0 = problem.start()
     alpha = alpha0 if alpha is None else check_point("alpha", alpha, alpha0)
     theta = theta0 if theta is None else check_point("theta", theta, theta0)
