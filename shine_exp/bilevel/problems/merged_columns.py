@@ -22,7 +22,7 @@ def merged_columns(parts: Sequence[Matrix], start: np.ndarray) -> Matrix:
     import scipy.sparse  # not at the top: dense data do without it, and it is slow to import
 
     last = scipy.sparse.csr_matrix((start, np.arange(len(start)), [0, len(start)]))
-    columns = scipy.sparse.vstack([*parts, last], format="csc")
+    columns = scipy.sparse.vstack([*parts, last], format="csr").tocsc()
     n_entries = np.diff(columns.indptr) - 1  # w₀ has an entry in every column, be it 0
     shared = np.flatnonzero(n_entries > 1)
     shared = shared[np.argsort(-n_entries[shared], kind="stable")]
