@@ -236,8 +236,9 @@ def test_every_experiment_composes_and_sweeps_over_options_that_exist(experiment
         if key == "seed":
             assert values.startswith("range(")
             continue
-        if key == "problem.groups":
-            assert all(composed(f"{key}={n}").problem.groups == int(n) for n in values.split(","))
+        if key.startswith("problem."):
+            for value in values.split(","):
+                assert str(OmegaConf.select(composed(f"{key}={value}"), key)) == value
             continue
         for option in values.split(","):
             assert option in options(key)
