@@ -6,8 +6,8 @@
 
 What is done already is skipped and what was interrupted goes on, so the same command can be given
 again. The minutes are rough: what the runs in results/ took on one thread of machines more or less
-busy; those of real_sim, of fig3's full_limited and refine_jf, and of fig_groups' second and third
-seed are guesses. `--launcher joblib` or `submitit_slurm` runs a sweep in parallel.
+busy; those of real_sim, of fig3's full_limited and refine_jf, and of fig_groups, but for one seed
+of contiguous groups, are guesses. `--launcher joblib` or `submitit_slurm` runs a sweep in parallel.
 """
 
 import argparse
@@ -71,7 +71,7 @@ FAST = {
     "fig2_right": [Sweep("experiment=fig2_right", 1)],
     "fig_theorem": [Sweep("experiment=fig_theorem seed=range(3)", 1)],
     "fig_groups": [
-        Sweep("experiment=fig_groups data=breast_cancer problem.groups=1,5,30 seed=0", 2)
+        Sweep("experiment=fig_groups data=breast_cancer problem.groups=1,5,30 seed=0", 4)
     ],
     "fig_augment": [Sweep("experiment=fig_augment seed=0", 2)],
     "fig_architecture": [Sweep("experiment=fig_architecture seed=0", 4)],

@@ -3,15 +3,24 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from shine_exp.bilevel.problems.feature_groups import feature_groups
 from shine_exp.errors import UserError
 
 
-def refusal(groups: str, n_features: int = 3) -> str:
+def rows_of(n_features: int) -> np.ndarray:
+    return np.ones((2, n_features))
+
+
+def refusal(groups: str) -> str:
     with pytest.raises(UserError) as caught:
-        feature_groups(groups, n_features)
+        feature_groups(groups, rows_of(3))
     message = str(caught.value)
     assert message.startswith(f"problem.groups={groups}: ")
     assert message.isprintable(), "one line"
@@ -19,18 +28,49 @@ def refusal(groups: str, n_features: int = 3) -> str:
 
 
 def test_feature_groups_are_contiguous_and_nearly_equal() -> None:
-    assert feature_groups(3, 7).tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert feature_groups(3, rows_of(7)).tolist() == [0, 0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
+def test_feature_groups_by_frequency_have_equal_numbers_of_non_zeros(form) -> None:
+    x = np.zeros((6, 7))
+    for feature, frequency in enumerate([1, 6, 0, 2, 3, 1, 1]):
+        x[:frequency, feature] = 0.5
+    # 14 non-zeros: a frequent word alone; then those of 3 and 2 rows; then the rare ones.
+    assert feature_groups(3, form(x), "frequency").tolist() == [2, 0, 2, 1, 1, 2, 2]
+
+
+@given(
+    arrays(np.float64, (5, 9), elements=st.sampled_from([0.0, 0.0, 0.0, 1.0, -2.0])),
+    st.integers(1, 9),
+)
+def test_feature_groups_by_frequency_are_all_there_and_sorted(x: np.ndarray, n: int) -> None:
+    groups = feature_groups(n, sp.csr_matrix(x), "frequency").numpy()
+    assert np.array_equal(np.unique(groups), np.arange(n))
+    frequency = np.count_nonzero(x, axis=0)
+    for group in range(n - 1):
+        assert frequency[groups == group].min() >= frequency[groups == group + 1].max()
+
+
+def test_feature_groups_by_frequency_are_contiguous_where_all_features_are_as_frequent() -> None:
+    assert feature_groups(3, np.ones((4, 6)), "frequency").tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_feature_groups_refuse_grouping_of_file(tmp_path: Path) -> None:
+    (tmp_path / "groups").write_text("0 0 1")
+    with pytest.raises(UserError, match=r"problem\.grouping=frequency: the groups are those of a"):
+        feature_groups(str(tmp_path / "groups"), rows_of(3), "frequency")
 
 
 @pytest.mark.parametrize("groups", [0, 5])
 def test_feature_groups_refuse_number_that_features_do_not_allow(groups: int) -> None:
     with pytest.raises(UserError, match="take 1 to 4"):
-        feature_groups(groups, 4)
+        feature_groups(groups, rows_of(4))
 
 
 def test_feature_groups_file_may_put_features_together(tmp_path: Path) -> None:
     (tmp_path / "groups").write_text("5\n5\n2\n9\n")
-    assert feature_groups(str(tmp_path / "groups"), 4).tolist() == [1, 1, 0, 2]
+    assert feature_groups(str(tmp_path / "groups"), rows_of(4)).tolist() == [1, 1, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +85,7 @@ def test_feature_groups_file_may_put_features_together(tmp_path: Path) -> None:
 )
 def test_feature_groups_file_is_numbered_without_gaps(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "groups").write_bytes(content)
-    assert feature_groups(str(tmp_path / "groups"), 3).tolist() == [1, 0, 2]
+    assert feature_groups(str(tmp_path / "groups"), rows_of(3)).tolist() == [1, 0, 2]
 
 
 def test_feature_groups_file_is_found_from_working_folder_and_home(
@@ -55,7 +95,7 @@ def test_feature_groups_file_is_found_from_working_folder_and_home(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for path in ("groups", "~/groups"):
-        assert feature_groups(path, 2).tolist() == [0, 1]
+        assert feature_groups(path, rows_of(2)).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -302,11 +302,10 @@ def test_every_experiment_composes_and_sweeps_over_options_that_exist(experiment
         if key == "seed":
             assert values.startswith("range(")
             continue
-        if key in ("problem.groups", "problem.penalties"):
-            name = key.removeprefix("problem.")
+        if key.startswith("problem."):
             for value in values.split(","):
-                problem = composed(f"experiment={experiment}", f"{key}={value}").problem
-                assert str(problem[name]) == value
+                there = composed(f"experiment={experiment}", f"{key}={value}")
+                assert str(OmegaConf.select(there, key)) == value
             continue
         for option in values.split(","):
             assert option in options(key)

@@ -16,9 +16,9 @@ BADLY_SCALED = 1e6
 class DesignMatrix:
     """X w and Xᵀ z over the last axis of float64 tensors, differentiable in w and z.
 
-    A sparse X is kept twice, as the CSR matrices of X and of Xᵀ, so that both products read memory
-    in order. Their indices have 32 bits, which makes the products 1.5 times as fast as 64 bits do
-    on one core.
+    A sparse X, CSR or CSC, is kept twice, as the CSR matrices of X and of Xᵀ, so that both products
+    read memory in order. Their indices have 32 bits, which makes the products 1.5 times as fast as
+    64 bits do on one core. Where X has such indices too, one of the two is X itself and no copy.
     """
 
     def __init__(self, x: Matrix, device: str = "cpu") -> None:
@@ -68,9 +68,9 @@ def _csr(x: Matrix, device: str) -> Tensor:
         # That CSR is in beta; and of PyTorch 2.11 that nobody chose to check invariants.
         warnings.filterwarnings("ignore", "Sparse (CSR|invariant)", UserWarning)
         return torch.sparse_csr_tensor(
-            torch.from_numpy(x.indptr.astype(np.int32)),
-            torch.from_numpy(x.indices.astype(np.int32)),
-            torch.from_numpy(x.data.astype(np.float64)),
+            torch.from_numpy(x.indptr.astype(np.int32, copy=False)),
+            torch.from_numpy(x.indices.astype(np.int32, copy=False)),
+            torch.from_numpy(x.data.astype(np.float64, copy=False)),
             x.shape,
             device=device,
             check_invariants=True,
@@ -83,9 +83,12 @@ def column_scales(x: Matrix) -> np.ndarray | None:
     None where these entries lie within a factor of `BADLY_SCALED` of each other: such an X needs
     no scales. The scale of an empty column is 1. Powers of 2, since these round nothing.
     """
-    largest = abs(x).max(axis=0)
     if is_sparse(x):
-        largest = largest.toarray().ravel()
+        largest = np.zeros(x.shape[1])
+        # X.max(axis=0) would make the CSC matrix of X. Indices of 64 bits make this twice as fast.
+        np.maximum.at(largest, x.indices.astype(np.intp), np.abs(x.data))
+    else:
+        largest = np.abs(x).max(axis=0)
     there = largest[largest > 0]
     if not len(there) or there.max() <= BADLY_SCALED * there.min():
         return None

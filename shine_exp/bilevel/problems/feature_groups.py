@@ -3,34 +3,52 @@
 import io
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from shine_exp.data.dataset import Matrix, is_sparse
 from shine_exp.data.io.files import InputFile, absolute
 from shine_exp.errors import UserError, one_line
 
+Grouping = Literal["contiguous", "frequency"]
 # A file of groups may have this many bytes per number, with what stands between it and the next,
 # and this many for comments. Longer ones are refused unread.
 LONGEST_NUMBER = 32
 COMMENTS = 1 << 16
 
 
-def feature_groups(groups: int | InputFile, n_features: int) -> Tensor:
-    """The group of every feature, (p,) int64, numbered from 0 without gaps.
+def feature_groups(groups: int | InputFile, x: Matrix, grouping: Grouping = "contiguous") -> Tensor:
+    """The group of every feature of the training rows X (n, p): (p,) int64, from 0 without gaps.
 
-    `groups` is a number of contiguous groups of nearly equal size, or the path, from the working
-    folder, of a text file with one integer ≥ 0 per feature. Raises `UserError` where it does not
-    fit the features.
+    `groups` is a number of groups, or the path, from the working folder, of a text file with one
+    integer ≥ 0 per feature. A number of groups is made by `grouping`:
+
+    - "contiguous": of neighbours, in nearly equal numbers of features.
+    - "frequency": the features are sorted by document frequency, the number of rows in which one
+      is not 0, the most frequent first, and cut where the groups have nearly equal numbers of
+      non-zeros, and a feature each. So frequent words are regularised apart from rare ones, and
+      each hyperparameter has as many data to be judged by.
+
+    Raises `UserError` where `groups` does not fit the features, or `grouping` does not fit a file.
     """
+    n_features: int = x.shape[1]
     if isinstance(groups, int):
         if not 1 <= groups <= n_features:
             raise UserError(
                 f"problem.groups={groups}: the data have {n_features} features, so take 1 to "
                 f"{n_features}"
             )
+        if grouping == "frequency":
+            return torch.from_numpy(_by_frequency(groups, x))
         return torch.arange(n_features) * groups // n_features
+    if grouping != "contiguous":
+        raise UserError(
+            f"problem.grouping={grouping}: the groups are those of a file, {groups}; leave "
+            "problem.grouping away, or give problem.groups a number"
+        )
     path = absolute(groups)
     if not path.is_file():
         raise UserError(
@@ -43,6 +61,29 @@ def feature_groups(groups: int | InputFile, n_features: int) -> Tensor:
         raise UserError(
             f"problem.groups={groups}: the file {error}; give one integer per feature"
         ) from error
+
+
+def _by_frequency(n_groups: int, x: Matrix) -> np.ndarray:
+    """Groups of nearly equal numbers of non-zeros: 0 has the most frequent features."""
+    n_features = x.shape[1]
+    if is_sparse(x):
+        frequency = np.bincount(x.indices, x.data != 0, minlength=n_features)
+    else:
+        frequency = np.count_nonzero(x, axis=0)
+    by_rank = np.argsort(-frequency, kind="stable")
+    so_far = np.cumsum(frequency[by_rank])
+    group_of_rank = np.full(n_features, n_groups - 1)
+    begin, before = 0, 0
+    for group in range(n_groups - 1):
+        n_left = n_groups - group
+        # A feature may have more than its group's share: the later groups share what is left.
+        share = before + (so_far[-1] - before) / n_left
+        end = np.clip(np.searchsorted(so_far, share) + 1, begin + 1, n_features - n_left + 1)
+        group_of_rank[begin:end] = group
+        begin, before = end, so_far[end - 1]
+    groups = np.empty_like(group_of_rank)
+    groups[by_rank] = group_of_rank
+    return groups
 
 
 def _read(path: Path, n_features: int) -> np.ndarray:

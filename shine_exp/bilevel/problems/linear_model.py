@@ -21,7 +21,7 @@ from shine_exp.bilevel.problems.coordinates import (
     PrimalCoordinates,
 )
 from shine_exp.bilevel.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
-from shine_exp.bilevel.problems.feature_groups import feature_groups
+from shine_exp.bilevel.problems.feature_groups import Grouping, feature_groups
 from shine_exp.bilevel.problems.linear_objective import (
     LinearObjective,
     LinearOuterValue,
@@ -75,6 +75,7 @@ class LinearModel(BilevelProblem):
         bound: PositiveFloat = 12.0,
         seed: int = 0,
         coordinates: Writing = "auto",
+        grouping: Grouping = "contiguous",
     ) -> None:
         self._given = loss, splits, groups, device, bound, seed
         self._forced = coordinates
@@ -82,7 +83,7 @@ class LinearModel(BilevelProblem):
         self.lower, self.upper = -bound, bound
         x_train, _ = splits.train
         self.n_features = x_train.shape[1]
-        self.groups = feature_groups(groups, self.n_features).to(device)
+        self.groups = feature_groups(groups, x_train, grouping).to(device)
         self.n_hyperparameters = int(self.groups.max()) + 1
         scales = column_scales(x_train)
         self.scales = None if scales is None else torch.from_numpy(scales).to(device)

@@ -5,6 +5,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from shine_exp.bilevel.problems.feature_groups import Grouping
 from shine_exp.bilevel.problems.linear_model import LinearModel, Writing
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.io.files import InputFile
@@ -31,9 +32,10 @@ def logistic_regression(
     seed: int,
     device: str,
     groups: int | InputFile,
+    grouping: Grouping,
     bound: PositiveFloat,
     coordinates: Writing,
 ) -> LinearModel:
     """ℓ²-regularised logistic regression on the split of `data` that belongs to `seed`."""
     splits = split(data, seed)
-    return LinearModel(LogisticLoss(), splits, groups, device, bound, seed, coordinates)
+    return LinearModel(LogisticLoss(), splits, groups, device, bound, seed, coordinates, grouping)

@@ -4,6 +4,7 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from shine_exp.bilevel.problems.feature_groups import Grouping
 from shine_exp.bilevel.problems.linear_model import LinearModel, Writing
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.io.files import InputFile
@@ -32,9 +33,12 @@ def nonlinear_least_squares(
     seed: int,
     device: str,
     groups: int | InputFile,
+    grouping: Grouping,
     bound: PositiveFloat,
     coordinates: Writing,
 ) -> LinearModel:
     """Non-linear least squares on the split of `data` that belongs to `seed`."""
     splits = split(data, seed)
-    return LinearModel(SquaredSigmoidLoss(), splits, groups, device, bound, seed, coordinates)
+    return LinearModel(
+        SquaredSigmoidLoss(), splits, groups, device, bound, seed, coordinates, grouping
+    )

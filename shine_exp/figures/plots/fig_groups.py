@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 N_GROUPS = "problem.groups"  # the key that says how many hyperparameters there are
+GROUPING = "problem.grouping"  # the key that says which features have one in common
+GROUPINGS = {"contiguous": "contiguous groups", "frequency": "groups by document frequency"}
 END_LABELS = {"outer_loss": "outer loss at the end", "test_loss": "held-out loss at the end"}
 
 
 class FigGroups(Plot):
-    """Median and range over seeds of both losses: a row for each place with several groups."""
+    """Median and range over seeds of both losses.
+
+    There is a row for each place and grouping with several groups; those of one place compare.
+    """
 
     name = "fig-groups"
     claim = "what methods end at, by the number of hyperparameters"
@@ -36,26 +41,39 @@ class FigGroups(Plot):
         plain = [
             run
             for run in runs
-            if is_finished(run) and set(run.info["differs"]) <= {N_GROUPS} and _n_groups(run)
+            if is_finished(run)
+            and set(run.info["differs"]) <= {N_GROUPS, GROUPING}
+            and _n_groups(run)
         ]
         several = [run for run in plain if _n_groups(run) > 1]
-        places = sorted({place_of(run) for run in several})
+        places = sorted({(place_of(run), _grouping(run)) for run in several})
         if not places:
             missing = f"{self.name}: no finished runs with several groups"
             return Drawing(self.name, None, (f"{missing}; {how_to_make(self.name)}",))
         methods = sorted({run.info["choices"]["method"] for run in several})
         figure, axes = new_figure(len(places), len(END_LABELS))
-        for row, where in zip(axes, places, strict=True):
-            seeds = seeds_of(run for run in several if place_of(run) == where)
-            there = [run for run in plain if place_of(run) == where]
+        _share_losses(axes, [where for where, _ in places])
+        for row, (where, grouping) in zip(axes, places, strict=True):
+            there = [run for run in plain if (place_of(run), _grouping(run)) == (where, grouping)]
+            seeds = seeds_of(run for run in there if _n_groups(run) > 1)
             compared = [run for run in there if run.info["seed"] in seeds]
             title = f"{place_title(there[0])} ({len(seeds)} seed{'s' * (len(seeds) != 1)})"
             for ax, (loss, label) in zip(row, END_LABELS.items(), strict=True):
                 _draw_panel(ax, compared, methods, loss)
                 log_x(ax)
-                ax.set(xlabel="hyperparameters", ylabel=label, title=panel_title(title))
+                ax.set(xlabel="hyperparameters", ylabel=label)
+                ax.set_title(panel_title(title, GROUPINGS[grouping]))
         legend_for_all(figure, "median, lowest and highest of the seeds")
         return Drawing(self.name, figure)
+
+
+def _share_losses(axes: "Sequence[Sequence[Axes]]", places: Sequence[str]) -> None:
+    """Give the panels of a place the same y axis for each loss: so its groupings compare."""
+    for row, where in zip(axes, places, strict=True):
+        first = axes[places.index(where)]
+        if row is not first:
+            for ax, other in zip(row, first, strict=True):
+                ax.sharey(other)
 
 
 def _draw_panel(ax: "Axes", runs: Sequence[Run], methods: Sequence[str], loss: str) -> None:
@@ -89,6 +107,10 @@ def _n_groups(run: Run) -> int:
     """0 where the groups were read from a file."""
     groups = run.info["differs"].get(N_GROUPS, 1)
     return groups if isinstance(groups, int) else 0
+
+
+def _grouping(run: Run) -> str:
+    return str(run.info["differs"].get(GROUPING, "contiguous"))
 
 
 def _ends(runs: Sequence[Run], loss: str) -> dict[int, list[float]]:

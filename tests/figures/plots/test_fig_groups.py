@@ -39,6 +39,27 @@ def test_fig_groups_has_the_last_losses_by_number_of_groups(add_run, results: Pa
     assert "(2 seeds)" in outer.get_title()
 
 
+def test_fig_groups_has_a_row_for_each_grouping_on_the_same_losses(add_run, results: Path) -> None:
+    frequency = {"problem.grouping": "frequency"}
+    for number, (one, ten) in enumerate([(0.5, 0.3), (0.5, 9.0)]):
+        grouping = frequency if number else {}
+        add_run("shine", 0, [(1, 1, one, 0.8)], differs=grouping, suffix=f"-{number}")
+        several = {"problem.groups": 10, **grouping}
+        add_run("shine", 0, [(1, 1, ten, 0.6)], differs=several, suffix=f"-{number}-g")
+    figure = figure_of(draw(FigGroups(), results))
+    contiguous, _, by_frequency, _ = figure.axes
+    assert [points(ax.containers[0].lines[0]) for ax in (contiguous, by_frequency)] == [
+        [(1, 0.5), (10, 0.3)],
+        [(1, 0.5), (10, 9.0)],
+    ]
+    assert contiguous.get_title().endswith("contiguous groups")
+    assert by_frequency.get_title().endswith("groups by document frequency")
+    assert contiguous.get_ylim() == by_frequency.get_ylim()
+    low, high = contiguous.get_ylim()
+    assert low < 0.3
+    assert high > 9
+
+
 def test_fig_groups_without_runs_says_how_to_make_them(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 0.5, 0.5)])
     add_run(
