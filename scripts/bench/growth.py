@@ -107,8 +107,10 @@ def peak_bytes() -> float:
 def measured(size: Size, repeats: int) -> Row:
     """What this process takes for a size."""
     torch.set_num_threads(1)
-    splits = split(made_text(size), seed=0)
+    data = made_text(size)
+    splits = split(data, seed=0)
     problem = LinearModel(LogisticLoss(), splits)
+    del data  # as a run does, once it has its problem
     step = seconds_per_step(problem, full_memory(problem, size.m), size.m, repeats)
     peak = peak_bytes()
     (train, _), (outer, _), writing = splits.train, splits.outer, problem.writing
