@@ -70,7 +70,7 @@ class Size:
 
 
 def made_text(size: Size) -> Dataset:
-    """X (n, p), CSR, with nnz/n entries U(0, 1) in every row, and labels of a random plane.
+    """X (n, p), CSR, with nnz/n entries U(½, 1) in every row, and labels of a random plane.
 
     The columns are cut into nnz/n strata, which grow geometrically, and a row has one entry in
     each: the column of rank k has about 1/k of the entries of the first (Zipf's law). Ranks are
@@ -88,7 +88,8 @@ def made_text(size: Size) -> Dataset:
         rows[:] = column_of_rank[rng.integers(edges[:-1], edges[1:], size=rows.shape)]
         rows.sort(axis=1)
     beginnings = np.arange(0, size.nnz + 1, per_row, dtype=np.int32)
-    x = csr_matrix((rng.random(size.nnz), indices.ravel(), beginnings), (size.n, size.p))
+    values = rng.uniform(0.5, 1.0, size.nnz)  # `column_scales` leaves these be
+    x = csr_matrix((values, indices.ravel(), beginnings), (size.n, size.p))
     labels = np.where(x @ rng.standard_normal(size.p) < 0, -1.0, 1.0)
     return Dataset(x, labels, "made text", "none")
 
