@@ -47,7 +47,7 @@ from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.bilevel.problems.merged_columns import merged_columns
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.splits import split
-from shine_exp.figures.axes import house_style, new_figure, save
+from shine_exp.figures.axes import house_style, new_figure, plain_log, save
 from shine_exp.figures.looks import MARKERS, PALETTE
 
 if TYPE_CHECKING:
@@ -179,10 +179,11 @@ def _draw(ax: "Axes", rows: Sequence[Row], key: str, unit: float) -> None:
         values = [row[key] / unit for row in series]
         ax.plot(multiples, values, color=color, marker=marker, label=name)
         if name == "nnz":
-            proportional = [values[0] * multiple for multiple in multiples]
-            ax.plot(multiples, proportional, ":", color="0.5", label="proportional to nnz")
-    ax.set_xscale("log", base=2)
-    ax.set(yscale="log", xlabel="multiple of the smallest")
+            slope = [values[-1] * multiple / multiples[-1] for multiple in multiples[-3:]]
+            ax.plot(multiples[-3:], slope, ":", color="0.5", label="proportional")
+    ax.set(xscale="log", yscale="log", xlabel="multiple of the smallest")
+    plain_log(ax.xaxis)
+    plain_log(ax.yaxis)
     ax.legend()
 
 
