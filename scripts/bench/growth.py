@@ -70,12 +70,12 @@ class Size:
 
 
 def made_text(size: Size) -> Dataset:
-    """X (n, p), CSR, with nnz/n entries U(½, 1) in every row, and labels of a random plane.
+    """X (n, p), CSR, with nnz/n entries U(½, 1) in every row, and labels by a random plane.
 
-    The columns are cut into nnz/n strata, which grow geometrically, and a row has one entry in
-    each: the column of rank k has about 1/k of the entries of the first (Zipf's law). Ranks are
-    scattered over the columns. All is written to where it stays: `data.sets.synthetic` needs
-    several times the memory of what it makes.
+    Half of the rows lie on each side of it. The columns are cut into nnz/n strata, which grow
+    geometrically, and a row has one entry in each: the column of rank k has about 1/k of the
+    entries of the first (Zipf's law). Ranks are scattered over the columns. All is written to where
+    it stays: `data.sets.synthetic` needs several times the memory of what it makes.
     """
     rng = np.random.default_rng(0)
     per_row = size.nnz // size.n
@@ -90,7 +90,8 @@ def made_text(size: Size) -> Dataset:
     beginnings = np.arange(0, size.nnz + 1, per_row, dtype=np.int32)
     values = rng.uniform(0.5, 1.0, size.nnz)  # `column_scales` leaves these be
     x = csr_matrix((values, indices.ravel(), beginnings), (size.n, size.p))
-    labels = np.where(x @ rng.standard_normal(size.p) < 0, -1.0, 1.0)
+    margins = x @ rng.standard_normal(size.p)
+    labels = np.where(margins < np.median(margins), -1.0, 1.0)
     return Dataset(x, labels, "made text", "none")
 
 
