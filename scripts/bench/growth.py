@@ -47,7 +47,7 @@ from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.bilevel.problems.merged_columns import merged_columns
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.splits import split
-from shine_exp.figures.axes import house_style, new_figure, plain_log, save
+from shine_exp.figures.axes import house_style, legend_for_all, new_figure, plain_log, save
 from shine_exp.figures.looks import MARKERS, PALETTE
 
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ def drawn(rows: Sequence[Row]) -> "Figure":
     _draw(panels[1], rows, "peak_bytes", 2.0**30)
     panels[0].set_ylabel("CPU time per step, s")
     panels[1].set_ylabel("peak memory, GiB")
+    legend_for_all(figure, "what doubles")
     return figure
 
 
@@ -185,7 +186,6 @@ def _draw(ax: "Axes", rows: Sequence[Row], key: str, unit: float) -> None:
     ax.set(xscale="log", yscale="log", xlabel="multiple of the smallest")
     plain_log(ax.xaxis)
     plain_log(ax.yaxis)
-    ax.legend()
 
 
 def write(rows: Sequence[Row], folder: Path) -> None:
