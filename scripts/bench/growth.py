@@ -47,7 +47,7 @@ from shine_exp.bilevel.problems.logistic import LogisticLoss
 from shine_exp.bilevel.problems.merged_columns import merged_columns
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.splits import split
-from shine_exp.figures.axes import house_style, new_figure, save
+from shine_exp.figures.axes import house_style, legend_for_all, new_figure, plain_log, save
 from shine_exp.figures.looks import MARKERS, PALETTE
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ class Size:
 
 
 def made_text(size: Size) -> Dataset:
-    """X (n, p), CSR, with nnz/n entries U(0, 1) in every row, and labels of a random plane.
+    """X (n, p), CSR, with nnz/n entries U(½, 1) in every row, and labels by a random plane.
 
-    The columns are cut into nnz/n strata, which grow geometrically, and a row has one entry in
-    each: the column of rank k has about 1/k of the entries of the first (Zipf's law). Ranks are
-    scattered over the columns. All is written to where it stays: `data.sets.synthetic` needs
-    several times the memory of what it makes.
+    Half of the rows lie on each side of it. The columns are cut into nnz/n strata, which grow
+    geometrically, and a row has one entry in each: the column of rank k has about 1/k of the
+    entries of the first (Zipf's law). Ranks are scattered over the columns. All is written to where
+    it stays: `data.sets.synthetic` needs several times the memory of what it makes.
     """
     rng = np.random.default_rng(0)
     per_row = size.nnz // size.n
@@ -88,8 +88,10 @@ def made_text(size: Size) -> Dataset:
         rows[:] = column_of_rank[rng.integers(edges[:-1], edges[1:], size=rows.shape)]
         rows.sort(axis=1)
     beginnings = np.arange(0, size.nnz + 1, per_row, dtype=np.int32)
-    x = csr_matrix((rng.random(size.nnz), indices.ravel(), beginnings), (size.n, size.p))
-    labels = np.where(x @ rng.standard_normal(size.p) < 0, -1.0, 1.0)
+    values = rng.uniform(0.5, 1.0, size.nnz)  # `column_scales` leaves these be
+    x = csr_matrix((values, indices.ravel(), beginnings), (size.n, size.p))
+    margins = x @ rng.standard_normal(size.p)
+    labels = np.where(margins < np.median(margins), -1.0, 1.0)
     return Dataset(x, labels, "made text", "none")
 
 
@@ -107,8 +109,10 @@ def peak_bytes() -> float:
 def measured(size: Size, repeats: int) -> Row:
     """What this process takes for a size."""
     torch.set_num_threads(1)
-    splits = split(made_text(size), seed=0)
+    data = made_text(size)
+    splits = split(data, seed=0)
     problem = LinearModel(LogisticLoss(), splits)
+    del data  # as a run does, once it has its problem
     step = seconds_per_step(problem, full_memory(problem, size.m), size.m, repeats)
     peak = peak_bytes()
     (train, _), (outer, _), writing = splits.train, splits.outer, problem.writing
@@ -166,6 +170,7 @@ def drawn(rows: Sequence[Row]) -> "Figure":
     _draw(panels[1], rows, "peak_bytes", 2.0**30)
     panels[0].set_ylabel("CPU time per step, s")
     panels[1].set_ylabel("peak memory, GiB")
+    legend_for_all(figure, "what doubles")
     return figure
 
 
@@ -176,11 +181,11 @@ def _draw(ax: "Axes", rows: Sequence[Row], key: str, unit: float) -> None:
         values = [row[key] / unit for row in series]
         ax.plot(multiples, values, color=color, marker=marker, label=name)
         if name == "nnz":
-            proportional = [values[0] * multiple for multiple in multiples]
-            ax.plot(multiples, proportional, ":", color="0.5", label="proportional to nnz")
-    ax.set_xscale("log", base=2)
-    ax.set(yscale="log", xlabel="multiple of the smallest")
-    ax.legend()
+            slope = [values[-1] * multiple / multiples[-1] for multiple in multiples[-3:]]
+            ax.plot(multiples[-3:], slope, ":", color="0.5", label="proportional")
+    ax.set(xscale="log", yscale="log", xlabel="multiple of the smallest")
+    plain_log(ax.xaxis)
+    plain_log(ax.yaxis)
 
 
 def write(rows: Sequence[Row], folder: Path) -> None:

@@ -8,18 +8,28 @@ import torch
 from shine_exp.bilevel.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
 
 
-@pytest.mark.parametrize("sparse", [True, False])
-def test_design_matrix_products_and_derivatives(sparse: bool) -> None:
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+def test_design_matrix_products_and_derivatives(form) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((50, 10)) * (rng.random((50, 10)) < 0.5)
     dense = torch.from_numpy(x)
-    design = DesignMatrix(sp.csr_matrix(x) if sparse else x)
+    design = DesignMatrix(form(x))
     w = torch.randn(2, 3, 10, dtype=torch.float64, requires_grad=True)
     z = torch.randn(len(dense), dtype=torch.float64)
     torch.testing.assert_close(design.matvec(w), w @ dense.T)
     torch.testing.assert_close(design.rmatvec(z), z @ dense)
     assert torch.autograd.gradcheck(design.matvec, w)
     assert torch.autograd.gradgradcheck(lambda v: design.matvec(v) ** 2, w)
+
+
+def test_design_matrix_takes_indices_of_64_bits() -> None:
+    x = sp.random_array((20, 10), density=0.3, format="csr", rng=np.random.default_rng(0))
+    wide = sp.csr_matrix(x)
+    wide.indices, wide.indptr = x.indices.astype(np.int64), x.indptr.astype(np.int64)
+    w, z = torch.arange(10, dtype=torch.float64), torch.arange(20, dtype=torch.float64)
+    design = DesignMatrix(wide)
+    torch.testing.assert_close(design.matvec(w), torch.from_numpy(x @ w.numpy()))
+    torch.testing.assert_close(design.rmatvec(z), torch.from_numpy(x.T @ z.numpy()))
 
 
 @pytest.mark.parametrize("sparse", [True, False])
