@@ -48,7 +48,7 @@ FULL = {
     "fig_groups": [Sweep("experiment=fig_groups", 130)],
     "fig_augment": [
         Sweep("experiment=fig_augment", 7),
-        Sweep("experiment=fig_augment problem/model=mlp method=shine", 10),
+        Sweep("problem=augment problem/model=mlp method=shine seed=range(5)", 10),
     ],
     "fig_architecture": [Sweep("experiment=fig_architecture", 20)],
     "fig_cleaning": [Sweep("experiment=fig_cleaning", 5)],

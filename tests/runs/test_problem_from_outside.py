@@ -77,7 +77,7 @@ def test_sweep_over_a_problem_from_outside(
 
 def test_help_names_a_problem_from_outside(mine: Path, shine_run) -> None:
     out = shine_run("--config-dir=mine", "--help").out
-    assert "problem: logreg, mdeq, nls, ridge" in out
+    assert "logreg, mdeq, nls, ridge" in out
 
 
 def refused(outcome, *says: str) -> None:
@@ -132,7 +132,7 @@ def test_solver_and_loop_of_another_kind_are_refused_by_what_would_do(
     refused(shine_run(*COMMAND, "solver=broyden"), "take solver=bfgs, lbfgs, ")
     refused(
         shine_run("--config-dir=mine", "problem=ridge", "outer=train"),
-        "for this one take outer=bayes, descent, grid, hoag, ",
+        "for this one take outer=adam, bayes, descent, grid, hoag, ",
     )
 
 

@@ -37,7 +37,7 @@ def refuses(shine_run):
             "solver=scipy_cg method=shine",
             "take solver=bfgs, lbfgs, lbfgs_10, lbfgs_60, scipy; or take",
         ),
-        ("solver=scipy_cg method=fallback", "or take method=cg, cg_limited, full,"),
+        ("solver=scipy_cg method=fallback", "or take method=cg, cg_limited, first_order, full,"),
         ("solver=scipy_cg method=refine", "leaves none: take solver=bfgs, lbfgs"),
         ("solver=scipy method=opa", "extra updates: take solver=bfgs, lbfgs, lbfgs_10, lbfgs_60\n"),
         ("method=grid outer=hoag", "method=grid brings none; leave outer to the method, or take"),
@@ -49,7 +49,7 @@ def refuses(shine_run):
         ("solver=broyden", "finds a minimum: take solver=bfgs, lbfgs, lbfgs_10, lbfgs_60, scipy"),
         (
             "outer=train",
-            "take outer=bayes, descent, grid, hoag, inversion_quality, random, theorem",
+            "take outer=adam, bayes, descent, grid, hoag, inversion_quality, random, theorem",
         ),
         ("data=none", "problem=logreg needs data: take data=20news, breast_cancer, digits,"),
         (
@@ -90,7 +90,7 @@ def refuses(shine_run):
         ("methd=shine", "methd: no such option"),
         ("method=cg +method.foo=1", "method.foo: no such option; there are: max_steps,"),
         ("method=grid +method.foo=1", "method.foo: nothing reads it"),
-        ("+problem.seed=1", "problem.seed: no such option; there are: groups, bound"),
+        ("+problem.seed=1", "problem.seed: no such option; there are: groups, grouping, bound"),
         ("runtime.keep=[alfa]", "runtime.keep=['alfa']: must be 'alpha', 'theta' or 'network'"),
         ("+solver.foo=1", "solver.foo: no such option; there are: memory,"),
         ("+runtime.foo=1", "runtime.foo: no such option; there are: results,"),
