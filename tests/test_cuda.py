@@ -12,8 +12,8 @@ from shine_exp.bilevel.hypergradients import Implicit
 from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.bilevel.loops.schedule import Schedule
 from shine_exp.bilevel.problem import BilevelProblem
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.model import LinearModel
 from shine_exp.data.sets.synthetic import gaussian
 from shine_exp.data.splits import split
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient

@@ -42,9 +42,9 @@ from linear_measures import (
 )
 from scipy.sparse import csr_matrix
 
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticLoss
-from shine_exp.bilevel.problems.merged_columns import merged_columns
+from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.merged_columns import merged_columns
+from shine_exp.bilevel.problems.linear.model import LinearModel
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.splits import split
 from shine_exp.figures.axes import house_style, legend_for_all, new_figure, plain_log, save

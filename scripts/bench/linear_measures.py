@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from shine_exp.bilevel.problems.design_matrix import DesignMatrix
-from shine_exp.bilevel.problems.linear_model import LinearModel
+from shine_exp.bilevel.problems.linear.model import LinearModel
 from shine_exp.data.dataset import Matrix
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
 from shine_exp.solvers.lbfgs import LBFGS

@@ -23,9 +23,9 @@ from linear_measures import (
     seconds_per_step,
 )
 
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticLoss
-from shine_exp.bilevel.problems.merged_columns import merged_columns
+from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.merged_columns import merged_columns
+from shine_exp.bilevel.problems.linear.model import LinearModel
 from shine_exp.data.sets.newsgroups import newsgroups
 from shine_exp.data.sets.synthetic import synthetic_text
 from shine_exp.data.splits import split

@@ -12,9 +12,7 @@ import argparse
 from pathlib import Path
 
 from shine_exp.bilevel.inner_solution import solve_inner
-from shine_exp.bilevel.problems.architecture import Architecture
-from shine_exp.bilevel.problems.autodiff import AutodiffProblem
-from shine_exp.bilevel.problems.network_table import (
+from shine_exp.bilevel.problems.architecture.network_table import (
     COLUMNS,
     Choice,
     choices,
@@ -23,6 +21,8 @@ from shine_exp.bilevel.problems.network_table import (
     simplest,
     write_row,
 )
+from shine_exp.bilevel.problems.architecture.problem import Architecture
+from shine_exp.bilevel.problems.autodiff import AutodiffProblem
 from shine_exp.runs.composition import compose, hydra_for, separated
 from shine_exp.runs.problem import load
 from shine_exp.solvers.lbfgs import LBFGS

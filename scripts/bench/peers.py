@@ -56,8 +56,8 @@ from tqdm import tqdm
 
 from shine_exp.bilevel.hypergradients.exact import exact_solution
 from shine_exp.bilevel.inner_solution import InnerSolution, solve_inner
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.model import LinearModel
 from shine_exp.data.splits import Splits, split
 from shine_exp.runs.composition import CONFIG_DIR
 from shine_exp.solvers.lbfgs import LBFGS

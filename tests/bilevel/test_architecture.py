@@ -10,8 +10,7 @@ from differences import solved
 from shine_exp.bilevel.hypergradients import Implicit
 from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.bilevel.loops.schedule import Schedule
-from shine_exp.bilevel.problems.architecture import Architecture, architecture, chosen
-from shine_exp.bilevel.problems.network_table import (
+from shine_exp.bilevel.problems.architecture.network_table import (
     COLUMNS,
     OURS,
     choices,
@@ -21,7 +20,8 @@ from shine_exp.bilevel.problems.network_table import (
     simplest,
     write_row,
 )
-from shine_exp.bilevel.problems.supernet import CONV, NONE, POOL
+from shine_exp.bilevel.problems.architecture.problem import Architecture, architecture, chosen
+from shine_exp.bilevel.problems.architecture.supernet import CONV, NONE, POOL
 from shine_exp.data.multiclass import MulticlassDataset
 from shine_exp.data.sets.bundled import digits_classes
 from shine_exp.errors import UserError

@@ -12,8 +12,8 @@ from PIL import Image
 from shine_exp.bilevel.hypergradients import Implicit
 from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.bilevel.loops.schedule import Schedule
-from shine_exp.bilevel.problems.augment import Augment, augment
-from shine_exp.bilevel.problems.classifiers import Classifier, Linear, TanhNetwork
+from shine_exp.bilevel.problems.augmentation.classifiers import Classifier, Linear, TanhNetwork
+from shine_exp.bilevel.problems.augmentation.problem import Augment, augment
 from shine_exp.data.affine import NAMES, Ranges
 from shine_exp.data.multiclass import MulticlassSplits
 from shine_exp.data.sets.turned_digits import turned_digits

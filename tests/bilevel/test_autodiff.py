@@ -15,8 +15,8 @@ from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.bilevel.loops.schedule import Schedule
 from shine_exp.bilevel.loops.search import Grid, Search
 from shine_exp.bilevel.problems.autodiff import AutodiffProblem
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.model import LinearModel
 from shine_exp.data.sets.bundled import breast_cancer
 from shine_exp.data.splits import split
 from shine_exp.errors import UserError

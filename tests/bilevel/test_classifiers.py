@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from shine_exp.bilevel.problems.classifiers import Classifier, ConvNet, Linear, TanhNetwork
+from shine_exp.bilevel.problems.augmentation.classifiers import (
+    Classifier,
+    ConvNet,
+    Linear,
+    TanhNetwork,
+)
 
 SHAPE, N_CLASSES = (3, 8, 6), 4
 MODELS = [Linear(), TanhNetwork(5), ConvNet(3)]

@@ -15,10 +15,10 @@ from shine_exp.bilevel.hypergradients import Implicit, Unrolled, hypergradient
 from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.bilevel.loops.schedule import Schedule
 from shine_exp.bilevel.loops.search import Grid, Search
-from shine_exp.bilevel.problems.linear_model import LinearModel, Writing
-from shine_exp.bilevel.problems.logistic import LogisticLoss
-from shine_exp.bilevel.problems.merged_columns import merged_columns
-from shine_exp.bilevel.problems.nonlinear_least_squares import SquaredSigmoidLoss
+from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.merged_columns import merged_columns
+from shine_exp.bilevel.problems.linear.model import LinearModel, Writing
+from shine_exp.bilevel.problems.linear.nonlinear_least_squares import SquaredSigmoidLoss
 from shine_exp.bilevel.studies.theorem import Theorem
 from shine_exp.data.splits import Splits
 from shine_exp.errors import UserError

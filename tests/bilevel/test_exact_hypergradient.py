@@ -10,9 +10,9 @@ from shine_exp.bilevel.hypergradients.implicit import Implicit
 from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.bilevel.loops.schedule import Schedule
 from shine_exp.bilevel.problems.autodiff import AutodiffProblem
-from shine_exp.bilevel.problems.linear_model import LinearModel, Loss
-from shine_exp.bilevel.problems.logistic import LogisticLoss
-from shine_exp.bilevel.problems.nonlinear_least_squares import SquaredSigmoidLoss
+from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.model import LinearModel, Loss
+from shine_exp.bilevel.problems.linear.nonlinear_least_squares import SquaredSigmoidLoss
 from shine_exp.data.sets.bundled import breast_cancer
 from shine_exp.data.splits import split
 from shine_exp.inverse.full import Full

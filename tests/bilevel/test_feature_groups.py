@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from shine_exp.bilevel.problems.feature_groups import feature_groups
+from shine_exp.bilevel.problems.linear.feature_groups import feature_groups
 from shine_exp.errors import UserError
 
 

@@ -8,9 +8,9 @@ from differences import finite_differences, solved
 
 from shine_exp.bilevel.hypergradients import Implicit, Unrolled
 from shine_exp.bilevel.problems.design_matrix import scaled_columns
-from shine_exp.bilevel.problems.linear_model import LinearModel, Loss
-from shine_exp.bilevel.problems.logistic import LogisticLoss
-from shine_exp.bilevel.problems.nonlinear_least_squares import SquaredSigmoidLoss
+from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.model import LinearModel, Loss
+from shine_exp.bilevel.problems.linear.nonlinear_least_squares import SquaredSigmoidLoss
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.splits import Splits, split
 from shine_exp.inverse.full import Full

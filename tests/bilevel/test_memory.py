@@ -15,8 +15,8 @@ from shine_exp.inverse.{module} import {method}
 from shine_exp.bilevel.loops.descent import Descent
 from shine_exp.bilevel.hypergradients.implicit import Implicit
 from shine_exp.bilevel.loops.schedule import Schedule
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.model import LinearModel
+from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
 from shine_exp.solvers.lbfgs import LBFGS
 
 rows = split(synthetic_text(2000, int(sys.argv[1]), 50, 0, "none"), 0)

@@ -10,9 +10,13 @@ from differences import finite_differences, solved
 from sklearn.linear_model import LogisticRegression
 
 from shine_exp.bilevel.hypergradients import Implicit, Unrolled
-from shine_exp.bilevel.problems.cleaning import Cleaning, cleaning
-from shine_exp.bilevel.problems.multinomial import MultinomialModel
-from shine_exp.bilevel.problems.softmax import Penalties, SoftmaxRegression, softmax_regression
+from shine_exp.bilevel.problems.multinomial.cleaning import Cleaning, cleaning
+from shine_exp.bilevel.problems.multinomial.model import MultinomialModel
+from shine_exp.bilevel.problems.multinomial.softmax import (
+    Penalties,
+    SoftmaxRegression,
+    softmax_regression,
+)
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.multiclass import MulticlassDataset
 from shine_exp.data.sets.bundled import digits_classes

@@ -5,8 +5,8 @@ import pytest
 from exact_losses import exact_outer_loss
 
 from shine_exp.bilevel.loops.search import Bayesian, Grid, Random, Search, Trials
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.model import LinearModel
 from shine_exp.data.sets.bundled import breast_cancer
 from shine_exp.data.splits import Splits, split
 from shine_exp.solvers.lbfgs import LBFGS

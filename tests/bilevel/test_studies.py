@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shine_exp.bilevel.problems.linear_model import LinearModel
-from shine_exp.bilevel.problems.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
+from shine_exp.bilevel.problems.linear.model import LinearModel
 from shine_exp.bilevel.studies.inversion_quality import InversionQuality
 from shine_exp.bilevel.studies.theorem import Theorem
 from shine_exp.data.sets.bundled import breast_cancer

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
 
-from shine_exp.bilevel.problems.network_table import choices, one_hot, simplest
-from shine_exp.bilevel.problems.supernet import (
+from shine_exp.bilevel.problems.architecture.network_table import choices, one_hot, simplest
+from shine_exp.bilevel.problems.architecture.supernet import (
     CONV,
     IDENTITY,
     NONE,

@@ -7,8 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from shine_exp.bilevel.problems.architecture import architecture
-from shine_exp.bilevel.problems.network_table import (
+from shine_exp.bilevel.problems.architecture.network_table import (
     Choice,
     choices,
     one_hot,
@@ -16,7 +15,8 @@ from shine_exp.bilevel.problems.network_table import (
     read_table,
     simplest,
 )
-from shine_exp.bilevel.problems.supernet import CONV, NONE
+from shine_exp.bilevel.problems.architecture.problem import architecture
+from shine_exp.bilevel.problems.architecture.supernet import CONV, NONE
 from shine_exp.data.sets.bundled import digits_classes
 
 SMALL = ("problem.n_train=30", "problem.n_outer=30", "problem.width=1", "problem.penalty=0.1")

@@ -14,7 +14,7 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
-from shine_exp.bilevel.problems.supernet import EDGES, IDENTITY, NONE, OPERATIONS, POOL
+from shine_exp.bilevel.problems.architecture.supernet import EDGES, IDENTITY, NONE, OPERATIONS, POOL
 from shine_exp.errors import UserError, one_line
 
 # Of digits_classes, with the default settings and seeds 0 to 2.

@@ -15,8 +15,8 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from shine_exp.bilevel.problems.augmentation.classifiers import Classifier, Weights
 from shine_exp.bilevel.problems.autodiff import AutodiffProblem
-from shine_exp.bilevel.problems.classifiers import Classifier, Weights
 from shine_exp.data.affine import LARGEST, NAMES, Ranges, units, warp
 from shine_exp.data.multiclass import LabelledRows, MulticlassSplits
 from shine_exp.errors import UserError

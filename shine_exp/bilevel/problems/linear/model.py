@@ -15,14 +15,14 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from shine_exp.bilevel.problem import BilevelProblem, Bound, Moved
-from shine_exp.bilevel.problems.coordinates import (
+from shine_exp.bilevel.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
+from shine_exp.bilevel.problems.linear.coordinates import (
     Coordinates,
     DualCoordinates,
     PrimalCoordinates,
 )
-from shine_exp.bilevel.problems.design_matrix import DesignMatrix, column_scales, scaled_columns
-from shine_exp.bilevel.problems.feature_groups import Grouping, feature_groups
-from shine_exp.bilevel.problems.linear_objective import (
+from shine_exp.bilevel.problems.linear.feature_groups import Grouping, feature_groups
+from shine_exp.bilevel.problems.linear.objective import (
     LinearObjective,
     LinearOuterValue,
     LinearPoint,
@@ -51,7 +51,7 @@ class SquaredNorm(NamedTuple):
 class LinearModel(BilevelProblem):
     """The bi-level problem of a loss ℓ on three sets of rows, with α in [−bound, bound]ᵏ.
 
-    `coordinates` says how θ is written: "primal" or "dual" (`problems.coordinates`). Dual ones need
+    `coordinates` says how θ is written: "primal" or "dual" (`linear.coordinates`). Dual ones need
     one α for all features. "auto" takes them where they are possible and the features are more than
     twice as many as the rows. `euclidean` is the same problem in primal ones.
 

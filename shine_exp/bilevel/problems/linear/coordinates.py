@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from shine_exp.bilevel.problems.design_matrix import DesignMatrix
-from shine_exp.bilevel.problems.merged_columns import merged_columns
+from shine_exp.bilevel.problems.linear.merged_columns import merged_columns
 from shine_exp.data.dataset import Matrix
 from shine_exp.types import PLAIN, InnerProduct
 

@@ -7,7 +7,7 @@
 π = softmax(s), and e_y is the indicator of class y.
 
 Θ is (K, p) for K classes and p features; a solver sees θ, its rows one after the other. The scores
-S = ΘXᵀ are (K, n). Sums and not means, as in `linear_model`. Σ_k Θ_kj is not fixed by the data, but
+S = ΘXᵀ are (K, n). Sums and not means, as in `linear.model`. Σ_k Θ_kj is not fixed by the data, but
 by the penalty: every c_kj must be above 0.
 """
 

@@ -17,9 +17,9 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from shine_exp.bilevel.problems.architecture.network_table import OURS, Choice, choices, read_table
+from shine_exp.bilevel.problems.architecture.supernet import CONV, EDGES, OPERATIONS, Supernet
 from shine_exp.bilevel.problems.autodiff import AutodiffProblem
-from shine_exp.bilevel.problems.network_table import OURS, Choice, choices, read_table
-from shine_exp.bilevel.problems.supernet import CONV, EDGES, OPERATIONS, Supernet
 from shine_exp.data.io.files import InputFile, absolute
 from shine_exp.data.multiclass import LabelledRows, MulticlassDataset, MulticlassSplits
 from shine_exp.data.stratified import stratified_split

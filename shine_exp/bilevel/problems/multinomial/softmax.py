@@ -14,7 +14,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from shine_exp.bilevel.problem import Moved
-from shine_exp.bilevel.problems.multinomial import MultinomialModel
+from shine_exp.bilevel.problems.multinomial.model import MultinomialModel
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.multiclass import MulticlassDataset, MulticlassSplits
 from shine_exp.data.stratified import stratified_split

@@ -5,8 +5,8 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from shine_exp.bilevel.problems.feature_groups import Grouping
-from shine_exp.bilevel.problems.linear_model import LinearModel, Writing
+from shine_exp.bilevel.problems.linear.feature_groups import Grouping
+from shine_exp.bilevel.problems.linear.model import LinearModel, Writing
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.io.files import InputFile
 from shine_exp.data.splits import split

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from shine_exp.bilevel.inner_solution import solve_inner
 from shine_exp.bilevel.problem import Moved
-from shine_exp.bilevel.problems.multinomial import MultinomialModel
+from shine_exp.bilevel.problems.multinomial.model import MultinomialModel
 from shine_exp.data.dataset import Dataset
 from shine_exp.data.multiclass import MulticlassDataset, MulticlassSplits
 from shine_exp.data.stratified import stratified_split

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from shine_exp.bilevel.problems.coordinates import Coordinates
+from shine_exp.bilevel.problems.linear.coordinates import Coordinates
 from shine_exp.types import InnerProduct
 
 

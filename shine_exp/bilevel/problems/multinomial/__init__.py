@@ -1,0 +1,1 @@
+"""Models with a score for each of several classes."""
