@@ -70,6 +70,7 @@ def test_the_exact_gradient_is_that_of_the_unrolled_iteration_or_nan(
     assert measures.exact_gradient(without).isnan().all()
 
 
+@pytest.mark.slow  # most of it is the exact gradient, in float64
 def test_the_script_prints_its_table_without_a_peer(
     script: Callable[[str], ModuleType],
     monkeypatch: pytest.MonkeyPatch,
