@@ -82,7 +82,7 @@ class LinearObjective:
 
 
 class LinearPoint:
-    """v, its margins (n,), and ∇G there once it is asked for.
+    """v, its margins m (n,), and ∇G there once it is asked for.
 
     The margins are kept: the value, the gradient, every ray from here and the Hessian need them,
     and each would take a pass over the data to find them anew.
@@ -101,17 +101,28 @@ class LinearPoint:
         self.known_gradient = gradient
 
     @cached_property
+    def data_loss(self) -> float:
+        """Σ ℓ(m_i, y_i)."""
+        return float(self.objective.loss.value(self.margins, self.objective.y).sum())
+
+    @cached_property
+    def slopes(self) -> Tensor:
+        """ℓ′(m_i, y_i) (n,)."""
+        return self.objective.loss.first(self.margins, self.objective.y)
+
+    @cached_property
     def value(self) -> float:
         objective = self.objective
-        data = objective.loss.value(self.margins, objective.y).sum()
-        return float(data + 0.5 * objective.inner_product(objective.penalty * self.z, self.z))
+        penalty = objective.inner_product(objective.penalty * self.z, self.z)
+        return self.data_loss + 0.5 * float(penalty)
 
     @property
     def gradient(self) -> Tensor:
         if self.known_gradient is None:
             objective = self.objective
-            slopes = objective.loss.first(self.margins, objective.y)
-            self.known_gradient = objective.coordinates.train_sum(slopes, objective.penalty, self.z)
+            self.known_gradient = objective.coordinates.train_sum(
+                self.slopes, objective.penalty, self.z
+            )
             objective.n_evals += 1
         return self.known_gradient
 
@@ -127,7 +138,10 @@ class LinearPoint:
 
 
 class LinearRay:
-    """v + t d, t ≥ 0: with the margins of d, each value and slope costs O(n)."""
+    """v + t d, t ≥ 0: with the margins of d, each value and slope costs O(n).
+
+    It keeps its last point, since a line search ends where it looked last.
+    """
 
     def __init__(self, start: LinearPoint, d: Tensor) -> None:
         self.start = start
@@ -139,16 +153,19 @@ class LinearRay:
         self.offset = 0.5 * float(dot(objective.penalty * start.z, start.z))
         self.slope = float(dot(penalised, start.z))
         self.curvature = float(dot(penalised, d))
+        self._last_t = 0.0
+        self._last_point = start
 
     def __call__(self, t: float) -> tuple[float, float]:
-        loss, y = self.start.objective.loss, self.start.objective.y
-        margins = self.start.margins + t * self.direction
+        point = self.end(t)
         penalty = self.offset + t * self.slope + 0.5 * t * t * self.curvature
-        value = float(loss.value(margins, y).sum()) + penalty
-        slope = float(loss.first(margins, y) @ self.direction) + self.slope + t * self.curvature
-        return value, slope
+        slope = float(point.slopes @ self.direction) + self.slope + t * self.curvature
+        return point.data_loss + penalty, slope
 
     def end(self, t: float) -> LinearPoint:
-        start = self.start
-        margins = start.margins + t * self.direction
-        return LinearPoint(start.objective, start.z + t * self.d, margins)
+        if t != self._last_t:
+            start = self.start
+            margins = start.margins + t * self.direction
+            self._last_t = t
+            self._last_point = LinearPoint(start.objective, start.z + t * self.d, margins)
+        return self._last_point
