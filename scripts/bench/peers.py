@@ -214,7 +214,8 @@ def contenders(groups: int) -> dict[str, Contender]:
 
 def optimum(splits: Splits, curves: Iterable[Curve]) -> float:
     """The lowest outer loss of exact solves within 1 of the best last α."""
-    near = min((curve[-1] for curve in curves), key=lambda mark: mark.loss)
+    ends = [curve[-1] for curve in curves if math.isfinite(curve[-1].alpha)]
+    near = min(ends, key=lambda mark: mark.loss)
     problem = LinearModel(LogisticLoss(), splits)
     alpha, theta = problem.start()
     point = problem.inner(alpha)(theta)
