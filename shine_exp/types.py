@@ -72,6 +72,11 @@ class InnerProduct:
 PLAIN = InnerProduct()
 
 
+def take_any_inner_product(*parts: object) -> bool:
+    """Whether all parts say `any_inner_product = True`; others know the plain one only."""
+    return all(getattr(part, "any_inner_product", False) for part in parts)
+
+
 class InverseEstimate(Protocol):
     """H ≈ J⁻¹, applied and never formed.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from shine_exp.types import Adjoint, AdjointSystem, InverseMethod
+from shine_exp.types import Adjoint, AdjointSystem, InverseMethod, take_any_inner_product
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Refine:
 
     @property
     def any_inner_product(self) -> bool:
-        return all(getattr(part, "any_inner_product", False) for part in (self.start, self.steps))
+        return take_any_inner_product(self.start, self.steps)
 
     def check_system(self, symmetric: bool) -> None:
         """Raises `UnsupportedSystem` for an option of `steps` that nothing would read."""

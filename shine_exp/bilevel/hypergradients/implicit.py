@@ -18,7 +18,7 @@ from shine_exp.inverse.answer import answer
 from shine_exp.inverse.shine import Shine
 from shine_exp.solvers.lbfgs import LBFGS
 from shine_exp.solvers.objective import Objective
-from shine_exp.types import AdjointSystem, InverseMethod, Solver
+from shine_exp.types import AdjointSystem, InverseMethod, Solver, take_any_inner_product
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Implicit:
 
     @property
     def any_inner_product(self) -> bool:
-        return getattr(self.inverse, "any_inner_product", False)
+        return take_any_inner_product(self.inverse)
 
     def check(self, problem: BilevelProblem) -> None:
         """Raises `UserError` where the method needs ∂F/∂α, and F does not depend on α directly."""
@@ -88,7 +88,7 @@ def hypergradient(
     check_problem(problem)
     solver, inverse = solver or LBFGS(), inverse or Shine()
     check_methods(solver, inverse, tol)
-    if not all(getattr(part, "any_inner_product", False) for part in (solver, inverse)):
+    if not take_any_inner_product(solver, inverse):
         problem = problem.euclidean
     Implicit(inverse).check(problem)
     alpha0, theta0 = problem.start()

@@ -20,7 +20,7 @@ from shine_exp.bilevel.problem import BilevelProblem, Moved
 from shine_exp.bilevel.soundness import shown
 from shine_exp.loop import Row
 from shine_exp.solvers.objective import Objective
-from shine_exp.types import Solver, Status
+from shine_exp.types import Solver, Status, take_any_inner_product
 
 # Both are inner tolerances relative to ‖∇_θG(α₀, θ₀)‖. Below LEAST_EPS a gradient is mostly
 # rounding. EXACT_TOL is that of the exact hypergradient, with which `compare` compares.
@@ -62,9 +62,7 @@ class GradientLoop(BilevelLoop[G]):
 
     @property
     def any_inner_product(self) -> bool:
-        return all(
-            getattr(part, "any_inner_product", False) for part in (self.solver, self.hypergradient)
-        )
+        return take_any_inner_product(self.solver, self.hypergradient)
 
     def check(self, problem: BilevelProblem) -> None:
         super().check(problem)

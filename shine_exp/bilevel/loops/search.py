@@ -20,7 +20,7 @@ from shine_exp.errors import UserError
 from shine_exp.loop import Row
 from shine_exp.randomness import generator
 from shine_exp.solvers.objective import Objective
-from shine_exp.types import Solver, Status
+from shine_exp.types import Solver, Status, take_any_inner_product
 
 # A change of F by less than this share of what it lies above the best trial leaves the ranking of
 # the two as it is.
@@ -87,7 +87,7 @@ class Search(BilevelLoop[SearchState]):
 
     @property
     def any_inner_product(self) -> bool:
-        return getattr(self.solver, "any_inner_product", False)
+        return take_any_inner_product(self.solver)
 
     def check(self, problem: BilevelProblem) -> None:
         """Raises `UserError` for what is no problem, or has no finite box."""
