@@ -49,7 +49,7 @@ class GradientLoop(BilevelLoop[G]):
     """A loop of `n_steps` inner solves, at the α that a step along the hypergradient leads to.
 
     With `compare`, the trace also holds the cosine and the norm ratio of the hypergradient with
-    respect to the exact one at the same α.
+    respect to the exact one at the same α, in every `compare_every`-th row.
     """
 
     solver: Solver[Objective]
@@ -57,6 +57,7 @@ class GradientLoop(BilevelLoop[G]):
     schedule: Schedule
     n_steps: PositiveInt = 30
     compare: bool = False
+    compare_every: PositiveInt = 1
 
     needs_gradient = True
 
@@ -74,7 +75,8 @@ class GradientLoop(BilevelLoop[G]):
 
     def measure(self, problem: BilevelProblem, state: G) -> list[Row]:
         row = measured_row(problem, state)
-        if self.compare and state.last is not None:
+        is_compared = self.compare and state.step % self.compare_every == 0
+        if is_compared and state.last is not None:
             assert state.inner is not None
             tol = EXACT_TOL * state.scale
             exact = exact_hypergradient(problem, state.last.alpha, state.inner.point, tol)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shine_exp.figures.aggregate import FloatArray, aggregate, quantiles
+from shine_exp.figures.aggregate import FloatArray, StepFunction, aggregate, quantiles
 from shine_exp.figures.axes import draw_curve, legend_for_all, limit_log_y, new_figure, panel_title
 from shine_exp.figures.drawing import Drawing, how_to_make
 from shine_exp.figures.grouping import by_label, is_finished, place_of, seeds_of
@@ -24,7 +24,8 @@ from shine_exp.runs.run import Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COMPARE = "outer.compare"  # the key that has exact hypergradients found along the run
+# The key that has exact hypergradients found along the run; so begins also that of how often
+COMPARE = "outer.compare"
 COSINE, RATIO = "exact_cosine", "exact_norm_ratio"
 
 
@@ -60,7 +61,7 @@ def _draw_place(above: "Axes", below: "Axes", runs: Sequence[Run]) -> None:
     shown: list[float] = []
     for rank, (label, style) in enumerate(styles(list(groups)).items()):
         shown += _draw_error(above, groups[label], style)
-        angles = [(run.trace["step"].to_numpy()[1:], _cosines(run)[1:]) for run in groups[label]]
+        angles = [_cosines(run) for run in groups[label]]
         draw_curve(below, aggregate(angles, (0.25, 0.75), log=False), style, style.name, rank)
     above.set_xscale("symlog", linthresh=1)
     above.set(xlabel="Hessian products of a hypergradient", ylabel="relative error")
@@ -80,19 +81,21 @@ def _draw_error(ax: "Axes", runs: Sequence[Run], style: Style) -> list[float]:
 
 
 def _errors(run: Run) -> FloatArray:
-    """The relative error of each hypergradient of a run; one that is not finite is infinite."""
-    cosine, ratio = _cosines(run), run.trace[RATIO].to_numpy()
-    there = run.trace[COSINE].notna().to_numpy()
-    errors = np.sqrt(np.maximum(1 + ratio**2 - 2 * ratio * cosine, 0.0))[there]
+    """The relative error of each compared hypergradient; one that is not finite is infinite."""
+    compared = run.trace[run.trace[COSINE].notna()]
+    cosine, ratio = compared[COSINE].to_numpy(), compared[RATIO].to_numpy()
+    errors = np.sqrt(np.maximum(1 + ratio**2 - 2 * ratio * cosine, 0.0))
     return np.where(np.isfinite(errors), errors, np.inf)
 
 
-def _cosines(run: Run) -> FloatArray:
-    """The cosine at each row; before the first hypergradient, that of the first."""
-    cosines: FloatArray = run.trace[COSINE].bfill().to_numpy()
-    return cosines
+def _cosines(run: Run) -> StepFunction:
+    """The cosine at each step with a compared hypergradient."""
+    compared = run.trace[run.trace[COSINE].notna()]
+    return compared["step"].to_numpy(), compared[COSINE].to_numpy()
 
 
 def _name(label: str) -> str:
     """The label without what all runs of the figure have in common."""
-    return label.replace(f" ({COMPARE}=True)", "").replace(f"{COMPARE}=True, ", "")
+    name, _, rest = label.partition(" (")
+    kept = [part for part in rest.removesuffix(")").split(", ") if not part.startswith(COMPARE)]
+    return f"{name} ({', '.join(kept)})" if any(kept) else name
