@@ -187,6 +187,14 @@ def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
     return [replace_file(folder, f"{name}.png", png), replace_file(folder, f"{name}.pdf", pdf)]
 
 
+def svg(figure: "Figure") -> bytes:
+    """The figure as an SVG without a background, its letters as shapes: no font is needed."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "shine_exp", "savefig.transparent": True}):
+        return _rendered(figure, "svg", {"Date": None, "Creator": None})
+
+
 def _rendered(figure: "Figure", kind: str, metadata: dict[str, None]) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format=kind, metadata=metadata)
