@@ -10,25 +10,8 @@ import pytest
 from traces import quality_row, theorem_row
 
 from shine_exp import __version__
-from shine_exp.figures import command
 
 ROWS = [(0.5, 4, 1.0, 0.9), (1.5, 8, 0.5, 0.4)]
-
-
-@pytest.fixture
-def shine_plot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs the command; returns exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["shine-plot", *map(str, arguments)])
-        code = 0
-        try:
-            command.main()
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def add_everything(add_run) -> None:
@@ -546,7 +529,6 @@ def test_help_lists_every_figure_with_its_claim(shine_plot) -> None:
 
 IMPORTED = """
 import sys
-from shine_exp.figures import command
 sys.argv[1:] = sys.argv[1].split()
 try:
     command.main()
