@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from shine_exp.figures.axes import limit_log_y, plain_log
+from shine_exp.figures.axes import limit_log_y
 from shine_exp.figures.drawing import Table
 from shine_exp.figures.looks import Style
 
@@ -48,7 +48,6 @@ def draw_cloud(ax: "Axes", samples: pd.DataFrame, style: Style, name: str) -> No
 def limit_quality(ax: "Axes", samples: pd.DataFrame) -> None:
     """Axes for all ratios and cosines, from the lowest cosine to 1 with a twentieth around it."""
     limit_log_y(ax, samples["norm_ratio"].tolist())
-    plain_log(ax.yaxis)
     cosines = samples["cosine"].to_numpy()
     low = np.min(cosines[np.isfinite(cosines)], initial=1)
     margin = max((1 - low) / 20, 1e-3)
