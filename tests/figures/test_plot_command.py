@@ -529,6 +529,7 @@ def test_help_lists_every_figure_with_its_claim(shine_plot) -> None:
 
 IMPORTED = """
 import sys
+from shine_exp.figures import command
 sys.argv[1:] = sys.argv[1].split()
 try:
     command.main()
