@@ -14,7 +14,9 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-READ_BY_FIGURES = {"shine_exp.runs.run", "shine_exp.runs.signals"}
+READ_BY_FIGURES = {
+    f"shine_exp.runs.{name}" for name in ("run", "state", "telling", "command_line", "signals")
+}
 
 
 def imports(module: str, at_import: bool = False) -> Iterator[str]:

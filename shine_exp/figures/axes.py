@@ -138,12 +138,17 @@ def log_x(ax: "Axes") -> None:
     if not ax.dataLim.minposx < np.inf:
         ax.set_xlim(1, 10)
     ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    # Matplotlib would label every tenth and hundredth of a short range, one over the other.
+    readable_log(ax.xaxis, *ax.get_xlim())
+
+
+def readable_log(axis: "Axis", low: float, high: float) -> None:
+    """At least two labels on a logarithmic axis, and none over another."""
+    # Of a short range Matplotlib would label every tenth and hundredth, of a longer one perhaps
+    # a single power of ten.
     if high < 5 * low:
-        short_log(ax.xaxis, low, high)
-    elif high < 30 * low:
-        plain_log(ax.xaxis)
+        short_log(axis, low, high)
+    elif high < 100 * low:
+        plain_log(axis)
 
 
 def short_log(axis: "Axis", low: float, high: float) -> None:
@@ -162,8 +167,10 @@ def limit_log_y(ax: "Axes", values: Sequence[float], decades: float = 5) -> None
     It goes down by `decades` at most.
     """
     shown = [value for value in values if 1 / BEYOND < value < BEYOND] or [1.0]
-    ax.set_ylim(max(min(shown), max(shown) * 10.0**-decades) / 1.5, max(shown) * 1.5)
+    low, high = max(min(shown), max(shown) * 10.0**-decades) / 1.5, max(shown) * 1.5
+    ax.set_ylim(low, high)
     ax.set_yscale("log", nonpositive="clip")
+    readable_log(ax.yaxis, low, high)
 
 
 def plain_log(axis: "Axis") -> None:
@@ -185,6 +192,14 @@ def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
     figure.set_layout_engine("none")
     pdf = _rendered(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
     return [replace_file(folder, f"{name}.png", png), replace_file(folder, f"{name}.pdf", pdf)]
+
+
+def svg(figure: "Figure") -> bytes:
+    """The figure as an SVG without a background, its letters as shapes: no font is needed."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "shine_exp", "savefig.transparent": True}):
+        return _rendered(figure, "svg", {"Date": None, "Creator": None})
 
 
 def _rendered(figure: "Figure", kind: str, metadata: dict[str, None]) -> bytes:

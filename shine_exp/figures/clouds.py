@@ -3,16 +3,32 @@
 a = H d is the estimate's answer and b = J⁻¹ d the exact one; both are 1 where they are equal.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from shine_exp.figures.axes import limit_log_y, plain_log
+from shine_exp.figures.axes import limit_log_y
+from shine_exp.figures.drawing import Table
 from shine_exp.figures.looks import Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+NOTE = "Medians over all samples of all seeds: of cos(a, b), and of ‖a‖ / ‖b‖."
+
+
+def table_of_clouds(clouds: Iterable[tuple[Mapping[str, str], pd.DataFrame]]) -> Table:
+    """A row for each cloud: what it is, by the titles of the columns, and its medians."""
+    cells, numbers = [], []
+    for names, samples in clouds:
+        medians = samples[["cosine", "norm_ratio"]].median()
+        header = (*names, "samples", "cosine", "ratio")
+        shown = (f"{medians['cosine']:.4f}", f"{medians['norm_ratio']:.3g}")
+        cells.append((*names.values(), str(len(samples)), *shown))
+        numbers.append({**names, "samples": len(samples), **medians})
+    return Table((header, *cells), NOTE, pd.DataFrame(numbers))
 
 
 def draw_cloud(ax: "Axes", samples: pd.DataFrame, style: Style, name: str) -> None:
@@ -32,7 +48,6 @@ def draw_cloud(ax: "Axes", samples: pd.DataFrame, style: Style, name: str) -> No
 def limit_quality(ax: "Axes", samples: pd.DataFrame) -> None:
     """Axes for all ratios and cosines, from the lowest cosine to 1 with a twentieth around it."""
     limit_log_y(ax, samples["norm_ratio"].tolist())
-    plain_log(ax.yaxis)
     cosines = samples["cosine"].to_numpy()
     low = np.min(cosines[np.isfinite(cosines)], initial=1)
     margin = max((1 - low) / 20, 1e-3)

@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,9 +40,7 @@ class Table:
 
     def markdown(self) -> str:
         """The lines as a Markdown table, and the note below it."""
-        ruled = [self.lines[0], tuple("---" for _ in self.lines[0]), *self.lines[1:]]
-        rows = ("| " + " | ".join(map(_markdown, line)) + " |" for line in ruled)
-        return "\n".join([*rows, "", self.note, ""])
+        return "\n".join([markdown_table(self.lines), "", self.note, ""])
 
     def save(self, folder: Path, name: str) -> list[Path]:
         """Write the numbers as name.csv and the table as name.md."""
@@ -94,6 +93,12 @@ def _file_name(name: str) -> str:
     stem, _, suffix = name.rpartition(".")
     short = stem.encode()[: LONGEST_NAME - 20].decode(errors="ignore")
     return f"{short}-{zlib.crc32(stem.encode()):08x}.{suffix}"
+
+
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """Cells as a Markdown table, the header first."""
+    header, *rows = ("| " + " | ".join(map(_markdown, line)) + " |" for line in lines)
+    return "\n".join([header, "|" + " --- |" * len(lines[0]), *rows])
 
 
 def _markdown(cell: str) -> str:

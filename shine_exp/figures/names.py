@@ -1,5 +1,7 @@
 """What a title calls the problems, the data and the place of a run."""
 
+from pathlib import Path
+
 from shine_exp.runs.run import Run
 
 DATA_NAMES = {
@@ -21,6 +23,13 @@ PROBLEM_NAMES = {
     "mdeq": "MDEQ",
     "augment": "augmentation",
 }
+CHANGES = {  # a key that differs from its default → what its value is called
+    "data.path": "{}",
+    "data.subset": "{} training images",
+    "data.test_subset": "{} test images",
+    "outer.epochs": "{} epochs",
+    "outer.train.epochs": "{} epochs",
+}
 NO_DATA = "none"  # the choice of a problem that takes no data set
 
 
@@ -35,6 +44,13 @@ def data_name(data: str) -> str:
 def problem_name(run: Run) -> str:
     problem = str(run.info["choices"]["problem"])
     return PROBLEM_NAMES.get(problem, problem)
+
+
+def changed(key: str, value: object) -> str:
+    """What differs from the default, in words where we have any; of a path the last part."""
+    shown = Path(str(value)).name if key == "data.path" else value
+    words = CHANGES.get(key, f"{key}={{}}").replace("{}", str(shown))
+    return words.removesuffix("s") if key in CHANGES and value == 1 else words
 
 
 def place_title(run: Run) -> str:

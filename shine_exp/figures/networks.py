@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from shine_exp.figures.grouping import natural, place_of
-from shine_exp.figures.names import data_part, problem_name
+from shine_exp.figures.names import changed, data_part, problem_name
 from shine_exp.runs.run import CONFIG, Run, damaged
 
 MODEL = "problem/model"
@@ -112,6 +111,5 @@ def _title(run: Run) -> str:
     parts = [f"{problem_name(run)} {model}".strip(), *data_part(run)]
     for key, value in run.info["differs"].items():
         if not key.startswith(OF_METHOD) and key not in (MODEL, "outer"):
-            shown = Path(str(value)).name if key == "data.path" else value
-            parts.append(f"{key}={shown}")
+            parts.append(changed(key, value))
     return ", ".join(parts)

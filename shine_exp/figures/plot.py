@@ -26,6 +26,11 @@ class Plot(ABC):
     name: str  # on the command line, and of the files that it becomes
     claim: str  # what it shows, in one line of `shine-plot --help`
 
+    @property
+    def experiment(self) -> str | None:
+        """The sweep of its runs, by its name in conf/experiment; a table has none of its own."""
+        return self.name.replace("-", "_") if self.name.startswith("fig") else None
+
     @classmethod
     def all_for(cls, runs: Sequence[Run]) -> "list[Plot]":
         """The plots of this class that these runs call for, as a rule one."""

@@ -20,6 +20,13 @@ def median_range(values: np.ndarray) -> str:
     return f"{median:.4g} [{low:.4g}, {high:.4g}]"
 
 
+def spread(values: pd.Series) -> str:
+    """As `median_range`, but one value stands alone; a dash where nothing was measured."""
+    if values.isna().all():
+        return NOTHING
+    return f"{values.iloc[0]:.4g}" if len(values) == 1 else median_range(values.to_numpy(float))
+
+
 def median_range_or_single(values: pd.Series) -> str:
     """As `median_range` of the values that are there; one value stands alone."""
     there = values.dropna().to_numpy(float)

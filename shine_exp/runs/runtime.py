@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveInt
 
 from shine_exp.errors import UserError
+from shine_exp.runs.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class Runtime:
     """Where runs lie, on what they run, and what they keep.
 
     `results` is the folder of all runs, `device` and `threads` are PyTorch's, `checkpoint_every`
-    is in seconds, and `keep` names what of the solution is kept. With `dry_run` the command only
-    says what it would do.
+    is in seconds, and `keep` names what of the solution is kept. `tracker` shows runs as they go.
+    With `dry_run` the command only says what it would do.
     """
 
     results: str
@@ -26,12 +27,13 @@ class Runtime:
     checkpoint_every: NonNegativeFloat
     keep: list[Literal["alpha", "theta", "network"]]
     dry_run: bool
+    tracker: Tracker | None
 
     def check(self) -> None:
         """Raises `UserError` for what this machine does not have.
 
         That is a folder without a name, too many threads, a device that is not here, or one
-        without float64.
+        without float64, or a tracker that is not installed.
         """
         if not self.results:
             raise UserError(
@@ -43,6 +45,8 @@ class Runtime:
                 f"runtime.threads={self.threads}: this machine has {processors}; "
                 "take no more than that"
             )
+        if self.tracker is not None:
+            self.tracker.check()
         if self.device == "cpu":
             return
         import torch

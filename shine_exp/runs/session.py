@@ -23,6 +23,7 @@ from shine_exp.runs.runtime import Runtime
 from shine_exp.runs.signals import continuations, deferred
 from shine_exp.runs.state import worth_a_word
 from shine_exp.runs.trace import Stopwatch, TraceWriter, fingerprint
+from shine_exp.runs.tracking import Log
 
 # What a solve is called: in a problem with an inner minimum, and in a network.
 OF_MINIMA = {"inner": "inner problems", "backward": "backward solves"}
@@ -70,6 +71,7 @@ class Session:
         self.verbose = verbose
         self.state: LoopState | None = None
         self.writer: TraceWriter | None = None
+        self.log: Log | None = None
         self.recorded: Recorded | None = None
         self.rows: list[Row] = []
         self.reason: str | None = None  # why the method has diverged
@@ -99,6 +101,8 @@ class Session:
             finally:
                 if self.writer is not None:
                     self.writer.close()
+                if self.log is not None:
+                    self.log.close()
             if status != "interrupted":
                 why = f": {self.reason}" if self.reason else ""
                 self._tell(f"{self.folder}: {status} after {self.clock.elapsed:.2f} s{why}")
@@ -123,6 +127,8 @@ class Session:
             self.state = self.loop.init(self.problem, self.identity.seed)
         columns = ("step", "time", *self.loop.columns(self.problem))
         self.writer = TraceWriter(self.folder, columns, saved.trace.encode() if saved else None)
+        if self.runtime.tracker is not None:
+            self.log = self.runtime.tracker.open(self.folder, bytes(self.writer.content))
         if saved:
             self.recorded = Recorded(self.state, saved.elapsed, len(self.writer.content))
         elif not self._record():
@@ -151,10 +157,13 @@ class Session:
     def _record(self) -> bool:
         """Append the rows of this step, if it has any; False where the method has diverged."""
         assert self.writer is not None
-        rows = self.loop.measure(self.problem, self.state)
+        measured = self.loop.measure(self.problem, self.state)
+        rows = [{"time": self.clock.elapsed, **row} for row in measured]
         for row in rows:
-            self.writer.append({"time": self.clock.elapsed, **row})
-        self.rows = rows or self.rows
+            self.writer.append(row)
+        if self.log is not None and rows:
+            self.log.add(rows)
+        self.rows = measured or self.rows
         self.recorded = None
         assert self.state is not None
         self.reason = self.loop.diverged(self.state)

@@ -9,10 +9,9 @@ from hydra._internal.hydra import Hydra
 from hydra.core.object_type import ObjectType
 from omegaconf import OmegaConf
 
+from shine_exp.runs.command_line import GROUPS
 from shine_exp.runs.composition import combinations, compose, hydra_for, separated
 from shine_exp.runs.identity import RunIdentity, identify
-
-GROUPS = ("problem", "data", "method")  # with their defaults, what a run is known by
 
 
 @dataclass(frozen=True)

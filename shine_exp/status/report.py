@@ -2,18 +2,17 @@
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from shine_exp.errors import UserError
+from shine_exp.runs.command_line import command_of, elsewhere
 from shine_exp.runs.state import RunState, State, find_states
 from shine_exp.runs.sweeps.record import SWEEPS, Sweep, job_folder, load_sweeps, with_job
 from shine_exp.runs.telling import counted, told
-from shine_exp.status.figures import GROUPS, Figure, begun_figures, key_of
+from shine_exp.status.figures import Figure, begun_figures, key_of
 
 SHOWN = [state for state in State if state is not State.DONE]  # with a line for each run
 
@@ -82,7 +81,7 @@ def _of_figure(root: Path, figure: Figure, runs: Sequence[RunState]) -> Part:
         for run in runs
         if run.info
     }
-    command = f"{figure.command}{_elsewhere(root)}"
+    command = f"{figure.command}{elsewhere(root)}"
     members = []
     for one in figure.runs:
         missing = RunState(root / one.folder, State.MISSING, {})
@@ -169,23 +168,4 @@ def commands_of_failed(report: Report) -> list[str]:
     """A command for each run that failed, which makes that one alone."""
     known = {one.run.folder: one.command for part in report.sweeps for one in part.members}
     failed = [run for run in report.runs if run.state is State.FAILED]
-    return [known.get(run.folder) or _command(report.root, run.info) for run in failed]
-
-
-def _command(root: Path, info: Any) -> str:
-    """By the options of a run, and what differs from their defaults."""
-    groups = [f"{group}={info['choices'][group]}" for group in GROUPS]
-    changed = [f"{key}={_value(value)}" for key, value in info["differs"].items()]
-    words = ["shine-run", *groups, *changed, f"seed={info['seed']}"]
-    return f"{shlex.join(words)}{_elsewhere(root)}"
-
-
-def _value(value: Any) -> str:
-    """As Hydra reads it."""
-    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value)
-    return value if plain else json.dumps(value, ensure_ascii=False)
-
-
-def _elsewhere(root: Path) -> str:
-    """The override that a command needs for runs that do not lie in the usual folder."""
-    return "" if root == Path("results") else f" {shlex.quote(f'runtime.results={root}')}"
+    return [known.get(run.folder) or command_of(report.root, run.info) for run in failed]

@@ -1,5 +1,6 @@
 """Run folders as shine-run leaves them, with numbers that the tests choose."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import yaml
 from traces import EPOCH, search_row
 
+from shine_exp.figures import command
 from shine_exp.loop import Row
 from shine_exp.runs.history import write_json
 from shine_exp.runs.run import CONFIG, INFO
@@ -107,3 +109,19 @@ def add_network(add_run: AddRun) -> AddRun:
         return add_run(method, seed, rows, config=config, differs=differs, **more)
 
     return add
+
+
+@pytest.fixture
+def shine_plot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs the command; returns exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["shine-plot", *map(str, arguments)])
+        code = 0
+        try:
+            command.main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        return code, *capsys.readouterr()
+
+    return run

@@ -58,7 +58,7 @@ def test_network_curves_have_a_row_for_each_model_and_budget(add_network, result
     add_network("refine", 0, epochs((0.9, 0.5)), steps=7, differs={"outer.epochs": 1})
     figure = figure_of(draw(CURVES, results))
     titles = [ax.get_title() for ax in figure.axes]
-    assert titles == ["MDEQ, digits"] * 2 + ["MDEQ, digits, outer.epochs=1"] * 2
+    assert titles == ["MDEQ, digits"] * 2 + ["MDEQ, digits, 1 epoch"] * 2
     _, changed = figure.axes[0].get_lines()
     (alone,) = figure.axes[2].get_lines()
     assert changed.get_label() == alone.get_label() == "SHINE refine (method.steps.max_steps=7)"

@@ -24,10 +24,10 @@ def test_by_network_groups_by_all_that_is_not_of_the_method(add_network, results
     runs = load_runs(results)
     assert not any(map(is_search, runs))
     digits, images = by_network(runs)
-    assert digits.title == "MDEQ, digits, outer.epochs=4"
+    assert digits.title == "MDEQ, digits, 4 epochs"
     refined = [f"refine (method.steps.max_steps={n})" for n in (9, 10)]
     assert list(digits.runs) == ["opa (solver=adjoint_broyden)", "refine", *refined]
-    assert images.title == "MDEQ large, image folder, data.path=images.npz"
+    assert images.title == "MDEQ large, image folder, images.npz"
 
 
 def test_outcomes_have_costs_after_pre_training_and_worth_of_the_last_epoch(

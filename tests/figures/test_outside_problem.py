@@ -80,7 +80,7 @@ def test_curves_of_a_problem_without_a_loss_say_so(add_run, results: Path) -> No
 def test_table_leaves_out_the_held_out_loss_that_no_run_has(ridge: Path) -> None:
     table = table_of(draw(CostTable(), ridge))
     assert table.lines[0][4:7] == ("time (s)", "products", "diverged")
-    assert table.lines[3][:6] == ("ridge-none", "shine", "1 %", "1 of 1", "2 [2, 2]", "4 [4, 4]")
+    assert table.lines[3][:6] == ("ridge-none", "shine", "1 %", "1 of 1", "2", "4")
     table.save(ridge, "table")
     columns = next(csv.reader((ridge / "table.csv").read_text().splitlines()))
     assert not [column for column in columns if column.startswith("held_out")]
@@ -90,7 +90,7 @@ def test_table_has_a_dash_where_only_other_runs_have_a_held_out_loss(ridge: Path
     add_run("shine", 0, [(1, 10, 0.5, 0.25)])
     lines = {line[:3]: line[4:7] for line in table_of(draw(CostTable(), ridge)).lines}
     assert lines["problem-data", "method", "within"] == ("time (s)", "products", "held-out loss")
-    assert lines["logreg-20news", "shine", "1 %"][2] == "0.25 [0.25, 0.25]"
+    assert lines["logreg-20news", "shine", "1 %"][2] == "0.25"
     assert lines["ridge-none", "shine", "1 %"][2] == "–"
     assert lines["ridge-none", "cg", "1 %"] == ("inf", "inf", "–")
 

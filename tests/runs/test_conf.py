@@ -122,6 +122,7 @@ def test_every_folder_of_conf_is_tested_here() -> None:
         "outer/hypergradient",
         "outer/preferred",
         "problem/model",
+        "tracker",
     }
     assert sorted(PAPER + GROUPED + MANY + STUDY_EXPERIMENTS + NETWORK_EXPERIMENTS) == sorted(
         options("experiment")

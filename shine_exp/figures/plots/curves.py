@@ -22,6 +22,7 @@ class Curves(Plot):
 
     def __init__(self, where: str, is_of_kind: Callable[[Run], bool]) -> None:
         self.name = f"{Curves.name}-{where}"
+        self.claim = f"every method and variant on {where}"
         self.where = where
         self.is_of_kind = is_of_kind
 

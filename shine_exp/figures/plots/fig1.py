@@ -5,7 +5,7 @@ from shine_exp.figures.comparison import Comparison
 
 class Fig1(Comparison):
     name = "fig1"
-    claim = "held-out loss against time, logistic regression on 20news and real_sim"
+    claim = "losses against time, logistic regression on 20newsgroups and real-sim"
     methods = ("shine", "refine", "cg", "jf", "grid")
     problem = "logreg"
     data = ("20news", "real_sim")

@@ -5,7 +5,7 @@ from shine_exp.figures.comparison import Comparison
 
 class Fig2Left(Comparison):
     name = "fig2-left"
-    claim = "HOAG, SHINE and SHINE-OPA on 20news"
+    claim = "HOAG, SHINE and SHINE-OPA against time on 20newsgroups"
     methods = ("cg", "shine", "opa")
     problem = "logreg"
     data = ("20news",)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from shine_exp.figures.axes import legends_below, new_figure, panel_title
-from shine_exp.figures.clouds import draw_cloud, limit_quality
+from shine_exp.figures.clouds import draw_cloud, limit_quality, table_of_clouds
 from shine_exp.figures.drawing import Drawing, how_to_make
 from shine_exp.figures.grouping import by_setting, is_finished
 from shine_exp.figures.kinds import INVERSION, is_study
@@ -35,15 +35,29 @@ class Fig2Right(Plot):
         for row, (title, frame) in zip(axes, frames.items(), strict=True):
             for ax, (estimate, style) in zip(row, estimates.items(), strict=True):
                 for direction, look in directions.items():
-                    is_shown = (frame["estimate"] == estimate) & (frame["direction"] == direction)
-                    if is_shown.any():
-                        draw_cloud(ax, frame[is_shown], look, f"{look.name} d")
+                    cloud = _cloud(frame, estimate, direction)
+                    if len(cloud):
+                        draw_cloud(ax, cloud, look, f"{look.name} d")
                 ax.set_title(panel_title(style.name, title))
                 limit_quality(ax, frame)
             row[0].set_ylabel("‖a‖ / ‖b‖")
         legend = "a = H d, b = exact inverse · d;  large: median"
         legends_below(figure, legend, rows=len(frames))
-        return Drawing(self.name, figure)
+        clouds = (
+            (
+                {"data": title, "estimate": style.name, "direction": look.name},
+                _cloud(frame, estimate, direction),
+            )
+            for title, frame in frames.items()
+            for estimate, style in estimates.items()
+            for direction, look in directions.items()
+        )
+        table = table_of_clouds((names, cloud) for names, cloud in clouds if len(cloud))
+        return Drawing(self.name, figure, table=table)
+
+
+def _cloud(frame: pd.DataFrame, estimate: str, direction: str) -> pd.DataFrame:
+    return frame[(frame["estimate"] == estimate) & (frame["direction"] == direction)]
 
 
 def _values(frames: Mapping[str, pd.DataFrame], column: str) -> list[str]:

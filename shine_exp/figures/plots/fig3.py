@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from shine_exp.errors import UserError
@@ -17,12 +18,13 @@ from shine_exp.figures.axes import (
     panel_title,
     plain_log,
 )
-from shine_exp.figures.drawing import Drawing, how_to_make
+from shine_exp.figures.drawing import Drawing, Table, how_to_make
 from shine_exp.figures.grouping import is_finished
 from shine_exp.figures.kinds import is_training
 from shine_exp.figures.looks import METHODS, styles
 from shine_exp.figures.networks import OF_METHOD, Network, by_network, configured, outcomes
 from shine_exp.figures.plot import Options, Plot
+from shine_exp.figures.summaries import NOTHING
 from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
@@ -52,6 +54,11 @@ NUMBER_OFFSETS = {  # in points, of the number of steps beside a point
     "JF": (-6, 3),
     "SHINE": (4, 9),
 }
+HEADER = (
+    *("network", "method", "backward steps", "seeds"),
+    *("top-1 (%)", "backward, ms", "times cheaper"),
+)
+NOTE = "Mean ± std of seeds, and the median of their times; cheaper than the full backward pass."
 VANILLA_SHADE, REFINED_SHADE = "0.93", "0.97"
 NUMBERS = ("accuracy", "accuracy_std", "backward_ms")
 COLUMNS = ("series", "steps", *NUMBERS)  # of the published CSV, and of the points of a panel
@@ -86,7 +93,32 @@ class Fig3(Plot):
             _draw_panel(ax, panel)
         axes[0][0].set_ylabel("top-1 (%)")
         legend_for_all(figure, "at each point: its backward steps; mean ± std of seeds")
-        return Drawing(self.name, figure, tuple(notes))
+        return Drawing(self.name, figure, tuple(notes), _table(panels))
+
+
+def _table(panels: "Sequence[TimePanel]") -> Table:
+    """A row for each point: what it is worth, and how often its time goes into the full one's."""
+    frames = []
+    for panel in panels:
+        points = panel.points.sort_values("steps", key=_by_number)
+        full = points["backward_ms"][points["steps"] == ALL_STEPS]
+        cheaper = (full.iloc[0] if len(full) else np.nan) / points["backward_ms"]
+        frames.append(points.assign(network=panel.network, times_cheaper=cheaper))
+    data = pd.concat(frames).reindex(columns=["network", *COLUMNS, "seeds", "times_cheaper"])
+    return Table((HEADER, *map(_cells, data.to_dict("records"))), NOTE, data)
+
+
+def _cells(point: dict[Any, Any]) -> tuple[str, ...]:
+    accuracy, std = point["accuracy"], point["accuracy_std"]
+    return (
+        point["network"],
+        LOOKS[point["series"]].name,
+        point["steps"],
+        NOTHING if np.isnan(point["seeds"]) else f"{point['seeds']:.0f}",
+        f"{accuracy:.2f}" if np.isnan(std) else f"{accuracy:.2f} ± {std:.2f}",
+        f"{point['backward_ms']:.4g}",
+        NOTHING if np.isnan(point["times_cheaper"]) else f"{point['times_cheaper']:.2g}",
+    )
 
 
 @dataclass(frozen=True)
@@ -96,6 +128,7 @@ class TimePanel:
     `diverged` counts runs by series.
     """
 
+    network: str
     title: str
     xlabel: str
     points: pd.DataFrame
@@ -163,12 +196,14 @@ def _panel(network: Network) -> TimePanel:
     machines = "; ".join(_machines(network.all_runs))
     xlabel = f"backward pass of a batch (ms, median; {machines})"
     diverged = Counter(_series(run) for run in network.all_runs if run.info["status"] == "diverged")
-    return TimePanel(f"{network.title} ({seeds})", xlabel, points, diverged)
+    return TimePanel(network.title, f"{network.title} ({seeds})", xlabel, points, diverged)
 
 
 def _published_panel(path: Path) -> TimePanel:
+    title = "published: MDEQ large, CIFAR-10"
     return TimePanel(
-        "published: MDEQ large, CIFAR-10",
+        title,
+        title,
         "backward pass of a batch (ms; one V100)",
         read_published(path),
         diverged={},

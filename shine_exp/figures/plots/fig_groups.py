@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from shine_exp.figures.aggregate import BEYOND
 from shine_exp.figures.axes import legend_for_all, log_x, new_figure, panel_title
-from shine_exp.figures.drawing import Drawing, how_to_make
+from shine_exp.figures.drawing import Drawing, Table, how_to_make
 from shine_exp.figures.grouping import is_finished, place_of, seeds_of
 from shine_exp.figures.kinds import is_search
 from shine_exp.figures.looks import styles
 from shine_exp.figures.names import place_title
 from shine_exp.figures.plot import Options, Plot
 from shine_exp.figures.provenance import unsolved
+from shine_exp.figures.summaries import median_columns, spread
 from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 N_GROUPS = "problem.groups"  # the key that says how many hyperparameters there are
 GROUPING = "problem.grouping"  # the key that says which features have one in common
 GROUPINGS = {"contiguous": "contiguous groups", "frequency": "groups by document frequency"}
+NOTE = "Median [lowest, highest] of the seeds that have runs with several groups."
 END_LABELS = {"outer_loss": "outer loss at the end", "test_loss": "held-out loss at the end"}
 
 
@@ -64,7 +67,28 @@ class FigGroups(Plot):
                 ax.set(xlabel="hyperparameters", ylabel=label)
                 ax.set_title(panel_title(title, GROUPINGS[grouping]))
         legend_for_all(figure, "median, lowest and highest of the seeds")
-        return Drawing(self.name, figure)
+        return Drawing(self.name, figure, table=_table(plain, places, methods))
+
+
+def _table(runs: Sequence[Run], places: Sequence[tuple[str, str]], methods: Sequence[str]) -> Table:
+    """A row for each point of the figure: both losses, over the seeds that have several groups."""
+    lines, numbers = [], []
+    for where, grouping in places:
+        there = [run for run in runs if (place_of(run), _grouping(run)) == (where, grouping)]
+        seeds = seeds_of(run for run in there if _n_groups(run) > 1)
+        compared = [run for run in there if run.info["seed"] in seeds]
+        title = f"{place_title(there[0])}, {GROUPINGS[grouping]}"
+        for method, style in styles(methods).items():
+            members = [run for run in compared if run.info["choices"]["method"] == method]
+            ends = {loss: _ends(members, loss) for loss in END_LABELS}
+            for n in sorted(set().union(*ends.values())):
+                losses = {loss: pd.Series(ends[loss].get(n, []), dtype=float) for loss in ends}
+                count = str(max(map(len, losses.values())))
+                lines.append((title, str(n), style.name, count, *map(spread, losses.values())))
+                names = {"data": title, "hyperparameters": n, "method": method}
+                numbers.append(names | median_columns(pd.DataFrame(losses), losses))
+    header = ("data", "hyperparameters", "method", "seeds", *END_LABELS.values())
+    return Table((header, *lines), NOTE, pd.DataFrame(numbers))
 
 
 def _share_losses(axes: "Sequence[Sequence[Axes]]", places: Sequence[str]) -> None:

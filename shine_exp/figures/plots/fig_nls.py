@@ -6,7 +6,7 @@ from shine_exp.figures.plots.fig1 import Fig1
 
 class FigNLS(Comparison):
     name = "figNLS"
-    claim = "fig1 for non-linear least squares on 20news"
+    claim = "losses against time, non-linear least squares on 20newsgroups"
     methods = Fig1.methods
     problem = "nls"
     data = ("20news",)

@@ -4,7 +4,7 @@ Which limit the hypergradient of each inverse estimate reaches as the inner prob
 exactly: its relative error, and 1 − its cosine with the exact one, against the tolerance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,17 +19,19 @@ from shine_exp.figures.axes import (
     new_figure,
     panel_title,
 )
-from shine_exp.figures.drawing import Drawing, how_to_make
-from shine_exp.figures.grouping import by_setting, is_finished, seeds_of
+from shine_exp.figures.drawing import Drawing, Table, how_to_make
+from shine_exp.figures.grouping import by_setting, is_finished
 from shine_exp.figures.kinds import THEOREM, is_study
 from shine_exp.figures.looks import styles
 from shine_exp.figures.plot import Options, Plot
+from shine_exp.figures.summaries import NOTHING
 from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEAST_ANGLE = 1e-10  # traces keep ten digits of a cosine
+NOTE = "Median over seeds of the relative error of the hypergradient, by the tolerance on ‖∇G‖."
 QUANTITIES = {"relative_error": "relative error", "angle": "1 − cosine"}
 
 
@@ -47,16 +49,39 @@ class FigTheorem(Plot):
         if not groups:
             missing = f"{self.name}: no finished runs with outer={THEOREM}"
             return Drawing(self.name, None, (f"{missing}; {how_to_make(self.name)}",))
+        frames = {title: _frame(members) for title, members in groups.items()}
         figure, axes = new_figure(len(groups), len(QUANTITIES))
-        for row, (title, members) in zip(axes, groups.items(), strict=True):
-            frame = pd.concat([run.trace.assign(seed=run.info["seed"]) for run in members])
-            frame["angle"] = (1 - frame["cosine"]).clip(lower=LEAST_ANGLE)
-            title = panel_title(f"{title} ({len(seeds_of(members))} seeds)")
+        for row, (title, frame) in zip(axes, frames.items(), strict=True):
+            title = panel_title(f"{title} ({frame['seed'].nunique()} seeds)")
             for ax, (column, quantity) in zip(row, QUANTITIES.items(), strict=True):
                 _draw_panel(ax, frame, column)
                 ax.set(ylabel=f"{quantity} of hypergradient", title=title)
         legend_for_all(figure, "median and 25 – 75 % of seeds")
-        return Drawing(self.name, figure)
+        return Drawing(self.name, figure, table=_table(frames))
+
+
+def _frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """The rows of some runs, with the seed and 1 − cosine."""
+    frame = pd.concat([run.trace.assign(seed=run.info["seed"]) for run in runs])
+    frame["angle"] = (1 - frame["cosine"]).clip(lower=LEAST_ANGLE)
+    return frame
+
+
+def _table(frames: Mapping[str, pd.DataFrame]) -> Table:
+    """The relative error: a row for each data set and estimate, a column for each tolerance."""
+    tolerances = sorted({tol for frame in frames.values() for tol in frame["tol"]}, reverse=True)
+    header = ("data", "estimate", "seeds", *(f"error at {tol:.0e}" for tol in tolerances))
+    lines, numbers = [], []
+    for title, frame in frames.items():
+        for estimate, style in styles(list(dict.fromkeys(frame["estimate"]))).items():
+            part = frame[frame["estimate"] == estimate]
+            curve = _curve(part, "relative_error")
+            errors = dict(zip(curve.x.tolist(), curve.median.tolist(), strict=True))
+            cells = (f"{errors[tol]:.2g}" if tol in errors else NOTHING for tol in tolerances)
+            lines.append((title, style.name, str(part["seed"].nunique()), *cells))
+            names = {"data": title, "estimate": estimate}
+            numbers += [names | {"tol": tol, "relative_error": e} for tol, e in errors.items()]
+    return Table((header, *lines), NOTE, pd.DataFrame(numbers))
 
 
 def _draw_panel(ax: "Axes", frame: pd.DataFrame, column: str) -> None:

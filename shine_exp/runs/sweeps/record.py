@@ -13,7 +13,8 @@ from shine_exp.runs.state import RunState, State
 from shine_exp.runs.sweeps.job import LOG, REFUSED
 
 SWEEPS = ".launcher"  # in the results folder
-WHERE_AND_HOW = ("runtime.", "hydra.", "hydra/")  # of overrides: the same run, made otherwise
+# Of overrides: the same run, made otherwise
+WHERE_AND_HOW = ("runtime.", "tracker=", "hydra.", "hydra/")
 
 
 @dataclass(frozen=True)

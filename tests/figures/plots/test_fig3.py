@@ -96,7 +96,7 @@ def test_fig3_has_a_panel_for_each_network_and_notes_what_is_lacking(
     titles = [ax.get_title() for ax in figure_of(drawing).axes]
     assert titles == [
         "MDEQ, CIFAR-10 (1 seed)",
-        "MDEQ, CIFAR-10, outer.epochs=9 (1 seed)",
+        "MDEQ, CIFAR-10, 9 epochs (1 seed)",
         "MDEQ, digits (1 seed)",
     ]
     first, second = drawing.notes
@@ -104,8 +104,7 @@ def test_fig3_has_a_panel_for_each_network_and_notes_what_is_lacking(
     lacking = "full_limited, full, refine_jf, shine, refine"
     assert first == f"fig3: no runs that are done of method {lacking} on MDEQ, CIFAR-10; {how}"
     assert (
-        "of method full_limited, full, jf, refine_jf, refine on MDEQ, CIFAR-10, outer.epochs=9"
-        in second
+        "of method full_limited, full, jf, refine_jf, refine on MDEQ, CIFAR-10, 9 epochs" in second
     )
 
 

@@ -30,7 +30,7 @@ def test_fig_e2_has_a_panel_for_each_direction_with_medians_of_all_seeds(
     assert not any(map(is_search, load_runs(results)))
     figure = figure_of(draw(FigE2(), results))
     prescribed, random = figure.axes
-    title = "MDEQ, digits, outer.train.epochs=4"
+    title = "MDEQ, digits, 4 epochs"
     assert prescribed.get_title() == f"prescribed d, ∇L(z*); trained by Full inverse\n{title}"
     assert random.get_title() == f"random d; trained by Full inverse\n{title}"
     _, jf, cloud, opa = prescribed.get_lines()

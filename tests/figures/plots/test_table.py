@@ -6,7 +6,8 @@ import pytest
 from traces import draw, solved_row, table_of
 
 from shine_exp.figures.drawing import Table
-from shine_exp.figures.plots.table import CostTable, ways_to_best
+from shine_exp.figures.plots.table import CostTable
+from shine_exp.figures.ways_to_best import ways_to_best
 from shine_exp.runs.run import load_runs
 
 NEVER = [np.inf] * 3

@@ -1,0 +1,1 @@
+"""One self-contained HTML file of a folder of results: claims, figures, tables and runs."""
