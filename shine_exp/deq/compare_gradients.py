@@ -54,16 +54,31 @@ def compare_gradients(
     Jᵀu* = r by Broyden's method in at most `exact_steps` steps, to a residual of ε^{2/3} ‖r‖, ε
     the rounding unit of z0's type: 4e-11 in float64, in which the comparison is sharpest.
 
-    All methods together take fewer than ten solved backward passes of 14 products or more. The
-    layer, its `last` and all gradients are left as they were.
+    All methods together make no more products than ten solved backward passes, where one of these
+    takes 14 or more. The layer, its `last` and all gradients are left as they were.
 
     Raises `UserError` where no parameter of the cell takes a gradient.
     """
+
+    def value() -> Tensor:
+        return loss(layer(*inputs, loss=loss, **(named or {})))
+
+    return compare_backward_passes(layer, value, methods=methods, exact_steps=exact_steps)
+
+
+def compare_backward_passes(
+    layer: DEQ,
+    value: Callable[[], Tensor],
+    *,
+    methods: Mapping[str, InverseMethod] | None = None,
+    exact_steps: int = 200,
+) -> GradientComparison:
+    """The same of a layer within a network: `value()` is L, a scalar, and calls the layer once."""
     known = METHODS if methods is None else methods
     if not layer.solver.leaves_estimate:
         known = {name: one for name, one in known.items() if not _uses_estimate(one)}
     with _switched(layer) as switch:
-        passes = _Passes(layer, switch, inputs, named or {}, loss)
+        passes = _Passes(layer, switch, value)
         truth = passes.by(_Exact(exact_steps))
         others = {name: passes.by(method) for name, method in known.items()}
         return passes.compared(others, truth)
@@ -90,7 +105,7 @@ def _switched(layer: DEQ) -> Iterator[_Switch]:
     """The layer with a method that can be changed; it solves for its equilibrium, and is silent."""
     before = {name: getattr(layer, name) for name in ("inverse", "warn", "n_unrolled", "last")}
     switch = _Switch(JacobianFree(), layer.solver.leaves_estimate)
-    layer.inverse, layer.warn, layer.n_unrolled = switch, False, None
+    layer.inverse, layer.warn, layer.n_unrolled, layer.last = switch, False, None, None
     try:
         yield switch
     finally:
@@ -137,14 +152,7 @@ class _Pass:
 class _Passes:
     """One recorded forward pass, and any number of backward passes through it."""
 
-    def __init__(
-        self,
-        layer: DEQ,
-        switch: _Switch,
-        inputs: Sequence[Any],
-        named: Mapping[str, Any],
-        loss: Loss,
-    ) -> None:
+    def __init__(self, layer: DEQ, switch: _Switch, value: Callable[[], Tensor]) -> None:
         self.switch = switch
         self.weights = [w for w in layer.cell.parameters() if w.requires_grad]
         if not self.weights:
@@ -153,8 +161,8 @@ class _Passes:
                 "there is none to compare"
             )
         with torch.enable_grad():
-            self.value = loss(layer(*inputs, loss=loss, **named))
-        assert layer.last is not None
+            self.value = value()
+        assert layer.last is not None, "value() does not call the layer"
         self.report = layer.last
 
     def by(self, method: InverseMethod) -> _Pass:

@@ -78,7 +78,8 @@ class Sudoku(Task):
 
     @property
     def facts(self) -> dict[str, int | str]:
-        return {"n_train": len(self.train), "n_test": len(self.test)}
+        sizes: dict[str, int | str] = {"n_train": len(self.train), "n_test": len(self.test)}
+        return sizes | {"cell": type(self.cell()).__name__}
 
     def network(self, layer: LayerFactory) -> SudokuNetwork:
         return SudokuNetwork(self.box, self.cell(), layer).to(self.device)
