@@ -214,7 +214,8 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _error(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).norm(dim=-1) / b.norm(dim=-1)
+    error: Tensor = (a - b).norm(dim=-1) / b.norm(dim=-1)
+    return error
 
 
 def _median(values: Tensor) -> float:

@@ -20,6 +20,7 @@ PROBLEM_NAMES = {
     "cleaning": "data cleaning",
     "mdeq": "MDEQ",
     "augment": "augmentation",
+    "sudoku": "Sudoku",
 }
 NO_DATA = "none"  # the choice of a problem that takes no data set
 

@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from shine_exp.errors import UserError
 from shine_exp.randomness import generator
