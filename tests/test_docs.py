@@ -35,6 +35,7 @@ from shine_exp.status.command import main as shine_status
 
 NOT_RUN = (  # downloads, takes minutes, or needs what this machine may not have
     *("20news", "real_sim", "cifar10", "libsvm", "image_folder", "experiment=", "mdeq"),
+    "sudoku",
     *("hydra/launcher", "cuda", "threads"),
 )
 OF_READERS = {"ridge", "two_penalties", "svm", "shrinkage", "toy"}  # problems that the pages make
