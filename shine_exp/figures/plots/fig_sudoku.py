@@ -20,7 +20,7 @@ COSTS = {
     "products": ("products", "products with J of a backward pass"),
 }
 QUANTITIES = {
-    "whole_grids_longer": "whole test grids right (%), with more forward steps",
+    "whole_grids_longer": "whole test grids right (%)",
     "gradient_cosine": "cosine with the exact gradient",
 }
 
