@@ -49,11 +49,13 @@ class GradientComparison:
 
     @property
     def advised(self) -> GradientQuality:
-        """Of the methods with both cosines at `GOOD_COSINE` or above one with fewest products.
+        """Of the methods whose `cosine` is `GOOD_COSINE` or above one with fewest products.
 
         Of several of these the one with the largest cosine. The solved pass is always among them.
+        The parameter gradient does not decide: where J of one sample is nearly singular, that
+        sample alone may be the batch's exact gradient.
         """
-        good = [row for row in self.rows if _is_good(row)] or [self.solved]
+        good = [row for row in self.rows if row.cosine >= GOOD_COSINE] or [self.solved]
         return min(good, key=lambda row: (row.products, -row.cosine))
 
     @property
@@ -77,7 +79,7 @@ class GradientComparison:
             what = (
                 f"Take {best.method}: cosine {best.cosine:.3f} and error "
                 f"{best.relative_error:.2g} for {best.products} products, where the solved pass "
-                f"takes {solved.products}"
+                f"takes {solved.products}{_of_parameters(best)}"
             )
         return f"{what}{self._of_rho()}{self._of_forward()}."
 
@@ -107,8 +109,13 @@ class GradientComparison:
         return "\n".join([*padded, self.advice])
 
 
-def _is_good(row: GradientQuality) -> bool:
-    return row.cosine >= GOOD_COSINE and not row.parameter_cosine < GOOD_COSINE
+def _of_parameters(row: GradientQuality) -> str:
+    if not row.parameter_cosine < GOOD_COSINE:
+        return ""
+    return (
+        f"; but {row.parameter_cosine:.3f} is its cosine in the batch's parameter gradient, which "
+        "samples with a nearly singular J outweigh"
+    )
 
 
 def _shown(value: float | int | str) -> str:
