@@ -54,6 +54,12 @@ FULL = {
     "fig_cleaning": [Sweep("experiment=fig_cleaning", 5)],
     "fig_softmax": [Sweep("experiment=fig_softmax", 25)],
     "fig_outer": [Sweep("experiment=fig_outer", 20)],
+    "fig_sudoku": [
+        Sweep("experiment=fig_sudoku", 80),
+        Sweep("experiment=fig_sudoku method=refine,refine_jf method.steps.max_steps=3", 20),
+        Sweep("experiment=fig_sudoku method=full_limited method.max_steps=10", 12),
+        Sweep("experiment=fig_sudoku method=opa solver=adjoint_broyden", 25),
+    ],
     "fig3": [
         Sweep(f"experiment=fig3 {IMAGES}", 90),
         *(
@@ -78,6 +84,7 @@ FAST = {
     "fig_cleaning": [Sweep("experiment=fig_cleaning seed=0", 1)],
     "fig_softmax": [Sweep("experiment=fig_softmax data=digits_classes seed=0", 1)],
     "fig_outer": [Sweep("experiment=fig_outer seed=0", 7)],
+    "fig_sudoku": [Sweep("experiment=fig_sudoku problem/cell=injected seed=0", 8)],
     "fig3": [Sweep("experiment=fig3 seed=0", 8)],
     "figE2": [Sweep("experiment=figE2 seed=0", 2)],
 }

@@ -2,7 +2,7 @@
 
 A run, of a problem or a network:       run("problem=logreg", "method=shine"), load_runs("results")
 Hypergradients of a problem of one's own:   hypergradient(AutodiffProblem(G, F, α₀, θ₀))
-An equilibrium layer for any network:   DEQ(cell)
+An equilibrium layer for any network:   DEQ(cell); compare_gradients(layer, inputs, loss)
 """
 
 from importlib import import_module
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shine_exp.bilevel.hypergradients import hypergradient
     from shine_exp.bilevel.problem import BilevelProblem
     from shine_exp.bilevel.problems.autodiff import AutodiffProblem
-    from shine_exp.deq import DEQ
+    from shine_exp.deq import DEQ, compare_gradients
     from shine_exp.runs.api import run
     from shine_exp.runs.run import Run, load_runs
     from shine_exp.training.task import Task
@@ -26,6 +26,7 @@ __all__ = [
     "Run",
     "Task",
     "__version__",
+    "compare_gradients",
     "hypergradient",
     "load_runs",
     "run",
@@ -38,6 +39,7 @@ _MODULES = {
     "DEQ": "shine_exp.deq",
     "Run": "shine_exp.runs.run",
     "Task": "shine_exp.training.task",
+    "compare_gradients": "shine_exp.deq",
     "hypergradient": "shine_exp.bilevel.hypergradients",
     "load_runs": "shine_exp.runs.run",
     "run": "shine_exp.runs.api",

@@ -8,7 +8,10 @@ Row = Mapping[str, float | int | str]
 
 
 class LoopState(Protocol):
-    """Where a loop stands after `step` steps."""
+    """Where a loop stands after `step` steps.
+
+    A study may have `conclusions` too, lines that the command prints at its end.
+    """
 
     @property
     def step(self) -> int: ...

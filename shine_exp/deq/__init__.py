@@ -1,8 +1,19 @@
 """Deep equilibrium networks: a layer z* = f(z*, x) for any cell f."""
 
 from shine_exp.deq.advice import CellWarning, ConvergenceWarning
+from shine_exp.deq.compare_gradients import compare_gradients
+from shine_exp.deq.gradient_comparison import GradientComparison, GradientQuality
 from shine_exp.deq.layer import DEQ
 from shine_exp.deq.report import Report
 from shine_exp.deq.unroll import unroll
 
-__all__ = ["DEQ", "CellWarning", "ConvergenceWarning", "Report", "unroll"]
+__all__ = [
+    "DEQ",
+    "CellWarning",
+    "ConvergenceWarning",
+    "GradientComparison",
+    "GradientQuality",
+    "Report",
+    "compare_gradients",
+    "unroll",
+]

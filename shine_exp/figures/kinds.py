@@ -8,6 +8,7 @@ INVERSION = "inversion_quality"
 THEOREM = "theorem"
 TRAIN = "train"
 NETWORK_INVERSION = "network_inversion"
+ADVISE = "advise"
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,12 @@ KINDS = {
     INVERSION: Kind(("step", "time", "estimate", "direction", "cosine", "norm_ratio")),
     THEOREM: Kind(("step", "time", "tol", "estimate", "relative_error", "cosine")),
     NETWORK_INVERSION: Kind(("step", "time", "estimate", "direction", "cosine", "norm_ratio")),
+    ADVISE: Kind(("step", "time", "method", "cosine", "relative_error", "products")),
     TRAIN: Kind(
         ("step", "time", "products", "forward_ms", "backward_ms"), never_fall=("step", "time")
     ),
 }
-TEXT = ("estimate", "direction")
+TEXT = ("estimate", "direction", "method")
 
 # What a problem or a task measures is its own choice, and older traces lack some of the rest. A
 # figure uses these where they are, and ignores columns that it does not know.
@@ -38,6 +40,9 @@ OPTIONAL = (
     "test_loss",
     "train_loss",
     "accuracy",
+    "whole_grids",
+    "whole_grids_longer",
+    "gradient_cosine",
     "tol",
     "inner_residual",
     "unsolved_inner",

@@ -22,6 +22,7 @@ PROBLEM_NAMES = {
     "cleaning": "data cleaning",
     "mdeq": "MDEQ",
     "augment": "augmentation",
+    "sudoku": "Sudoku",
 }
 CHANGES = {  # a key that differs from its default → what its value is called
     "data.path": "{}",

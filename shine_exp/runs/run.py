@@ -104,6 +104,15 @@ def load_run(folder: Path) -> Run:
         raise damaged(folder / INFO, "it is nested too deeply") from error
 
 
+def trained(folder: str | None) -> Run | None:
+    """The run of a folder, for a study of what it has found; None for no folder."""
+    if folder is None:
+        return None
+    if not (Path(folder) / INFO).is_file():
+        raise UserError(f"no run in {folder}: name the folder of one, where its {INFO} lies")
+    return load_run(Path(folder))
+
+
 def read_info(folder: Path) -> dict[str, Any]:
     """run.json of a folder. Raises `UserError` where it is damaged."""
     try:

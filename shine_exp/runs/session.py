@@ -106,7 +106,7 @@ class Session:
             if status != "interrupted":
                 why = f": {self.reason}" if self.reason else ""
                 self._tell(f"{self.folder}: {status} after {self.clock.elapsed:.2f} s{why}")
-                self._tell(*last_numbers(self.rows))
+                self._tell(*last_numbers(self.rows), *getattr(self.state, "conclusions", ()))
                 self._tell(*missed(self.problem.seeks, self._unsolved, self._solves))
 
     def _restore(self) -> Checkpoint | None:

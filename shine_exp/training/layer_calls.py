@@ -65,7 +65,7 @@ class LayerCalls:
         flattening = Flattening.of(z0)
         f = flattening.on_vectors(cell, *inputs, **named)
         at = Linearisation(f, flattening.flatten(output))
-        return float(spectral_radius(at, n_steps, generator).median())
+        return float(spectral_radius(at.vjp, at.z, n_steps, generator).median())
 
 
 @contextmanager

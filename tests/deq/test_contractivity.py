@@ -3,8 +3,12 @@
 import pytest
 import torch
 
-from shine_exp.deq.contractivity import spectral_radius
+from shine_exp.deq import contractivity
 from shine_exp.deq.linearisation import Linearisation
+
+
+def spectral_radius(at: Linearisation, n_steps: int, generator: torch.Generator) -> torch.Tensor:
+    return contractivity.spectral_radius(at.vjp, at.z, n_steps, generator)
 
 
 def linear(matrices: torch.Tensor) -> Linearisation:

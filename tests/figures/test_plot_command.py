@@ -27,7 +27,7 @@ def add_everything(add_run) -> None:
 
 LINEAR = ("fig1", "fig2-left", "figE1", "figNLS", "fig2-right", "fig-theorem", "fig-groups")
 MANY = ("fig-architecture", "fig-augment", "fig-cleaning", "fig-outer", "fig-softmax")
-NETWORKS = ("fig3", "figE2", "table-contractivity", "table-networks")
+NETWORKS = ("fig3", "figE2", "table-contractivity", "table-networks", "fig-sudoku", "table-sudoku")
 KNOWN = sorted(("curves", "table", *LINEAR, *MANY, *NETWORKS))
 NAMES = (*LINEAR, "curves-logreg-20news", "curves-nls-20news")
 TABLES = ("table", *LINEAR)  # the curves of a place have no table of their own

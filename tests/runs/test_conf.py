@@ -45,8 +45,9 @@ PAPER = ("fig1", "fig2_left", "figE1", "figNLS")
 GROUPED = ("fig_groups", "fig_softmax")
 MANY = ("fig_architecture", "fig_augment", "fig_cleaning", "fig_outer")
 STUDY_EXPERIMENTS = ("fig2_right", "fig_theorem")
-NETWORK_EXPERIMENTS = ("fig3", "figE2")
-NETWORK_LOOPS = ("train", "network_inversion")
+NETWORK_EXPERIMENTS = ("fig3", "figE2", "fig_sudoku", "advise")
+NETWORK_LOOPS = ("train", "network_inversion", "advise")
+SMALL_SUDOKU = ("problem.n_train=64", "problem.n_test=8", "problem.cell.width=16")
 
 
 def options(group: str) -> list[str]:
@@ -119,8 +120,11 @@ def test_every_folder_of_conf_is_tested_here() -> None:
         "method/for_problem",
         "method/for_problem/backward_steps",
         "outer/for_problem",
+        "outer/for_problem/training",
         "outer/hypergradient",
         "outer/preferred",
+        "problem/cell",
+        "problem/grid",
         "problem/model",
         "tracker",
     }
@@ -164,6 +168,24 @@ def test_every_method_on_every_problem_of_many_variables(
 @pytest.mark.parametrize("method", sorted({*options("method")} - {*LINEAR_METHODS, *DIRECT, "opa"}))
 def test_every_method_that_trains_a_network(trains, method: str) -> None:
     trains(f"method={method}")
+
+
+@pytest.mark.parametrize("cell", options("problem/cell"))
+def test_every_cell_of_sudoku_trains(shine_run, folders, status, cell: str) -> None:
+    overrides = ("problem=sudoku", f"problem/cell={cell}", "method=refine", *SMALL_SUDOKU)
+    outcome = shine_run(*overrides, "outer.epochs=1")
+    assert (outcome.code, outcome.err) == (0, "")
+    (folder,) = folders()
+    assert status(folder) == "done"
+
+
+def test_sudoku_of_81_cells_trains_a_step(shine_run, folders, status) -> None:
+    sizes = ("problem.n_train=2", "problem.n_test=1", "problem.batch_size=2", "solver.max_steps=2")
+    more = ("outer.epochs=1", "problem.longer_steps=2", "problem.exact_steps=2")
+    outcome = shine_run("problem=sudoku", "problem/grid=9x9", "method=jf", *sizes, *more)
+    assert (outcome.code, outcome.err) == (0, "")
+    (folder,) = folders()
+    assert status(folder) == "done"
 
 
 def test_opa_trains_a_network_with_the_solver_that_takes_it(trains) -> None:

@@ -1,0 +1,1 @@
+"""Sudoku with an equilibrium layer whose cell is one block of attention."""
