@@ -8,14 +8,16 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
+from shine_exp.acceleration import Choice, acceleration
 from shine_exp.deq.layer import DEQ
 from shine_exp.errors import UserError
 from shine_exp.loop import Row
 from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.training.layer_calls import calls_of
+from shine_exp.training.precision import Precision
 from shine_exp.training.state import TrainState
-from shine_exp.training.step import not_finite, take_step
+from shine_exp.training.step import TrainingStep, prepare
 from shine_exp.training.task import Task
 from shine_exp.training.task_checks import (
     check_measured,
@@ -39,6 +41,8 @@ MEANS = (
 MEDIANS = ("forward_ms", "backward_ms")
 TOTALS = ("unsolved_inner", "unsolved_backward")
 OURS = ("test_unsolved", "spectral_radius", "learning_rate", *MEANS, *TOTALS, *MEDIANS)
+STEPS_BETWEEN_READS = 20  # of the log, on a GPU, which Python may be ahead of by so many
+STEPS_THAT_PAY = 3000  # for the 20 to 55 s that compiling a cell takes on a GPU
 RADIUS = 2  # the stream of random numbers that the power method starts from
 AnyTask = TypeVar("AnyTask", bound=Task)
 
@@ -51,7 +55,9 @@ class Train(Generic[AnyTask]):
     The first `pretrain_steps` differentiate through `n_pretrain_unrolled` applications of the
     cell. Then the equilibrium is solved by `solver` to `tol` and differentiated by `inverse` to
     `adjoint_tol`, as `shine_exp.deq.DEQ` says; or, with `n_unrolled`, never.
-    `mixed_precision` trains the network, but not the solver's vectors, in bfloat16.
+    `precision` is that of the network in training, not of the solver's vectors: "float32"; "tf32",
+    in which a GPU's convolutions round their factors to 10 bits; or "bfloat16". The evaluation is
+    in float32.
 
     The trace has a row per epoch: what the task measures; means over the steps of the epoch
     (residuals are medians over each batch); median milliseconds of the forward pass with the loss,
@@ -73,7 +79,7 @@ class Train(Generic[AnyTask]):
     n_pretrain_unrolled: PositiveInt
     learning_rate: PositiveFloat
     final_learning_rate: NonNegativeFloat
-    mixed_precision: bool
+    precision: Precision
     n_power_steps: NonNegativeInt
 
     problem_type: ClassVar[type] = Task
@@ -118,10 +124,22 @@ class Train(Generic[AnyTask]):
             network = task.network(self._layer)
         layer = check_network(task, network)
         optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+        prepare(optimizer)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             optimizer, self.epochs * task.steps_per_epoch, eta_min=self.final_learning_rate
         )
-        return TrainState(0, seed, network, layer, optimizer, schedule)
+        chosen = acceleration()
+        if self._compiles(chosen.compile, task, network):
+            # The cell alone: the solver's loop would be compiled for every number of steps.
+            layer.cell.compile(dynamic=False)
+        step = TrainingStep(network, layer, optimizer, self.precision, chosen.graph)
+        return TrainState(0, seed, network, layer, optimizer, schedule, step)
+
+    def _compiles(self, choice: Choice, task: AnyTask, network: nn.Module) -> bool:
+        if choice != "auto":
+            return choice == "on"
+        on_gpu = next(network.parameters()).device.type == "cuda"
+        return on_gpu and self.length(task) >= STEPS_THAT_PAY
 
     def _layer(self, cell: nn.Module) -> DEQ:
         return DEQ(
@@ -138,24 +156,28 @@ class Train(Generic[AnyTask]):
         state.network.load_state_dict(saved["network"])
         state.optimizer.load_state_dict(saved["optimizer"])
         state.schedule.load_state_dict(saved["schedule"])
-        for moments in state.optimizer.state.values():
-            # Adam reads its step count on the CPU; on the device it would wait for it.
-            moments["step"] = moments["step"].cpu()
+        prepare(state.optimizer)  # one that was saved may have been prepared for another device
         state.step, state.log = saved["step"], saved["log"]
-        state.solves = dict(saved["solves"])
-        state.unsolved_inner = saved["unsolved"]["inner"]
-        state.unsolved_backward = saved["unsolved"]["backward"]
+        state.solves, state.missed = dict(saved["solves"]), dict(saved["unsolved"])
+        if state.not_finite:
+            # Found only as this was saved. The network has not moved, and the step is made again.
+            state.step -= 1
         return state
 
     def step(self, task: AnyTask, state: TrainState) -> TrainState:
-        if state.step % task.steps_per_epoch == 0:
+        n_steps = task.steps_per_epoch
+        if state.step % n_steps == 0:
             state.log = {}
         state.layer.n_unrolled = self._n_unrolled(state.step)
-        state.layer.last = None  # not yet called
         state.network.train()
         batch = task.batch(state.seed, state.step)
-        take_step(task, state, batch, mixed_precision=self.mixed_precision)
+        state.unread.append(state.training_step(task, batch))
+        state.schedule.step()
         state.step += 1
+        # Read here and not in `measure`: to wait for the device is a part of the run's time.
+        on_cpu = state.training_step.device.type == "cpu"
+        if on_cpu or state.step % STEPS_BETWEEN_READS == 0 or state.step % n_steps == 0:
+            state.read()
         return state
 
     def _n_unrolled(self, step: int) -> int | None:
@@ -163,7 +185,7 @@ class Train(Generic[AnyTask]):
         return self.n_pretrain_unrolled if step < self.pretrain_steps else self.n_unrolled
 
     def diverged(self, state: TrainState) -> str | None:
-        names = not_finite(state)
+        names = state.not_finite
         if not names:
             return None
         if "train_loss" in names:
@@ -188,10 +210,14 @@ class Train(Generic[AnyTask]):
             return []
         measured = self._evaluate(task, state)
         means = {name: statistics.fmean(state.log[name]) for name in MEANS if name in state.log}
-        medians = {name: statistics.median(state.log[name]) for name in MEDIANS}
+        medians = {
+            name: statistics.median(state.log[name]) for name in MEDIANS if name in state.log
+        }
         totals = {f"unsolved_{kind}": number for kind, number in state.unsolved.items()}
         place = {"step": state.step, "epoch": state.step / task.steps_per_epoch}
-        learning_rate = float(state.schedule.get_last_lr()[0])
+        # That of the next step; where there is none, that of the step that has diverged.
+        ended = state.not_finite
+        learning_rate = state.log["rate"][-1] if ended else float(state.schedule.get_last_lr()[0])
         return [place | measured | {"learning_rate": learning_rate} | means | totals | medians]
 
     def progress(self, state: TrainState) -> dict[str, str]:
