@@ -129,10 +129,11 @@ class Train(Generic[AnyTask]):
             optimizer, self.epochs * task.steps_per_epoch, eta_min=self.final_learning_rate
         )
         chosen = acceleration()
-        if self._compiles(chosen.compile, task, network):
+        compiled = self._compiles(chosen.compile, task, network)
+        if compiled:
             # The cell alone: the solver's loop would be compiled for every number of steps.
             layer.cell.compile(dynamic=False)
-        step = TrainingStep(network, layer, optimizer, self.precision, chosen.graph)
+        step = TrainingStep(network, layer, optimizer, self.precision, chosen.graph, compiled)
         return TrainState(0, seed, network, layer, optimizer, schedule, step)
 
     def _compiles(self, choice: Choice, task: AnyTask, network: nn.Module) -> bool:
