@@ -176,8 +176,8 @@ class Train(Generic[AnyTask]):
         state.schedule.step()
         state.step += 1
         # Read here and not in `measure`: to wait for the device is a part of the run's time.
-        on_cpu = state.training_step.device.type == "cpu"
-        if on_cpu or state.step % STEPS_BETWEEN_READS == 0 or state.step % n_steps == 0:
+        is_due = state.step % n_steps == 0 or state.step % STEPS_BETWEEN_READS == 0
+        if is_due or reads_at_once(state.training_step.device):
             state.read()
         return state
 
@@ -249,3 +249,8 @@ class Train(Generic[AnyTask]):
             measured = task.evaluate(state.network)
         check_measured(task, measured)
         return measured
+
+
+def reads_at_once(device: torch.device) -> bool:
+    """Whether it costs nothing to read what a step has found as soon as it has been made."""
+    return device.type == "cpu"
