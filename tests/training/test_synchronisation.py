@@ -91,22 +91,17 @@ def test_training_step_on_a_cpu_reads_nothing_back() -> None:
     assert waits("micro", "shine", Task(), "cpu") == []
 
 
-def test_item_in_a_training_step_is_found_with_its_place() -> None:
-    (found,) = waits("micro", "jf", Task(lambda loss: loss.item()), "cpu")
-    assert "_local_scalar_dense is read back" in found
-    assert "test_synchronisation.py, line " in found
-
-
 @pytest.mark.parametrize(
-    ("disturb", "what"),
+    ("disturb", "device", "what"),
     [
-        (lambda loss: torch.as_tensor(0.1, device=loss.device), "a copy between cpu and meta"),
-        (lambda loss: loss.detach().reshape(1)[loss.reshape(1) > 0], "aten.index is read back"),
+        (lambda loss: loss.item(), "cpu", "aten._local_scalar_dense is read back"),
+        (lambda loss: loss.reshape(1)[loss.reshape(1) > 0], "cpu", "aten.index is read back"),
+        (lambda loss: torch.as_tensor(0.1, device=loss.device), "cpu", "Python numbers is copied"),
+        (lambda loss: torch.ones(3).to(loss.device), "meta", "a copy between cpu and meta"),
     ],
-    ids=["as_tensor", "mask"],
+    ids=["item", "mask", "as_tensor", "to"],
 )
-def test_copy_to_the_device_in_a_training_step_is_found(disturb, what: str) -> None:
-    found = waits("micro", "jf", Task(disturb))
-    assert found
-    assert what in found[0]
-    assert "test_synchronisation.py, line " in found[0]
+def test_what_waits_in_a_training_step_is_found_with_its_place(disturb, device, what) -> None:
+    (found,) = waits("micro", "jf", Task(disturb), device)
+    assert what in found
+    assert "test_synchronisation.py, line " in found
