@@ -94,8 +94,8 @@ class TrainingStep:
         for rate, group in zip(self._rates, self.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
         key = (id(task), self.layer.n_unrolled)
-        if key not in self._captured:
-            self._captured[key] = Captured(partial(self._make, task), self._otherwise)
+        if key not in self._captured:  # the graph of the steps before is done with, and is large
+            self._captured = {key: Captured(partial(self._make, task), self._otherwise)}
         with self._rates_on_device():
             found, known = self._captured[key](batch)
         return {name: value.clone() for name, value in found.items()}, known
