@@ -121,7 +121,7 @@ def test_captured_step_that_cannot_be_recorded_is_refused_or_run(otherwise, monk
     for _ in range(3):
         captured(torch.ones(2))
     if otherwise is None:
-        with pytest.raises(Uncapturable, match="cannot be captured.*: operation not permitted"):
+        with pytest.raises(Uncapturable, match=r"cannot be captured.*: operation not permitted"):
             captured(torch.ones(2))
     else:
         assert captured(torch.ones(2)).tolist() == captured(torch.ones(2)).tolist() == [2, 2]
