@@ -1,6 +1,7 @@
 """Deep equilibrium networks: a layer z* = f(z*, x) for any cell f."""
 
 from shine_exp.deq.advice import CellWarning, ConvergenceWarning
+from shine_exp.deq.captured import Captured, Uncapturable
 from shine_exp.deq.compare_gradients import compare_gradients
 from shine_exp.deq.gradient_comparison import GradientComparison, GradientQuality
 from shine_exp.deq.layer import DEQ
@@ -9,11 +10,13 @@ from shine_exp.deq.unroll import unroll
 
 __all__ = [
     "DEQ",
+    "Captured",
     "CellWarning",
     "ConvergenceWarning",
     "GradientComparison",
     "GradientQuality",
     "Report",
+    "Uncapturable",
     "compare_gradients",
     "unroll",
 ]

@@ -13,6 +13,8 @@ from shine_exp.runs.composition import CONFIG_GROUPS, WITHIN, Composed, default
 
 # Where the data lies on this machine: changes none of the numbers, as all of `runtime`.
 PLACES = ("cache", "data_home")
+# Keys of older versions: what they are called now, and their values there.
+RENAMED = {"outer.mixed_precision": ("outer.precision", {False: "float32", True: "bfloat16"})}
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,22 @@ class RunIdentity:
         """
         if config == self.config:
             return True
-        ours, theirs = flat(self.config), flat(config)
+        ours, theirs = flat(self.config), _in_present_terms(flat(config))
         lacking = ours.keys() - theirs.keys()
         return (
             {"seed", *CONFIG_GROUPS} <= config.keys()
             and all(ours.get(key, ...) == value for key, value in theirs.items())
             and not lacking & self.differs.keys()
         )
+
+
+def _in_present_terms(leaves: dict[str, Any]) -> dict[str, Any]:
+    """The leaves of a config.yaml with the keys and values that this version has for them."""
+    renamed = {}
+    for key, value in leaves.items():
+        name, values = RENAMED.get(key, (key, {}))
+        renamed[name] = values.get(value, value) if values else value
+    return renamed
 
 
 def identify(config: DictConfig, choices: dict[str, str]) -> RunIdentity:

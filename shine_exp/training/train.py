@@ -1,31 +1,28 @@
 """Training of a network with an equilibrium layer: Adam on the hypergradients of batches."""
 
-import math
 import statistics
-import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import nn
 
+from shine_exp.acceleration import Choice, acceleration
 from shine_exp.deq.layer import DEQ
-from shine_exp.deq.report import Report
 from shine_exp.errors import UserError
 from shine_exp.loop import Row
 from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.training.layer_calls import calls_of
+from shine_exp.training.precision import Precision
+from shine_exp.training.state import TrainState
+from shine_exp.training.step import TrainingStep, prepare
 from shine_exp.training.task import Task
 from shine_exp.training.task_checks import (
-    check_loss,
     check_measured,
     check_network,
     check_task,
-    first_use,
 )
 from shine_exp.types import InverseMethod, Solver
 
@@ -42,61 +39,12 @@ MEANS = (
     "fell_back",
 )
 MEDIANS = ("forward_ms", "backward_ms")
-FINITE = ("train_loss", "gradient_norm")
 TOTALS = ("unsolved_inner", "unsolved_backward")
 OURS = ("test_unsolved", "spectral_radius", "learning_rate", *MEANS, *TOTALS, *MEDIANS)
+STEPS_BETWEEN_READS = 20  # of the log, on a GPU, which Python may be ahead of by so many
+STEPS_THAT_PAY = 3000  # for the 20 to 55 s that compiling a cell takes on a GPU
 RADIUS = 2  # the stream of random numbers that the power method starts from
-T = TypeVar("T")
 AnyTask = TypeVar("AnyTask", bound=Task)
-Log = dict[str, list[float]]  # a number per step of the epoch
-
-
-@dataclass
-class TrainState:
-    """The network and its optimiser after `step` steps, and the log of the epoch.
-
-    A step changes it in place. It holds no random state: what is random at a step follows from the
-    seed and the number of the step. The samples whose forward or backward solve missed its
-    tolerance are counted over all steps, on the device.
-    """
-
-    step: int
-    seed: int
-    network: nn.Module
-    layer: DEQ  # that of the network
-    optimizer: torch.optim.Adam
-    schedule: torch.optim.lr_scheduler.CosineAnnealingLR
-    log: Log = field(default_factory=dict)
-    unsolved_inner: Tensor | int = 0
-    unsolved_backward: Tensor | int = 0
-    # All solves so far, of which these have missed it.
-    solves: dict[str, int] = field(default_factory=lambda: {"inner": 0, "backward": 0})
-
-    @property
-    def unsolved(self) -> dict[str, int]:
-        return {"inner": int(self.unsolved_inner), "backward": int(self.unsolved_backward)}
-
-    def count_inner(self, solved: Tensor) -> None:
-        """Add forward solves: which samples (batch,), bool, reached their tolerance."""
-        self.solves["inner"] += solved.numel()
-        self.unsolved_inner = self.unsolved_inner + (~solved).sum()
-
-    def count_backward(self, solved: Tensor) -> None:
-        """The same of backward solves."""
-        self.solves["backward"] += solved.numel()
-        self.unsolved_backward = self.unsolved_backward + (~solved).sum()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "seed": self.seed,
-            "log": self.log,
-            "unsolved": self.unsolved,
-            "solves": self.solves,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
 
 
 @dataclass(frozen=True)
@@ -107,7 +55,9 @@ class Train(Generic[AnyTask]):
     The first `pretrain_steps` differentiate through `n_pretrain_unrolled` applications of the
     cell. Then the equilibrium is solved by `solver` to `tol` and differentiated by `inverse` to
     `adjoint_tol`, as `shine_exp.deq.DEQ` says; or, with `n_unrolled`, never.
-    `mixed_precision` trains the network, but not the solver's vectors, in bfloat16.
+    `precision` is that of the network in training, not of the solver's vectors: "float32"; "tf32",
+    in which a GPU's convolutions round their factors to 10 bits; or "bfloat16". The evaluation is
+    in float32.
 
     The trace has a row per epoch: what the task measures; means over the steps of the epoch
     (residuals are medians over each batch); median milliseconds of the forward pass with the loss,
@@ -129,7 +79,7 @@ class Train(Generic[AnyTask]):
     n_pretrain_unrolled: PositiveInt
     learning_rate: PositiveFloat
     final_learning_rate: NonNegativeFloat
-    mixed_precision: bool
+    precision: Precision
     n_power_steps: NonNegativeInt
 
     problem_type: ClassVar[type] = Task
@@ -174,10 +124,23 @@ class Train(Generic[AnyTask]):
             network = task.network(self._layer)
         layer = check_network(task, network)
         optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+        prepare(optimizer)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             optimizer, self.epochs * task.steps_per_epoch, eta_min=self.final_learning_rate
         )
-        return TrainState(0, seed, network, layer, optimizer, schedule)
+        chosen = acceleration()
+        compiled = self._compiles(chosen.compile, task, network)
+        if compiled:
+            # The cell alone: the solver's loop would be compiled for every number of steps.
+            layer.cell.compile(dynamic=False)
+        step = TrainingStep(network, layer, optimizer, self.precision, chosen.graph, compiled)
+        return TrainState(0, seed, network, layer, optimizer, schedule, step)
+
+    def _compiles(self, choice: Choice, task: AnyTask, network: nn.Module) -> bool:
+        if choice != "auto":
+            return choice == "on"
+        on_gpu = next(network.parameters()).device.type == "cuda"
+        return on_gpu and self.length(task) >= STEPS_THAT_PAY
 
     def _layer(self, cell: nn.Module) -> DEQ:
         return DEQ(
@@ -194,28 +157,28 @@ class Train(Generic[AnyTask]):
         state.network.load_state_dict(saved["network"])
         state.optimizer.load_state_dict(saved["optimizer"])
         state.schedule.load_state_dict(saved["schedule"])
-        for moments in state.optimizer.state.values():
-            # Adam reads its step count on the CPU; on the device it would wait for it.
-            moments["step"] = moments["step"].cpu()
+        prepare(state.optimizer)  # one that was saved may have been prepared for another device
         state.step, state.log = saved["step"], saved["log"]
-        state.solves = dict(saved["solves"])
-        state.unsolved_inner = saved["unsolved"]["inner"]
-        state.unsolved_backward = saved["unsolved"]["backward"]
+        state.solves, state.missed = dict(saved["solves"]), dict(saved["unsolved"])
+        if state.not_finite:
+            # Found only as this was saved. The network has not moved, and the step is made again.
+            state.step -= 1
         return state
 
     def step(self, task: AnyTask, state: TrainState) -> TrainState:
-        if state.step % task.steps_per_epoch == 0:
+        n_steps = task.steps_per_epoch
+        if state.step % n_steps == 0:
             state.log = {}
         state.layer.n_unrolled = self._n_unrolled(state.step)
-        state.layer.last = None  # not yet called
         state.network.train()
-        entries = self._differentiate(task, state, task.batch(state.seed, state.step))
-        for name, value in entries.items():
-            state.log.setdefault(name, []).append(value)
-        if not _not_finite(state):
-            state.optimizer.step()
-            state.schedule.step()
+        batch = task.batch(state.seed, state.step)
+        state.unread.append(state.training_step(task, batch))
+        state.schedule.step()
         state.step += 1
+        # Read here and not in `measure`: to wait for the device is a part of the run's time.
+        is_due = state.step % n_steps == 0 or state.step % STEPS_BETWEEN_READS == 0
+        if is_due or reads_at_once(state.training_step.device):
+            state.read()
         return state
 
     def _n_unrolled(self, step: int) -> int | None:
@@ -223,7 +186,7 @@ class Train(Generic[AnyTask]):
         return self.n_pretrain_unrolled if step < self.pretrain_steps else self.n_unrolled
 
     def diverged(self, state: TrainState) -> str | None:
-        names = _not_finite(state)
+        names = state.not_finite
         if not names:
             return None
         if "train_loss" in names:
@@ -248,10 +211,14 @@ class Train(Generic[AnyTask]):
             return []
         measured = self._evaluate(task, state)
         means = {name: statistics.fmean(state.log[name]) for name in MEANS if name in state.log}
-        medians = {name: statistics.median(state.log[name]) for name in MEDIANS}
+        medians = {
+            name: statistics.median(state.log[name]) for name in MEDIANS if name in state.log
+        }
         totals = {f"unsolved_{kind}": number for kind, number in state.unsolved.items()}
         place = {"step": state.step, "epoch": state.step / task.steps_per_epoch}
-        learning_rate = float(state.schedule.get_last_lr()[0])
+        # That of the next step; where there is none, that of the step that has diverged.
+        ended = state.not_finite
+        learning_rate = state.log["rate"][-1] if ended else float(state.schedule.get_last_lr()[0])
         return [place | measured | {"learning_rate": learning_rate} | means | totals | medians]
 
     def progress(self, state: TrainState) -> dict[str, str]:
@@ -283,69 +250,7 @@ class Train(Generic[AnyTask]):
         check_measured(task, measured)
         return measured
 
-    def _differentiate(self, task: AnyTask, state: TrainState, batch: Any) -> dict[str, float]:
-        """Gradients of all parameters, and the entries of the log."""
-        network, device = state.network, next(state.network.parameters()).device
 
-        def forward() -> Tensor:
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.mixed_precision):
-                return task.loss(network, batch)
-
-        state.optimizer.zero_grad(set_to_none=True)
-        with first_use(task, state.layer) if state.step == 0 else nullcontext():
-            loss, forward_ms = _timed(forward, device)
-            check_loss(task, loss)
-        _, backward_ms = _timed(loss.backward, device)
-        norms = [p.grad.norm() for p in network.parameters() if p.grad is not None]
-        if not norms:
-            raise UserError(
-                f"{type(task).__name__}.loss does not depend on the network's parameters"
-            )
-        entries = {
-            "train_loss": float(loss.detach()),
-            "gradient_norm": float(torch.stack(norms).norm()),
-            "forward_ms": forward_ms,
-            "backward_ms": backward_ms,
-        }
-        report = state.layer.last
-        if report is None:
-            return entries
-        state.count_inner(report.converged)
-        if report.backward_converged is not None:
-            state.count_backward(report.backward_converged)
-        return entries | _log_of(report)
-
-
-def _not_finite(state: TrainState) -> list[str]:
-    """The entries of the last step that are not finite, and must be."""
-    return [name for name in FINITE if name in state.log and not math.isfinite(state.log[name][-1])]
-
-
-def _log_of(report: Report) -> dict[str, float]:
-    entries = {
-        "inner_residual": float(report.inner_residual.median()),
-        "forward_residual": float(report.forward_residual.median()),
-        "converged": float(report.converged.float().mean()),
-        "forward_steps": float(report.steps),
-        "evals": float(report.evals),
-        "products": float(report.products),
-    }
-    if report.backward_residual is not None:
-        entries["backward_residual"] = float(report.backward_residual.median())
-    if report.fell_back is not None:
-        entries["fell_back"] = float(report.fell_back.float().mean())
-    return entries
-
-
-def _timed(function: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    """The answer and the milliseconds until the device has it."""
-    _synchronise(device)
-    start = time.perf_counter()
-    answer = function()
-    _synchronise(device)
-    return answer, 1000 * (time.perf_counter() - start)
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def reads_at_once(device: torch.device) -> bool:
+    """Whether it costs nothing to read what a step has found as soon as it has been made."""
+    return device.type == "cpu"

@@ -35,7 +35,7 @@ TRAIN = Train(
     n_pretrain_unrolled=3,
     learning_rate=1e-2,
     final_learning_rate=1e-3,
-    mixed_precision=False,
+    precision="float32",
     n_power_steps=20,
 )
 

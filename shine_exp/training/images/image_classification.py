@@ -1,6 +1,6 @@
 """Image classification by a multiscale deep equilibrium network (MDEQ)."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from pydantic import PositiveInt
@@ -21,8 +21,7 @@ PADDING = 4  # pixels, of the crops
 EPOCH = 1  # of the two streams of random numbers: the order of an epoch, and what a step draws
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Normalised images (n, channels, height, width), their labels (n,), and dropout masks."""
 
     images: Tensor
@@ -70,7 +69,7 @@ class ImageClassification(Task):
         return {"n_train": len(self.data.train.labels), "n_test": len(self.data.test.labels)}
 
     def network(self, layer: LayerFactory) -> MDEQ:
-        return self._network(layer).to(self.device)
+        return self._network(layer).on(self.device)
 
     def _network(self, layer: LayerFactory) -> MDEQ:
         return MDEQ(self.architecture, self.data.shape[0], self.data.n_classes, layer)

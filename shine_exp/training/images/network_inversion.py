@@ -22,7 +22,8 @@ from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.training.images.image_classification import ImageClassification
 from shine_exp.training.images.mdeq import MDEQ
-from shine_exp.training.train import TOTALS, Train, TrainState
+from shine_exp.training.state import TrainState
+from shine_exp.training.train import TOTALS, Train
 from shine_exp.types import AdjointSystem, Outer, Solution, Solver
 
 EXACT = 1e-6  # ‖Jᵀu − d‖ / ‖d‖ of what counts as the exact J⁻ᵀd
@@ -101,7 +102,7 @@ class NetworkInversion(Train[ImageClassification]):
         rows: list[Values] = []
         for names, solver in solves:
             solution = solver(cell.g, cell.start, tol, outer=Outer(cell.loss_gradient))
-            state.count_inner(solution.converged)
+            state.count("inner", solution.converged)
             rows += self._rows(cell, state, names, solution, random)
         return [row | {f"unsolved_{kind}": n for kind, n in state.unsolved.items()} for row in rows]
 
@@ -120,7 +121,7 @@ class NetworkInversion(Train[ImageClassification]):
         solved = {direction: exact(at, d, self.exact_steps) for direction, d in directions.items()}
         residual = relative_residual(solution.residual, solution.z).tolist()
         for u in solved.values():
-            state.count_backward(~u.isnan().any(dim=-1))
+            state.count("backward", ~u.isnan().any(dim=-1))
         rows: list[Values] = []
         for name, (direction, d) in product(names, directions.items()):
             a = d if name == "jf" else solution.estimate.rmatvec(d)
