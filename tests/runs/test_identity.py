@@ -35,7 +35,7 @@ def test_what_differs_is_named_and_hashed() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["threads=7", "device=cuda", "results=elsewhere", "checkpoint_every=1"],
+    ["threads=7", "device=cuda", "results=elsewhere", "checkpoint_every=1", "max_minutes=12"],
     ids=lambda text: text[:6],
 )
 def test_where_and_how_to_run_changes_nothing(override: str) -> None:
