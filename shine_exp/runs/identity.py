@@ -13,6 +13,11 @@ from shine_exp.runs.composition import CONFIG_GROUPS, WITHIN, Composed, default
 
 # Where the data lies on this machine: changes none of the numbers, as all of `runtime`.
 PLACES = ("cache", "data_home")
+# Keys of earlier versions, and where their values stand today.
+MOVED = {
+    "outer.learning_rate": "outer.optimiser.learning_rate",
+    "outer.final_learning_rate": "outer.schedule.final_learning_rate",
+}
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,15 @@ class RunIdentity:
     def is_of(self, config: dict[str, Any]) -> bool:
         """Whether the config.yaml of a run is this one's.
 
-        That of an older version may lack what is at its default.
+        That of an older version may lack what is at its default, and has `MOVED` keys elsewhere.
         """
         if config == self.config:
             return True
-        ours, theirs = flat(self.config), flat(config)
+        ours = flat(self.config)
+        theirs = {
+            key if key in ours else MOVED.get(key, key): value
+            for key, value in flat(config).items()
+        }
         lacking = ours.keys() - theirs.keys()
         return (
             {"seed", *CONFIG_GROUPS} <= config.keys()
@@ -105,7 +114,7 @@ def _differences(
     """
     usual = default([f"{group}={choices[group]}" for group in ("problem", "data", "method")])
     changed: dict[str, Any] = {
-        group: choices[group] for group in choices if choices[group] != usual.choices[group]
+        group: choices[group] for group in choices if choices[group] != usual.choices.get(group)
     }
     if changed:
         usual = default([f"{group}={option}" for group, option in choices.items()])

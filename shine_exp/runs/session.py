@@ -141,7 +141,9 @@ class Session:
             if self.interrupts:
                 return "interrupted"
             if step > steps.start and time.monotonic() >= self.deadline:
-                self.reason = f"the {self.runtime.max_minutes:g} min of runtime.max_minutes are over"
+                self.reason = (
+                    f"the {self.runtime.max_minutes:g} min of runtime.max_minutes are over"
+                )
                 return "interrupted"
             self._advance()
             if not self._record():

@@ -1,4 +1,4 @@
-"""Training of a network with an equilibrium layer: Adam on the hypergradients of batches."""
+"""Training of a network with an equilibrium layer, by the hypergradients of batches."""
 
 import math
 import statistics
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from shine_exp.deq.layer import DEQ
@@ -19,6 +19,8 @@ from shine_exp.loop import Row
 from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.training.layer_calls import calls_of
+from shine_exp.training.optimisers import Optimiser
+from shine_exp.training.schedules import Schedule
 from shine_exp.training.task import Task
 from shine_exp.training.task_checks import (
     check_loss,
@@ -64,8 +66,8 @@ class TrainState:
     seed: int
     network: nn.Module
     layer: DEQ  # that of the network
-    optimizer: torch.optim.Adam
-    schedule: torch.optim.lr_scheduler.CosineAnnealingLR
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
     log: Log = field(default_factory=dict)
     unsolved_inner: Tensor | int = 0
     unsolved_backward: Tensor | int = 0
@@ -101,8 +103,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Train(Generic[AnyTask]):
-    """`epochs` of Adam with a learning rate that falls along a cosine at every step (Ramzi et al.
-    2022, appendix D).
+    """`epochs` of `optimiser`, whose learning rate `schedule` changes at every step.
 
     The first `pretrain_steps` differentiate through `n_pretrain_unrolled` applications of the
     cell. Then the equilibrium is solved by `solver` to `tol` and differentiated by `inverse` to
@@ -127,8 +128,8 @@ class Train(Generic[AnyTask]):
     epochs: PositiveInt
     pretrain_steps: NonNegativeInt
     n_pretrain_unrolled: PositiveInt
-    learning_rate: PositiveFloat
-    final_learning_rate: NonNegativeFloat
+    optimiser: Optimiser
+    schedule: Schedule
     mixed_precision: bool
     n_power_steps: NonNegativeInt
 
@@ -173,10 +174,8 @@ class Train(Generic[AnyTask]):
             torch.manual_seed(seed)
             network = task.network(self._layer)
         layer = check_network(task, network)
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, self.epochs * task.steps_per_epoch, eta_min=self.final_learning_rate
-        )
+        optimizer = self.optimiser(network.parameters())
+        schedule = self.schedule(optimizer, self.epochs * task.steps_per_epoch)
         return TrainState(0, seed, network, layer, optimizer, schedule)
 
     def _layer(self, cell: nn.Module) -> DEQ:
@@ -195,8 +194,9 @@ class Train(Generic[AnyTask]):
         state.optimizer.load_state_dict(saved["optimizer"])
         state.schedule.load_state_dict(saved["schedule"])
         for moments in state.optimizer.state.values():
-            # Adam reads its step count on the CPU; on the device it would wait for it.
-            moments["step"] = moments["step"].cpu()
+            if "step" in moments:
+                # Adam reads its step count on the CPU; on the device it would wait for it.
+                moments["step"] = moments["step"].cpu()
         state.step, state.log = saved["step"], saved["log"]
         state.solves = dict(saved["solves"])
         state.unsolved_inner = saved["unsolved"]["inner"]

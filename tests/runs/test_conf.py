@@ -120,7 +120,9 @@ def test_every_folder_of_conf_is_tested_here() -> None:
         "method/for_problem/backward_steps",
         "outer/for_problem",
         "outer/hypergradient",
+        "outer/optimiser",
         "outer/preferred",
+        "outer/schedule",
         "problem/model",
     }
     assert sorted(PAPER + GROUPED + MANY + STUDY_EXPERIMENTS + NETWORK_EXPERIMENTS) == sorted(

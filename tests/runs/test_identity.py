@@ -133,6 +133,28 @@ def test_key_added_with_its_default_leaves_an_older_run_the_same(
     assert f"{folder.relative_to(tmp_path)}: " in outcome.out
 
 
+def test_run_of_a_version_whose_keys_stood_elsewhere_is_the_same() -> None:
+    """Those of the optimiser and its schedule were keys of the loop."""
+    ours = identity("problem=mdeq", "seed=3")
+    earlier = {**ours.config, "outer": dict(ours.config["outer"])}
+    optimiser, schedule = earlier["outer"].pop("optimiser"), earlier["outer"].pop("schedule")
+    earlier["outer"]["learning_rate"] = optimiser["learning_rate"]
+    earlier["outer"]["final_learning_rate"] = schedule["final_learning_rate"]
+    assert ours.is_of(earlier)
+    assert str(ours.folder) == "mdeq-digits_images/shine/seed=3"
+    assert not identity("problem=mdeq", "seed=3", "outer/optimiser=sgd").is_of(earlier)
+    earlier["outer"]["learning_rate"] = 0.5
+    assert not ours.is_of(earlier)
+
+
+def test_optimiser_and_schedule_differ_by_their_names() -> None:
+    run = identity("problem=mdeq", "outer/optimiser=sgd", "outer.optimiser.momentum=0.5")
+    assert run.differs == {"outer/optimiser": "sgd", "outer.optimiser.momentum": 0.5}
+    assert identity("problem=mdeq", "outer/schedule=one_cycle").differs == {
+        "outer/schedule": "one_cycle"
+    }
+
+
 def test_key_added_with_another_value_is_another_run(shine_run, tmp_path: Path) -> None:
     shutil.copytree(OLD_RUNS, tmp_path / "results")
     command = (*OLD_COMMANDS["seed=3-*"], "outer.schedule.decrease=0.5")
