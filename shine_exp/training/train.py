@@ -1,19 +1,14 @@
 """Training of a network with an equilibrium layer, by the hypergradients of batches."""
 
-import math
 import statistics
-import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import nn
 
 from shine_exp.deq.layer import DEQ
-from shine_exp.deq.report import Report
 from shine_exp.errors import UserError
 from shine_exp.loop import Row
 from shine_exp.randomness import generator
@@ -21,13 +16,13 @@ from shine_exp.solvers.iterates import RootFunction
 from shine_exp.training.layer_calls import calls_of
 from shine_exp.training.optimisers import Optimiser
 from shine_exp.training.schedules import Schedule
+from shine_exp.training.state import TrainState
+from shine_exp.training.step import not_finite, take_step
 from shine_exp.training.task import Task
 from shine_exp.training.task_checks import (
-    check_loss,
     check_measured,
     check_network,
     check_task,
-    first_use,
 )
 from shine_exp.types import InverseMethod, Solver
 
@@ -44,61 +39,10 @@ MEANS = (
     "fell_back",
 )
 MEDIANS = ("forward_ms", "backward_ms")
-FINITE = ("train_loss", "gradient_norm")
 TOTALS = ("unsolved_inner", "unsolved_backward")
 OURS = ("test_unsolved", "spectral_radius", "learning_rate", *MEANS, *TOTALS, *MEDIANS)
 RADIUS = 2  # the stream of random numbers that the power method starts from
-T = TypeVar("T")
 AnyTask = TypeVar("AnyTask", bound=Task)
-Log = dict[str, list[float]]  # a number per step of the epoch
-
-
-@dataclass
-class TrainState:
-    """The network and its optimiser after `step` steps, and the log of the epoch.
-
-    A step changes it in place. It holds no random state: what is random at a step follows from the
-    seed and the number of the step. The samples whose forward or backward solve missed its
-    tolerance are counted over all steps, on the device.
-    """
-
-    step: int
-    seed: int
-    network: nn.Module
-    layer: DEQ  # that of the network
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    log: Log = field(default_factory=dict)
-    unsolved_inner: Tensor | int = 0
-    unsolved_backward: Tensor | int = 0
-    # All solves so far, of which these have missed it.
-    solves: dict[str, int] = field(default_factory=lambda: {"inner": 0, "backward": 0})
-
-    @property
-    def unsolved(self) -> dict[str, int]:
-        return {"inner": int(self.unsolved_inner), "backward": int(self.unsolved_backward)}
-
-    def count_inner(self, solved: Tensor) -> None:
-        """Add forward solves: which samples (batch,), bool, reached their tolerance."""
-        self.solves["inner"] += solved.numel()
-        self.unsolved_inner = self.unsolved_inner + (~solved).sum()
-
-    def count_backward(self, solved: Tensor) -> None:
-        """The same of backward solves."""
-        self.solves["backward"] += solved.numel()
-        self.unsolved_backward = self.unsolved_backward + (~solved).sum()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "seed": self.seed,
-            "log": self.log,
-            "unsolved": self.unsolved,
-            "solves": self.solves,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
 
 
 @dataclass(frozen=True)
@@ -209,12 +153,8 @@ class Train(Generic[AnyTask]):
         state.layer.n_unrolled = self._n_unrolled(state.step)
         state.layer.last = None  # not yet called
         state.network.train()
-        entries = self._differentiate(task, state, task.batch(state.seed, state.step))
-        for name, value in entries.items():
-            state.log.setdefault(name, []).append(value)
-        if not _not_finite(state):
-            state.optimizer.step()
-            state.schedule.step()
+        batch = task.batch(state.seed, state.step)
+        take_step(task, state, batch, mixed_precision=self.mixed_precision)
         state.step += 1
         return state
 
@@ -223,7 +163,7 @@ class Train(Generic[AnyTask]):
         return self.n_pretrain_unrolled if step < self.pretrain_steps else self.n_unrolled
 
     def diverged(self, state: TrainState) -> str | None:
-        names = _not_finite(state)
+        names = not_finite(state)
         if not names:
             return None
         if "train_loss" in names:
@@ -282,70 +222,3 @@ class Train(Generic[AnyTask]):
             measured = task.evaluate(state.network)
         check_measured(task, measured)
         return measured
-
-    def _differentiate(self, task: AnyTask, state: TrainState, batch: Any) -> dict[str, float]:
-        """Gradients of all parameters, and the entries of the log."""
-        network, device = state.network, next(state.network.parameters()).device
-
-        def forward() -> Tensor:
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.mixed_precision):
-                return task.loss(network, batch)
-
-        state.optimizer.zero_grad(set_to_none=True)
-        with first_use(task, state.layer) if state.step == 0 else nullcontext():
-            loss, forward_ms = _timed(forward, device)
-            check_loss(task, loss)
-        _, backward_ms = _timed(loss.backward, device)
-        norms = [p.grad.norm() for p in network.parameters() if p.grad is not None]
-        if not norms:
-            raise UserError(
-                f"{type(task).__name__}.loss does not depend on the network's parameters"
-            )
-        entries = {
-            "train_loss": float(loss.detach()),
-            "gradient_norm": float(torch.stack(norms).norm()),
-            "forward_ms": forward_ms,
-            "backward_ms": backward_ms,
-        }
-        report = state.layer.last
-        if report is None:
-            return entries
-        state.count_inner(report.converged)
-        if report.backward_converged is not None:
-            state.count_backward(report.backward_converged)
-        return entries | _log_of(report)
-
-
-def _not_finite(state: TrainState) -> list[str]:
-    """The entries of the last step that are not finite, and must be."""
-    return [name for name in FINITE if name in state.log and not math.isfinite(state.log[name][-1])]
-
-
-def _log_of(report: Report) -> dict[str, float]:
-    entries = {
-        "inner_residual": float(report.inner_residual.median()),
-        "forward_residual": float(report.forward_residual.median()),
-        "converged": float(report.converged.float().mean()),
-        "forward_steps": float(report.steps),
-        "evals": float(report.evals),
-        "products": float(report.products),
-    }
-    if report.backward_residual is not None:
-        entries["backward_residual"] = float(report.backward_residual.median())
-    if report.fell_back is not None:
-        entries["fell_back"] = float(report.fell_back.float().mean())
-    return entries
-
-
-def _timed(function: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    """The answer and the milliseconds until the device has it."""
-    _synchronise(device)
-    start = time.perf_counter()
-    answer = function()
-    _synchronise(device)
-    return answer, 1000 * (time.perf_counter() - start)
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shine_exp.training.train import Train
+from shine_exp.training import step as training_step
 
 
 @pytest.fixture
@@ -14,13 +14,13 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, shine_run) -> Callable[..., Any]:
     """Run the command with Ctrl-C pressed in the middle of the step that follows this one."""
 
     def run(step: int, *arguments: str):
-        def pressed(self, task, state, batch, inner=Train._differentiate):
+        def pressed(task, state, batch, inner=training_step.differentiate, **options):
             if state.step == step:
                 signal.raise_signal(signal.SIGINT)
-            return inner(self, task, state, batch)
+            return inner(task, state, batch, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Train, "_differentiate", pressed)
+            patch.setattr(training_step, "differentiate", pressed)
             return shine_run(*arguments)
 
     return run

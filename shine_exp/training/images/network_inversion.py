@@ -22,7 +22,8 @@ from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.training.images.image_classification import ImageClassification
 from shine_exp.training.images.mdeq import MDEQ
-from shine_exp.training.train import TOTALS, Train, TrainState
+from shine_exp.training.state import TrainState
+from shine_exp.training.train import TOTALS, Train
 from shine_exp.types import AdjointSystem, Outer, Solution, Solver
 
 EXACT = 1e-6  # ‖Jᵀu − d‖ / ‖d‖ of what counts as the exact J⁻ᵀd
