@@ -1,11 +1,12 @@
 """Training of a network with an equilibrium layer, by the hypergradients of batches."""
 
 import statistics
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
 from shine_exp.deq.layer import DEQ
@@ -13,6 +14,7 @@ from shine_exp.errors import UserError
 from shine_exp.loop import Row
 from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
+from shine_exp.training.jacobian_penalty import jacobian_penalty
 from shine_exp.training.layer_calls import calls_of
 from shine_exp.training.optimisers import Optimiser
 from shine_exp.training.schedules import Schedule
@@ -41,7 +43,7 @@ MEANS = (
 MEDIANS = ("forward_ms", "backward_ms")
 TOTALS = ("unsolved_inner", "unsolved_backward")
 OURS = ("test_unsolved", "spectral_radius", "learning_rate", *MEANS, *TOTALS, *MEDIANS)
-RADIUS = 2  # the stream of random numbers that the power method starts from
+RADIUS, PENALTY = 2, 3  # the streams of random numbers of the power method and of the penalty
 AnyTask = TypeVar("AnyTask", bound=Task)
 
 
@@ -52,6 +54,8 @@ class Train(Generic[AnyTask]):
     The first `pretrain_steps` differentiate through `n_pretrain_unrolled` applications of the
     cell. Then the equilibrium is solved by `solver` to `tol` and differentiated by `inverse` to
     `adjoint_tol`, as `shine_exp.deq.DEQ` says; or, with `n_unrolled`, never.
+    `jacobian_weight` is that of `jacobian_penalty`, with which a solver needs fewer steps and any
+    cheap inverse method is more accurate (0: no penalty). `train_loss` is without it.
     `mixed_precision` trains the network, but not the solver's vectors, in bfloat16.
 
     The trace has a row per epoch: what the task measures; means over the steps of the epoch
@@ -74,6 +78,7 @@ class Train(Generic[AnyTask]):
     n_pretrain_unrolled: PositiveInt
     optimiser: Optimiser
     schedule: Schedule
+    jacobian_weight: NonNegativeFloat
     mixed_precision: bool
     n_power_steps: NonNegativeInt
 
@@ -154,9 +159,17 @@ class Train(Generic[AnyTask]):
         state.layer.last = None  # not yet called
         state.network.train()
         batch = task.batch(state.seed, state.step)
-        take_step(task, state, batch, mixed_precision=self.mixed_precision)
+        with self._penalty(state):
+            take_step(task, state, batch, mixed_precision=self.mixed_precision)
         state.step += 1
         return state
+
+    def _penalty(self, state: TrainState) -> AbstractContextManager[None]:
+        if self.jacobian_weight == 0:
+            return nullcontext()
+        device = next(state.network.parameters()).device
+        drawn = generator(state.seed, state.step, PENALTY, device=device)
+        return jacobian_penalty(state.layer, self.jacobian_weight, drawn)
 
     def _n_unrolled(self, step: int) -> int | None:
         """How many applications of the cell a step differentiates; None where it solves for z*."""

@@ -37,6 +37,7 @@ TRAIN = Train(
     n_pretrain_unrolled=3,
     optimiser=Adam(1e-2, 0.9, 0.999),
     schedule=Cosine(1e-3),
+    jacobian_weight=0.0,
     mixed_precision=False,
     n_power_steps=20,
 )
