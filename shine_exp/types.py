@@ -10,7 +10,7 @@ the leading axes are a batch of independent systems.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -28,6 +28,37 @@ class Status(StrEnum):
     MAX_STEPS = "max_steps"
     STALLED = "stalled"  # no further decrease that floating point can see
     DIVERGED = "diverged"
+
+
+# A status that is still to be told from masks on the device, by whoever asks.
+Unread = Callable[[], Status]
+
+
+class StatusField:
+    """The field `status` of a result: given as a `Status`, or as a function that finds it.
+
+    The function is called when the field is read, and not before: on a GPU a status that depends
+    on masks waits for all work that was given to the device.
+    """
+
+    @overload
+    def __get__(self, result: None, owner: type) -> "StatusField": ...
+    @overload
+    def __get__(self, result: object, owner: type) -> Status: ...
+    def __get__(self, result: object | None, owner: type) -> "StatusField | Status":
+        if result is None:  # asked by `dataclass`, for a default: there is none
+            raise AttributeError("status")
+        given = unread_status(result)
+        return given if isinstance(given, Status) else given()
+
+    def __set__(self, result: object, given: Status | Unread) -> None:
+        vars(result)["_status"] = given
+
+
+def unread_status(result: object) -> Status | Unread:
+    """The status of a result as it was given, for another result: it is not read here."""
+    given: Status | Unread = vars(result)["_status"]
+    return given
 
 
 @dataclass(frozen=True)
@@ -143,8 +174,8 @@ class Solution:
     z (..., d) is the last iterate of a minimiser, and the best iterate of each system of a root
     solver. `residual`, and the masks `converged` and `diverged`, have the shape (...) of the
     batch: which systems reached the tolerance, and which met a number that is not finite.
-    `status` is the worst of all systems. `point` is z with all that a minimiser knows there
-    (`solvers.objective.Point`).
+    `status` is the worst of all systems, found when it is read. `point` is z with all that a
+    minimiser knows there (`solvers.objective.Point`).
     """
 
     z: Tensor
@@ -152,9 +183,9 @@ class Solution:
     residual: Tensor
     n_steps: int
     n_evals: int
-    status: Status
-    converged: Tensor
-    diverged: Tensor
+    status: StatusField = StatusField()
+    converged: Tensor  # type: ignore[misc]  # a StatusField is no default
+    diverged: Tensor  # type: ignore[misc]
     point: Any = None
 
 
@@ -190,7 +221,7 @@ class Adjoint:
 
     u: Tensor
     n_products: int
-    status: Status
+    status: StatusField = StatusField()
     converged: Tensor | None = None
     fell_back: Tensor | None = None
 

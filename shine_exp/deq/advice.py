@@ -33,9 +33,12 @@ class Advice:
     def __reduce__(self) -> tuple[type["Advice"], tuple[str]]:
         return Advice, (self._layer,)
 
+    def was_given(self, about: str) -> bool:
+        return about in self._given
+
     def give(self, about: str, category: type[Warning], message: Callable[[], str]) -> None:
         """`message` is made, which may wait for the device, only where it is given."""
-        if about not in self._given:
+        if not self.was_given(about):
             self._given.add(about)
             text = f"{self._layer}: {message()}"
             warnings.warn(text, category, stacklevel=_level_of_the_caller())

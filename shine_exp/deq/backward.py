@@ -13,6 +13,7 @@ from shine_exp.deq.precision import full_precision
 from shine_exp.deq.report import Report, adjoint_residual
 from shine_exp.errors import UserError
 from shine_exp.inverse.answer import answer
+from shine_exp.solvers.looks import fixed_steps
 from shine_exp.types import (
     Adjoint,
     AdjointSystem,
@@ -26,8 +27,9 @@ from shine_exp.types import (
 class Backward:
     """From r to u by `inverse`, with f recorded at z* and the forward solver's `estimate`.
 
-    `missed(adjoint, residual)` is called where a solve did not converge; `residual()` (batch,)
-    costs one more product.
+    `missed(adjoint, residual)`, unless it is None, is called where a solve did not converge;
+    `residual()` (batch,) costs one more product. With `fixed` the inverse method looks at nothing,
+    as in the forward pass: PyTorch may run the backward pass in a thread of its own.
     """
 
     inverse: InverseMethod
@@ -35,7 +37,8 @@ class Backward:
     at: Linearisation
     estimate: InverseEstimate | None
     report: Report
-    missed: Callable[[Adjoint, Callable[[], Tensor]], None]
+    missed: Callable[[Adjoint, Callable[[], Tensor]], None] | None
+    fixed: bool
     hooks: list[RemovableHandle] = field(default_factory=list)  # that of the latest pass
 
     def __call__(self, r: Tensor) -> Tensor:
@@ -58,14 +61,20 @@ class Backward:
         return u
 
     def _solve(self, r: Tensor) -> Tensor:
-        with full_precision(r.device.type):
+        with full_precision(r.device.type), fixed_steps(self.fixed):
             system = AdjointSystem(self.at.transposed_jacobian(), r, self.tol, self.estimate)
             adjoint = answer(self.inverse, system)
             self.report.add(adjoint)
-            if adjoint.converged is not None and adjoint.status is not Status.CONVERGED:
-                u = adjoint.u
-                self.missed(adjoint, lambda: adjoint_residual(u, self.at.vjp(u), r))
+            if self.missed is not None and adjoint.converged is not None:
+                self._tell(adjoint, r, self.missed)
         return adjoint.u
+
+    def _tell(
+        self, adjoint: Adjoint, r: Tensor, missed: Callable[[Adjoint, Callable[[], Tensor]], None]
+    ) -> None:
+        if adjoint.status is not Status.CONVERGED:
+            u = adjoint.u
+            missed(adjoint, lambda: adjoint_residual(u, self.at.vjp(u), r))
 
 
 class ImplicitGradient(torch.autograd.Function):

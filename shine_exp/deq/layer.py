@@ -25,6 +25,7 @@ from shine_exp.deq.report import Report
 from shine_exp.deq.unroll import unroll
 from shine_exp.errors import UserError
 from shine_exp.solvers.iterates import RootFunction
+from shine_exp.solvers.looks import steps_are_fixed
 from shine_exp.types import (
     Adjoint,
     InverseMethod,
@@ -146,9 +147,10 @@ class DEQ(nn.Module):
         if not self._has_gradient(at):
             return flattening.unflatten(at.image.detach())
         assert self.inverse is not None
-        backward = Backward(
-            self.inverse, self.adjoint_tol, at, estimate, report, self._missed_backward
-        )
+        tells = self._tells("backward solve", self.adjoint_tol)
+        missed = self._missed_backward if tells else None
+        fixed = steps_are_fixed()
+        backward = Backward(self.inverse, self.adjoint_tol, at, estimate, report, missed, fixed)
         image = ImplicitGradient.apply(at.give_image(), backward)  # type: ignore[no-untyped-call]
         state = flattening.unflatten(image)
         # Copies, which may be changed in place: f may have saved f(z*) for its own gradient.
@@ -197,12 +199,20 @@ class DEQ(nn.Module):
         # Parameters are asked too: a checkpointed cell hides its own from the graph.
         return on_more or any(parameter.requires_grad for parameter in self.cell.parameters())
 
+    def _tells(self, about: str, tol: float) -> bool:
+        """Whether a solve that misses its tolerance is to be told of, which waits for the device.
+
+        Where steps are fixed nothing may wait, and once told it is not told again.
+        """
+        wanted = self.warn and self.warn_unsolved and tol > 0 and not steps_are_fixed()
+        return wanted and not self._advice.was_given(about)
+
     def _judge(self, report: Report, z: Tensor, image: Tensor) -> None:
         """Warns where the forward solve missed its tolerance; `image` is f(z)."""
-        warns = self.warn and self.warn_unsolved and self.tol > 0
-        if warns and report.status is not Status.CONVERGED:
+        about = "forward solve"
+        if self._tells(about, self.tol) and report.status is not Status.CONVERGED:
             self._advice.give(
-                "forward solve",
+                about,
                 advice.ConvergenceWarning,
                 lambda: advice.of_forward_solve(
                     report, self.tol, type(self.solver).__name__, z, image
@@ -211,14 +221,13 @@ class DEQ(nn.Module):
 
     def _missed_backward(self, adjoint: Adjoint, residual: Callable[[], Tensor]) -> None:
         """Warns of a backward solve that missed its tolerance."""
-        if self.warn and self.warn_unsolved and self.adjoint_tol > 0:
-            self._advice.give(
-                "backward solve",
-                advice.ConvergenceWarning,
-                lambda: advice.of_backward_solve(
-                    adjoint, residual(), self.adjoint_tol, repr(self.inverse)
-                ),
-            )
+        self._advice.give(
+            "backward solve",
+            advice.ConvergenceWarning,
+            lambda: advice.of_backward_solve(
+                adjoint, residual(), self.adjoint_tol, repr(self.inverse)
+            ),
+        )
 
 
 def _nothing_to_solve(z: Tensor) -> Solution:

@@ -1,13 +1,16 @@
 """Autocast inside a layer."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 
-def full_precision(device: str) -> torch.autocast:
+def full_precision(device: str) -> AbstractContextManager[object]:
     """For solvers and inverse methods, whose inner products need it."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
     return torch.autocast(device, dtype=torch.get_autocast_dtype(device), enabled=False)
 
 
@@ -17,6 +20,8 @@ def in_present_precision(f: Callable[[Tensor], Tensor], device: str) -> Callable
     Without autocast's cache of weights: those cast without a graph, in the solver, would lose the
     gradient later.
     """
+    if not torch.amp.is_autocast_available(device):
+        return f
     enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
     def at(z: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shine_exp.types import Adjoint, Solution, Status
+from shine_exp.types import Adjoint, Solution, Status, StatusField, Unread, unread_status
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Report:
     `forward_residual` is ‖z − f(z)‖ / max(‖z‖, ‖z − f(z)‖): 1 where nothing is solved, infinite
     where f(z) never was finite. `converged` says where the tolerance was met and `status` how the
     worst sample ended; `steps` and `evals` (products with J that a solver makes included) are the
-    solver's counts.
+    solver's counts. A status waits for the device when it is read.
 
     The backward fields are those of the latest backward pass. `backward_status` and
     `backward_converged` say how the inverse method ended and where it met its tolerance (None: it
@@ -33,9 +33,9 @@ class Report:
     converged: Tensor
     steps: int
     evals: int
-    status: Status
+    status: StatusField = StatusField()  # noqa: RUF009
     backward_residual: Tensor | None = None
-    backward_status: Status | None = None
+    given_backward_status: Status | Unread | None = None
     backward_converged: Tensor | None = None
     products: int = 0
     fell_back: Tensor | None = None
@@ -49,12 +49,18 @@ class Report:
             solution.converged,
             solution.n_steps,
             solution.n_evals,
-            solution.status,
+            unread_status(solution),
         )
+
+    @property
+    def backward_status(self) -> Status | None:
+        given = self.given_backward_status
+        return given if given is None or isinstance(given, Status) else given()
 
     def add(self, adjoint: Adjoint) -> None:
         """How a backward solve ended."""
-        self.backward_status, self.backward_converged = adjoint.status, adjoint.converged
+        self.given_backward_status = unread_status(adjoint)
+        self.backward_converged = adjoint.converged
         self.products, self.fell_back = adjoint.n_products, adjoint.fell_back
 
 

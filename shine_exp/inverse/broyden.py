@@ -9,7 +9,7 @@ from torch import Tensor
 from shine_exp.inverse.units import in_units_of_r
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.solvers.estimates import Transposed
-from shine_exp.types import Adjoint, AdjointSystem
+from shine_exp.types import Adjoint, AdjointSystem, unread_status
 
 
 @dataclass(frozen=True)
@@ -57,4 +57,5 @@ class BroydenSteps:
         if system.start is None:
             fell_back = (solution.residual >= length) & ~solution.converged
             u = torch.where(fell_back[..., None], system.r, u)
-        return Adjoint(u, n_products, solution.status, solution.converged, fell_back)
+        status = unread_status(solution)
+        return Adjoint(u, n_products, status, solution.converged, fell_back)

@@ -7,7 +7,7 @@ from pydantic import PositiveFloat
 
 from shine_exp.inverse.shine import Shine
 from shine_exp.inverse.units import in_units_of_r
-from shine_exp.types import Adjoint, AdjointSystem
+from shine_exp.types import Adjoint, AdjointSystem, Status
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,4 @@ class Fallback:
         # False, too, where Hᵀr is NaN.
         plausible = (norm(shine.u) <= self.ratio * norm(system.r))[..., None]
         u = torch.where(plausible, shine.u, system.r)
-        return Adjoint(u, shine.n_products, shine.status, fell_back=~plausible[..., 0])
+        return Adjoint(u, shine.n_products, Status.CONVERGED, fell_back=~plausible[..., 0])

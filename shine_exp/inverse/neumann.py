@@ -35,8 +35,8 @@ class Neumann:
         for _ in range(self.n_terms):
             term = term - scale * system.operator(term)
             total = total + term
-        status = Status.MAX_STEPS if torch.isfinite(total).all() else Status.DIVERGED
-        return Adjoint(total, n_products, status)
+        finite = torch.isfinite(total).all()
+        return Adjoint(total, n_products, lambda: Status.MAX_STEPS if finite else Status.DIVERGED)
 
     def _norm(self, system: AdjointSystem) -> Tensor:
         """The largest |eigenvalue| of each Jᵀ of the batch, (..., 1), from below."""

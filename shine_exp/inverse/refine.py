@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from shine_exp.types import Adjoint, AdjointSystem, InverseMethod, take_any_inner_product
+from shine_exp.types import (
+    Adjoint,
+    AdjointSystem,
+    InverseMethod,
+    take_any_inner_product,
+    unread_status,
+)
 
 
 @dataclass(frozen=True)
@@ -37,5 +43,5 @@ class Refine:
         first = self.start(system)
         estimate = system.estimate if self.uses_estimate else None
         refined = self.steps(replace(system, start=first.u, estimate=estimate))
-        n_products = first.n_products + refined.n_products
-        return replace(refined, n_products=n_products, fell_back=first.fell_back)
+        n_products, status = first.n_products + refined.n_products, unread_status(refined)
+        return Adjoint(refined.u, n_products, status, refined.converged, first.fell_back)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from shine_exp.types import Adjoint, AdjointSystem
+from shine_exp.types import Adjoint, AdjointSystem, unread_status
 
 
 def in_units_of_r(solve: Callable[[AdjointSystem], Adjoint], system: AdjointSystem) -> Adjoint:
@@ -21,4 +21,5 @@ def in_units_of_r(solve: Callable[[AdjointSystem], Adjoint], system: AdjointSyst
     unit = torch.ldexp(torch.ones_like(largest), exponent - 1)
     start = None if system.start is None else system.start / unit
     adjoint = solve(replace(system, r=system.r / unit, start=start))
-    return replace(adjoint, u=adjoint.u * unit)
+    u, status = adjoint.u * unit, unread_status(adjoint)
+    return Adjoint(u, adjoint.n_products, status, adjoint.converged, adjoint.fell_back)

@@ -17,7 +17,9 @@ PLACES = ("cache", "data_home")
 MOVED = {
     "outer.learning_rate": "outer.optimiser.learning_rate",
     "outer.final_learning_rate": "outer.schedule.final_learning_rate",
+    "outer.mixed_precision": "outer.precision",
 }
+OF_MIXED_PRECISION = {False: "float32", True: "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class RunIdentity:
             return True
         ours = flat(self.config)
         theirs = {
-            key if key in ours else MOVED.get(key, key): value
+            key if key in ours else MOVED.get(key, key): (
+                OF_MIXED_PRECISION[value] if key == "outer.mixed_precision" else value
+            )
             for key, value in flat(config).items()
         }
         lacking = ours.keys() - theirs.keys()

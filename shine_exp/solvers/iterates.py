@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from shine_exp.solvers.looks import steps_between_looks
 from shine_exp.types import InverseEstimate, Solution, Status
 
 # g: (..., d) → (..., d), independent over the leading axes; for a fixed point of f it is id − f.
@@ -35,6 +37,9 @@ class Iterates:
     the best iterate if it failed; g is still evaluated on the whole batch. `moved` are the samples
     that the last step took to a finite g(z), and `improved` those of them whose residual is their
     lowest so far. With `record`, each evaluation keeps its graph until the next one, for `vjp`.
+
+    Which samples are active stays on the device. Every few steps, as `solvers.looks` says, the
+    loop looks whether any still is; what it does in between changes no sample that is done.
     """
 
     def __init__(
@@ -51,12 +56,13 @@ class Iterates:
         self._record = record
         self._max_steps = max_steps
         self.n_steps = self.n_evals = 0
-        self._n_active = 0
+        self._look_every = steps_between_looks(z0.device)
         self._best_z = z0.detach().reshape(-1, z0.shape[-1]).clone()
         self.active = torch.ones(len(self._best_z), dtype=torch.bool, device=z0.device)
         self._failed = ~self.active
         self._best_residual = torch.full_like(self._best_z[:, 0], torch.inf)
-        tol = torch.as_tensor(tol, dtype=z0.dtype, device=z0.device)
+        if not isinstance(tol, Tensor):
+            tol = z0.new_full((), tol)  # filled there: a tensor made here would have to be copied
         self._tol = tol.expand(z0.shape[:-1]).reshape(-1)
         self._arrive(self._visit(self._best_z.clone()))
 
@@ -70,7 +76,8 @@ class Iterates:
 
     @property
     def running(self) -> bool:
-        return self._n_active > 0
+        """Whether to make another step: some sample may be active."""
+        return self._may_be_active and self.n_steps < self._max_steps
 
     def step(self, p: Tensor, max_halvings: int = 0) -> Tensor:
         """z ← z + t p for the active samples, p (batch, d); the answer is t (batch, 1).
@@ -82,7 +89,7 @@ class Iterates:
         for _ in range(max_halvings):
             # Written as "not less", which also holds for a residual that is NaN.
             too_long = self.active & ~(trial.residual < self._here.residual)
-            if not too_long.any():
+            if self._look_every is not None and not too_long.any():
                 break
             t = torch.where(too_long[:, None], t / 2, t)
             trial = self._visit_along(p, t)
@@ -109,11 +116,6 @@ class Iterates:
         The residual of a sample on which g was never finite is infinite.
         """
         converged = self._best_residual <= self._tol
-        status = Status.MAX_STEPS
-        if bool(self._failed.any()):
-            status = Status.DIVERGED
-        elif bool(converged.all()):
-            status = Status.CONVERGED
         batch = self._shape[:-1]
         residual, converged, failed = (
             t.reshape(batch) for t in (self._best_residual, converged, self._failed)
@@ -124,14 +126,14 @@ class Iterates:
             residual=residual,
             n_steps=self.n_steps,
             n_evals=self.n_evals,
-            status=status,
+            status=partial(_status, converged, failed),
             converged=converged,
             diverged=failed,
         )
 
     def _visit_along(self, p: Tensor, t: Tensor) -> _Visit:
         z = torch.addcmul(self.z, t, p)
-        if self._n_active < len(z):
+        if not self._all_are_active:
             z = torch.where(self.active[:, None], z, self._best_z)
         return self._visit(z)
 
@@ -151,11 +153,27 @@ class Iterates:
         self._best_residual = torch.where(self.improved, visit.residual, self._best_residual)
         self._here = visit
         self.active = self.moved & (visit.residual > self._tol) & (self.n_steps < self._max_steps)
-        # The one wait for the device in a step that halves nothing. The counts are worth it: where
-        # all samples are active, or all improved, a pass over z is saved.
-        counts: list[int] = torch.stack([self.active.sum(), self.improved.sum()]).tolist()
-        self._n_active, n_improved = counts
-        if n_improved == len(visit.z):
+        self._may_be_active, self._all_are_active, all_improved = self._look()
+        if all_improved:
             self._best_z = visit.z
         else:
             self._best_z = torch.where(self.improved[:, None], visit.z, self._best_z)
+
+    def _look(self) -> tuple[bool, bool, bool]:
+        """Whether any sample may be active, all are known to be, and all to have improved.
+
+        The one wait for the device in a step that halves nothing. Where all samples are active, or
+        all improved, it saves a pass over z.
+        """
+        if self._look_every is None or self.n_steps % self._look_every:
+            return True, False, False
+        counts: list[int] = torch.stack([self.active.sum(), self.improved.sum()]).tolist()
+        n_active, n_improved = counts
+        return n_active > 0, n_active == len(self.active), n_improved == len(self.active)
+
+
+def _status(converged: Tensor, failed: Tensor) -> Status:
+    """That of the worst sample."""
+    if bool(failed.any()):
+        return Status.DIVERGED
+    return Status.CONVERGED if bool(converged.all()) else Status.MAX_STEPS

@@ -1,7 +1,6 @@
 """Training of a network with an equilibrium layer, by the hypergradients of batches."""
 
 import statistics
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -9,17 +8,19 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
+from shine_exp.acceleration import Choice, acceleration
 from shine_exp.deq.layer import DEQ
 from shine_exp.errors import UserError
 from shine_exp.loop import Row
 from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
-from shine_exp.training.jacobian_penalty import jacobian_penalty
+from shine_exp.training.jacobian_penalty import JacobianPenalty
 from shine_exp.training.layer_calls import calls_of
 from shine_exp.training.optimisers import Optimiser
+from shine_exp.training.precision import Precision
 from shine_exp.training.schedules import Schedule
 from shine_exp.training.state import TrainState
-from shine_exp.training.step import not_finite, take_step
+from shine_exp.training.step import TrainingStep, prepare
 from shine_exp.training.task import Task
 from shine_exp.training.task_checks import (
     check_measured,
@@ -43,7 +44,9 @@ MEANS = (
 MEDIANS = ("forward_ms", "backward_ms")
 TOTALS = ("unsolved_inner", "unsolved_backward")
 OURS = ("test_unsolved", "spectral_radius", "learning_rate", *MEANS, *TOTALS, *MEDIANS)
-RADIUS, PENALTY = 2, 3  # the streams of random numbers of the power method and of the penalty
+STEPS_BETWEEN_READS = 20  # of the log, on a GPU, which Python may be ahead of by so many
+STEPS_THAT_PAY = 3000  # for the 20 to 55 s that compiling a cell takes on a GPU
+RADIUS = 2  # the stream of random numbers that the power method starts from
 AnyTask = TypeVar("AnyTask", bound=Task)
 
 
@@ -54,9 +57,11 @@ class Train(Generic[AnyTask]):
     The first `pretrain_steps` differentiate through `n_pretrain_unrolled` applications of the
     cell. Then the equilibrium is solved by `solver` to `tol` and differentiated by `inverse` to
     `adjoint_tol`, as `shine_exp.deq.DEQ` says; or, with `n_unrolled`, never.
-    `jacobian_weight` is that of `jacobian_penalty`, with which a solver needs fewer steps and any
+    `jacobian_weight` is that of `JacobianPenalty`, with which a solver needs fewer steps and any
     cheap inverse method is more accurate (0: no penalty). `train_loss` is without it.
-    `mixed_precision` trains the network, but not the solver's vectors, in bfloat16.
+    `precision` is that of the network in training, not of the solver's vectors: "float32"; "tf32",
+    in which a GPU's convolutions round their factors to 10 bits; or "bfloat16". The evaluation is
+    in float32.
 
     The trace has a row per epoch: what the task measures; means over the steps of the epoch
     (residuals are medians over each batch); median milliseconds of the forward pass with the loss,
@@ -79,7 +84,7 @@ class Train(Generic[AnyTask]):
     optimiser: Optimiser
     schedule: Schedule
     jacobian_weight: NonNegativeFloat
-    mixed_precision: bool
+    precision: Precision
     n_power_steps: NonNegativeInt
 
     problem_type: ClassVar[type] = Task
@@ -124,8 +129,28 @@ class Train(Generic[AnyTask]):
             network = task.network(self._layer)
         layer = check_network(task, network)
         optimizer = self.optimiser(network.parameters())
-        schedule = self.schedule(optimizer, self.epochs * task.steps_per_epoch)
-        return TrainState(0, seed, network, layer, optimizer, schedule)
+        prepare(optimizer)
+        schedule = self.schedule(optimizer, self.length(task))
+        chosen = acceleration()
+        if self._compiles(chosen.compile, task, network):
+            # The cell alone: the solver's loop would be compiled for every number of steps.
+            layer.cell.compile(dynamic=False)
+        step = TrainingStep(network, layer, optimizer, self.precision, chosen.graph)
+        penalty = JacobianPenalty(layer, self.jacobian_weight) if self.jacobian_weight else None
+        return TrainState(0, seed, network, layer, optimizer, schedule, step, penalty)
+
+    def _compiles(self, choice: Choice, task: AnyTask, network: nn.Module) -> bool:
+        if self.jacobian_weight:
+            if choice == "on":
+                raise UserError(
+                    f"outer.jacobian_weight={self.jacobian_weight}: its gradient passes the cell "
+                    "twice, which a compiled cell does not allow; take runtime.compile=auto"
+                )
+            return False
+        if choice != "auto":
+            return choice == "on"
+        on_gpu = next(network.parameters()).device.type == "cuda"
+        return on_gpu and self.length(task) >= STEPS_THAT_PAY
 
     def _layer(self, cell: nn.Module) -> DEQ:
         return DEQ(
@@ -142,41 +167,38 @@ class Train(Generic[AnyTask]):
         state.network.load_state_dict(saved["network"])
         state.optimizer.load_state_dict(saved["optimizer"])
         state.schedule.load_state_dict(saved["schedule"])
-        for moments in state.optimizer.state.values():
-            if "step" in moments:
-                # Adam reads its step count on the CPU; on the device it would wait for it.
-                moments["step"] = moments["step"].cpu()
+        prepare(state.optimizer)  # one that was saved may have been prepared for another device
         state.step, state.log = saved["step"], saved["log"]
-        state.solves = dict(saved["solves"])
-        state.unsolved_inner = saved["unsolved"]["inner"]
-        state.unsolved_backward = saved["unsolved"]["backward"]
+        state.solves, state.missed = dict(saved["solves"]), dict(saved["unsolved"])
+        if state.not_finite:
+            # Found only as this was saved. The network has not moved, and the step is made again.
+            state.step -= 1
         return state
 
     def step(self, task: AnyTask, state: TrainState) -> TrainState:
-        if state.step % task.steps_per_epoch == 0:
+        n_steps = task.steps_per_epoch
+        if state.step % n_steps == 0:
             state.log = {}
         state.layer.n_unrolled = self._n_unrolled(state.step)
-        state.layer.last = None  # not yet called
         state.network.train()
         batch = task.batch(state.seed, state.step)
-        with self._penalty(state):
-            take_step(task, state, batch, mixed_precision=self.mixed_precision)
+        if state.penalty is not None:
+            state.penalty.draw(state.seed, state.step)
+        state.unread.append(state.training_step(task, batch))
+        state.schedule.step()
         state.step += 1
+        # Read here and not in `measure`: to wait for the device is a part of the run's time.
+        on_cpu = state.training_step.device.type == "cpu"
+        if on_cpu or state.step % STEPS_BETWEEN_READS == 0 or state.step % n_steps == 0:
+            state.read()
         return state
-
-    def _penalty(self, state: TrainState) -> AbstractContextManager[None]:
-        if self.jacobian_weight == 0:
-            return nullcontext()
-        device = next(state.network.parameters()).device
-        drawn = generator(state.seed, state.step, PENALTY, device=device)
-        return jacobian_penalty(state.layer, self.jacobian_weight, drawn)
 
     def _n_unrolled(self, step: int) -> int | None:
         """How many applications of the cell a step differentiates; None where it solves for z*."""
         return self.n_pretrain_unrolled if step < self.pretrain_steps else self.n_unrolled
 
     def diverged(self, state: TrainState) -> str | None:
-        names = not_finite(state)
+        names = state.not_finite
         if not names:
             return None
         if "train_loss" in names:
@@ -201,10 +223,14 @@ class Train(Generic[AnyTask]):
             return []
         measured = self._evaluate(task, state)
         means = {name: statistics.fmean(state.log[name]) for name in MEANS if name in state.log}
-        medians = {name: statistics.median(state.log[name]) for name in MEDIANS}
+        medians = {
+            name: statistics.median(state.log[name]) for name in MEDIANS if name in state.log
+        }
         totals = {f"unsolved_{kind}": number for kind, number in state.unsolved.items()}
         place = {"step": state.step, "epoch": state.step / task.steps_per_epoch}
-        learning_rate = float(state.schedule.get_last_lr()[0])
+        # That of the next step; where there is none, that of the step that has diverged.
+        ended = state.not_finite
+        learning_rate = state.log["rate"][-1] if ended else float(state.schedule.get_last_lr()[0])
         return [place | measured | {"learning_rate": learning_rate} | means | totals | medians]
 
     def progress(self, state: TrainState) -> dict[str, str]:

@@ -134,12 +134,14 @@ def test_key_added_with_its_default_leaves_an_older_run_the_same(
 
 
 def test_run_of_a_version_whose_keys_stood_elsewhere_is_the_same() -> None:
-    """Those of the optimiser and its schedule were keys of the loop."""
+    """Those of the optimiser and its schedule were keys of the loop; bfloat16 was a flag."""
     ours = identity("problem=mdeq", "seed=3")
     earlier = {**ours.config, "outer": dict(ours.config["outer"])}
     optimiser, schedule = earlier["outer"].pop("optimiser"), earlier["outer"].pop("schedule")
     earlier["outer"]["learning_rate"] = optimiser["learning_rate"]
     earlier["outer"]["final_learning_rate"] = schedule["final_learning_rate"]
+    del earlier["outer"]["precision"]
+    earlier["outer"]["mixed_precision"] = False
     assert ours.is_of(earlier)
     assert str(ours.folder) == "mdeq-digits_images/shine/seed=3"
     assert not identity("problem=mdeq", "seed=3", "outer/optimiser=sgd").is_of(earlier)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shine_exp.training import step as training_step
+from shine_exp.training.images.image_classification import ImageClassification
 
 
 @pytest.fixture
@@ -14,13 +14,13 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, shine_run) -> Callable[..., Any]:
     """Run the command with Ctrl-C pressed in the middle of the step that follows this one."""
 
     def run(step: int, *arguments: str):
-        def pressed(task, state, batch, inner=training_step.differentiate, **options):
-            if state.step == step:
+        def pressed(self, seed: int, now: int, inner=ImageClassification.batch):
+            if now == step:
                 signal.raise_signal(signal.SIGINT)
-            return inner(task, state, batch, **options)
+            return inner(self, seed, now)
 
         with monkeypatch.context() as patch:
-            patch.setattr(training_step, "differentiate", pressed)
+            patch.setattr(ImageClassification, "batch", pressed)
             return shine_run(*arguments)
 
     return run

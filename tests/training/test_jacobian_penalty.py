@@ -13,7 +13,8 @@ from shine_exp.deq import DEQ
 from shine_exp.inverse.full import Full
 from shine_exp.randomness import generator
 from shine_exp.solvers.broyden import Broyden
-from shine_exp.training.jacobian_penalty import jacobian_penalty, squared_jacobian_norm
+from shine_exp.training import jacobian_penalty as module
+from shine_exp.training.jacobian_penalty import STREAM, JacobianPenalty, squared_jacobian_norm
 
 D = 5
 
@@ -57,21 +58,19 @@ def test_estimate_of_the_squared_jacobian_norm_is_unbiased() -> None:
     n, cell = 20_000, TanhCell()
     z, x = inputs(1), inputs(2)[1:]
     f = on_vectors(cell, x.expand(n, -1))
-    estimates = squared_jacobian_norm(f, z.expand(n, -1), generator(0)).detach()
+    draws = torch.randn(n, D, dtype=torch.float64, generator=generator(0))
+    estimates = squared_jacobian_norm(f, z.expand(n, -1), draws).detach()
     (exact,) = exact_squared_norms(cell, z, x).detach()
     error = estimates.std() / math.sqrt(n)
     assert abs(estimates.mean() - exact) < 4 * error
     assert error < 0.01 * exact
 
 
-def test_estimate_over_unit_vectors_is_the_squared_jacobian_norm(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_estimate_over_unit_vectors_is_the_squared_jacobian_norm() -> None:
     """Σ_i ‖(∂f/∂z)ᵀe_i‖², with a sample for each e_i."""
     cell, z, x = TanhCell(), inputs(1), inputs(2)[1:]
-    monkeypatch.setattr(torch, "randn", lambda shape, **_: torch.eye(D, dtype=torch.float64))
     f = on_vectors(cell, x.expand(D, -1))
-    total = squared_jacobian_norm(f, z.expand(D, -1), generator(0)).sum()
+    total = squared_jacobian_norm(f, z.expand(D, -1), torch.eye(D).double()).sum()
     torch.testing.assert_close(total[None], exact_squared_norms(cell, z, x), rtol=1e-12, atol=0)
 
 
@@ -85,15 +84,18 @@ def test_penalty_adds_its_gradient_to_that_of_the_loss() -> None:
         return torch.cat(z, dim=1).square().sum()
 
     alone = torch.autograd.grad(loss(), (cell.weight, x))
-    with jacobian_penalty(layer, weight, generator(0)):
-        value = loss()
+    without_penalty = loss().detach()
+    added = JacobianPenalty(layer, weight)
+    added.draw(5, 8)
+    value = loss()
     both = torch.autograd.grad(value, (cell.weight, x))
-    assert torch.equal(value, loss()), "the loss is told without the penalty"
+    assert torch.equal(value, without_penalty)
+    direction = torch.empty(n, D, dtype=torch.float64).normal_(generator=generator(5, 8, STREAM))
     z = torch.cat(layer(start(n), x), dim=1).detach()
 
     def penalty() -> float:
-        estimates = squared_jacobian_norm(on_vectors(cell, x), z, generator(0))
-        return weight * float(estimates.mean()) / D
+        estimates = squared_jacobian_norm(on_vectors(cell, x), z, direction)
+        return weight * float(estimates.mean().detach()) / D
 
     for parameter, with_it, without in zip((cell.weight, x), both, alone, strict=True):
         torch.testing.assert_close(
@@ -113,17 +115,35 @@ def differences(function: Callable[[], float], tensor: Tensor, h: float = 1e-5) 
     return gradient.view_as(tensor)
 
 
-def test_no_penalty_is_added_to_unrolled_steps_or_without_a_graph() -> None:
+def test_no_penalty_is_added_to_unrolled_steps_or_without_a_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cell, x = TanhCell(), inputs(2)
     layer = layer_of(cell)
-    drawn = generator(0)
-    before = drawn.get_state()
-    with jacobian_penalty(layer, 1.0, drawn):
-        with torch.no_grad():
-            layer(start(2), x)
-        layer.n_unrolled = 3
+    JacobianPenalty(layer, 1.0)
+    monkeypatch.setattr(module, "squared_jacobian_norm", None)
+    with torch.no_grad():
         layer(start(2), x)
-    assert torch.equal(drawn.get_state(), before)
+    layer.n_unrolled = 3
+    layer(start(2), x)
+
+
+def test_direction_of_the_penalty_follows_from_seed_and_step_and_keeps_its_place() -> None:
+    """Whatever was drawn before, and for whatever batch."""
+    layer = layer_of(TanhCell())
+    penalty = JacobianPenalty(layer, 1.0)
+    penalty.draw(0, 4)
+    layer(start(3), inputs(3))
+    first = penalty._direction
+    kept = first.clone()
+    penalty.draw(0, 5)
+    layer(start(3), inputs(3))
+    assert penalty._direction is first
+    assert not torch.equal(first, kept)
+    layer(start(2), inputs(2))
+    penalty.draw(0, 4)
+    layer(start(3), inputs(3))
+    assert torch.equal(penalty._direction, kept)
 
 
 @pytest.mark.usefixtures("without_onednn")

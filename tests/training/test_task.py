@@ -38,7 +38,7 @@ TRAIN = Train(
     optimiser=Adam(1e-2, 0.9, 0.999),
     schedule=Cosine(1e-3),
     jacobian_weight=0.0,
-    mixed_precision=False,
+    precision="float32",
     n_power_steps=20,
 )
 

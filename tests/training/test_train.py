@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_training import small
 
-from shine_exp.training import step as training_step
+from shine_exp.training.step import TrainingStep
 from shine_exp.training.train import MEANS, MEDIANS, TOTALS, Train
 
 pytestmark = pytest.mark.usefixtures("without_onednn")
@@ -137,12 +137,12 @@ def test_training_trace_holds_means_and_medians_over_the_epoch(
     assert len(log["forward_residual"]) == 2, "the first step was unrolled"
     last = []
 
-    def differentiate(*arguments, inner=training_step.differentiate, **options):
-        entries = inner(*arguments, **options)
-        last[:] = entries["train_loss"], entries["forward_ms"]
-        return entries
+    def step(self, task, batch, inner=TrainingStep.__call__):
+        numbers = inner(self, task, batch)
+        last[:] = float(numbers.found["train_loss"]), numbers.times["forward_ms"]
+        return numbers
 
-    monkeypatch.setattr(training_step, "differentiate", differentiate)
+    monkeypatch.setattr(TrainingStep, "__call__", step)
     shine_run(*command)
     (row,) = trace(folder)[["train_loss", "forward_ms"]].astype(float).to_dict("records")
     log["train_loss"].append(last[0])
@@ -151,8 +151,8 @@ def test_training_trace_holds_means_and_medians_over_the_epoch(
     assert row["forward_ms"] == pytest.approx(statistics.median(log["forward_ms"]), rel=1e-9)
 
 
-def test_training_in_mixed_precision(shine_run, folders, status, trace) -> None:
-    shine_run(*small("method=shine", "outer.mixed_precision=true", "outer.epochs=1"))
+def test_training_in_bfloat16(shine_run, folders, status, trace) -> None:
+    shine_run(*small("method=shine", "outer.precision=bfloat16", "outer.epochs=1"))
     (folder,) = folders()
     assert status(folder) == "done"
     assert trace(folder).train_loss.astype(float).map(math.isfinite).all()

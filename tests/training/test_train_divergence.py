@@ -7,7 +7,6 @@ import pytest
 import torch
 from small_training import small
 
-from shine_exp.training import step as training_step
 from shine_exp.training.images.image_classification import ImageClassification
 from shine_exp.training.train import Train
 
@@ -59,14 +58,14 @@ def test_training_interrupted_where_it_diverges_leaves_the_last_good_checkpoint(
     def loss(self, network, batch, inner=ImageClassification.loss) -> torch.Tensor:
         return inner(self, network, batch) * math.nan
 
-    def pressed(task, state, batch, inner=training_step.differentiate, **options):
-        if state.step == 5:
+    def pressed(self, seed: int, step: int, inner=ImageClassification.batch):
+        if step == 5:
             signal.raise_signal(signal.SIGINT)
             monkeypatch.setattr(ImageClassification, "loss", loss)
-        return inner(task, state, batch, **options)
+        return inner(self, seed, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_step, "differentiate", pressed)
+        patch.setattr(ImageClassification, "batch", pressed)
         assert shine_run(*small("method=jf", "runtime.checkpoint_every=0")).code == 130
     (folder,) = folders()
     assert status(folder) == "diverged", "the step was taken to its end"

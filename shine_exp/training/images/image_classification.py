@@ -1,6 +1,6 @@
 """Image classification by a multiscale deep equilibrium network (MDEQ)."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from pydantic import PositiveInt
@@ -21,8 +21,7 @@ PADDING = 4  # pixels, of the crops
 EPOCH = 1  # of the two streams of random numbers: the order of an epoch, and what a step draws
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Normalised images (n, channels, height, width), their labels (n,), and dropout masks."""
 
     images: Tensor

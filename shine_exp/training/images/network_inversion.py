@@ -102,7 +102,7 @@ class NetworkInversion(Train[ImageClassification]):
         rows: list[Values] = []
         for names, solver in solves:
             solution = solver(cell.g, cell.start, tol, outer=Outer(cell.loss_gradient))
-            state.count_inner(solution.converged)
+            state.count("inner", solution.converged)
             rows += self._rows(cell, state, names, solution, random)
         return [row | {f"unsolved_{kind}": n for kind, n in state.unsolved.items()} for row in rows]
 
@@ -121,7 +121,7 @@ class NetworkInversion(Train[ImageClassification]):
         solved = {direction: exact(at, d, self.exact_steps) for direction, d in directions.items()}
         residual = relative_residual(solution.residual, solution.z).tolist()
         for u in solved.values():
-            state.count_backward(~u.isnan().any(dim=-1))
+            state.count("backward", ~u.isnan().any(dim=-1))
         rows: list[Values] = []
         for name, (direction, d) in product(names, directions.items()):
             a = d if name == "jf" else solution.estimate.rmatvec(d)
