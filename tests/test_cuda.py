@@ -16,6 +16,7 @@ from shine_exp.bilevel.problems.linear.logistic import LogisticLoss
 from shine_exp.bilevel.problems.linear.model import LinearModel
 from shine_exp.data.sets.synthetic import gaussian
 from shine_exp.data.splits import split
+from shine_exp.deq import Captured, Uncapturable
 from shine_exp.inverse.conjugate_gradient import ConjugateGradient
 from shine_exp.inverse.full import Full
 from shine_exp.inverse.shine import Shine
@@ -115,3 +116,28 @@ def test_cuda_run_ends_and_keeps_its_solution(
     assert done.info["unsolved"]["backward"] == 0
     assert done.trace["test_loss"].iloc[-1] < 2.0
     assert done.solution
+
+
+@pytest.mark.parametrize("more", [(), ("runtime.compile=on",)], ids=["graph", "compiled"])
+def test_cuda_graph_trains_as_single_kernels_do(more, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = ("problem=mdeq", "method=shine", "outer.epochs=1", "outer.pretrain_steps=5")
+    losses = []
+    for graph in ("off", "on"):
+        options = (f"runtime.graph={graph}", f"runtime.results={graph}", *more)
+        done = run(*overrides, "runtime.device=cuda", *options)
+        assert done.status == "done"
+        losses.append(done.trace["train_loss"].iloc[-1])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+def test_cuda_captured_step_that_waits_is_refused() -> None:
+    with pytest.raises(Uncapturable, match="read back"):
+        Captured(lambda x: x if x.sum() > 0 else -x)(torch.ones(2, device="cuda"))
+
+
+def test_cuda_captured_step_is_replayed() -> None:
+    captured = Captured(lambda x: torch.cumsum(x, 0))
+    for value in range(6):
+        x = torch.full((3,), float(value), device="cuda")
+        assert captured(x).tolist() == [value, 2 * value, 3 * value]

@@ -76,7 +76,7 @@ def setting(model: str, batch: int, pretrain: int, device: str) -> Setting:
     """A seeded network after `pretrain` steps, and what surrounds its cell."""
     torch.manual_seed(0)
     architecture = instantiate(configuration(model, "shine").problem.architecture)
-    network = MDEQ(architecture, 3, 10, lambda cell: DEQ(cell, lambda *_: None, None)).to(device)
+    network = MDEQ(architecture, 3, 10, lambda cell: DEQ(cell, lambda *_: None, None)).on(device)
     images, labels = (
         torch.randn(batch, 3, 32, 32).to(device),
         torch.randint(10, (batch,)).to(device),

@@ -27,6 +27,8 @@ READS = (
 # A mask among the indices of these is turned into numbers first.
 INDEXING = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)
 COPIES = (aten._to_copy, aten.copy_)
+# What `torch.tensor` and `torch.as_tensor` end with, whose numbers come from the host.
+FROM_HOST = (aten.lift_fresh,)
 PYTORCH = str(Path(torch.__file__).parent)
 
 
@@ -54,7 +56,11 @@ class Synchronisations(TorchDispatchMode):
             devices |= {torch.device(kwargs.get("device") or args[0].device).type}
             if len(devices) > 1 and self.device.type in devices:
                 self._note(f"a copy between {' and '.join(sorted(devices))}")
-        elif self.device.type in devices and (packet in READS or _has_mask(packet, args)):
+        elif self.device.type not in devices:
+            pass
+        elif packet in FROM_HOST:
+            self._note("a tensor of Python numbers is copied there")
+        elif packet in READS or _has_mask(packet, args):
             self._note(f"{packet} is read back")
         return func(*args, **kwargs)
 

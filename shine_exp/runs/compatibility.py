@@ -50,6 +50,7 @@ class _Combination:
         self._check_data()
         _require("outer", self.loop, OuterLoop, self.config)
         self._check_loop()
+        self._check_device()
         if self.config.solver.get("opa") is not None:
             self._check_opa()
 
@@ -104,6 +105,21 @@ class _Combination:
                 f"{self.names}: outer={outer} is made for problems that are a {base}; "
                 f"for this one {self._take('outer', takes_it)}"
             )
+
+    def _check_device(self) -> None:
+        """Whether anything reads the options that are for networks, or for a GPU."""
+        outer, runtime = self.config.outer, self.config.runtime
+        if outer.get("precision") == "tf32" and runtime.device == "cpu":
+            raise UserError(
+                "outer.precision=tf32: only a GPU rounds so, and runtime.device=cpu; take "
+                "runtime.device=cuda, or outer.precision=float32"
+            )
+        for option in ("graph", "compile"):
+            if runtime[option] == "on" and self.problem.seeks != "root":
+                raise UserError(
+                    f"runtime.{option}=on: problem={self.choices['problem']} trains no network, "
+                    f"so that nothing would read it; take runtime.{option}=auto"
+                )
 
     def _check_opa(self) -> None:
         if not _has_opa(self.config.solver):

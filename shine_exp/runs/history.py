@@ -7,6 +7,7 @@ import socket
 import subprocess
 import traceback
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from shine_exp import durable
+from shine_exp.acceleration import AUTO, Acceleration
 from shine_exp.errors import UserError, one_line
 from shine_exp.runs.machine import job_id
 from shine_exp.runs.run import INFO, damaged, read_info
@@ -39,7 +41,13 @@ class History:
         self.about = about
         self.starts = _earlier(folder)
 
-    def start(self, device: str, threads: int, left: Mapping[str, Any]) -> None:
+    def start(
+        self,
+        device: str,
+        threads: int,
+        left: Mapping[str, Any],
+        acceleration: Acceleration = AUTO,
+    ) -> None:
         """A new entry, "running", of a process that goes on after what earlier ones have `left`."""
         self.starts.append(
             {
@@ -52,6 +60,7 @@ class History:
                 "log": log_file(),
                 "device": device_name(device),
                 "threads": threads,
+                **asdict(acceleration),
                 "python": platform.python_version(),
                 "versions": _versions(),
                 "commit": commit(),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,12 @@ from shine_exp.runs.composition import CONFIG_GROUPS, WITHIN, Composed, default
 
 # Where the data lies on this machine: changes none of the numbers, as all of `runtime`.
 PLACES = ("cache", "data_home")
-# Keys of earlier versions, and where their values stand today.
-MOVED = {
-    "outer.learning_rate": "outer.optimiser.learning_rate",
-    "outer.final_learning_rate": "outer.schedule.final_learning_rate",
-    "outer.mixed_precision": "outer.precision",
+# Keys of older versions: what they are called now, and what their values are called there.
+RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
+    "outer.learning_rate": ("outer.optimiser.learning_rate", {}),
+    "outer.final_learning_rate": ("outer.schedule.final_learning_rate", {}),
+    "outer.mixed_precision": ("outer.precision", {False: "float32", True: "bfloat16"}),
 }
-OF_MIXED_PRECISION = {False: "float32", True: "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,30 @@ class RunIdentity:
     def is_of(self, config: dict[str, Any]) -> bool:
         """Whether the config.yaml of a run is this one's.
 
-        That of an older version may lack what is at its default, and has `MOVED` keys elsewhere.
+        That of an older version may lack what is at its default, and has other names for `RENAMED`.
         """
         if config == self.config:
             return True
         ours = flat(self.config)
-        theirs = {
-            key if key in ours else MOVED.get(key, key): (
-                OF_MIXED_PRECISION[value] if key == "outer.mixed_precision" else value
-            )
-            for key, value in flat(config).items()
-        }
+        theirs = _in_present_terms(flat(config), ours)
         lacking = ours.keys() - theirs.keys()
         return (
             {"seed", *CONFIG_GROUPS} <= config.keys()
             and all(ours.get(key, ...) == value for key, value in theirs.items())
             and not lacking & self.differs.keys()
         )
+
+
+def _in_present_terms(leaves: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The leaves of a config.yaml with the keys and values that this version has for them.
+
+    A key that is `known` has kept its name: that of another loop may have changed.
+    """
+    present = {}
+    for key, value in leaves.items():
+        name, values = (key, {}) if key in known else RENAMED.get(key, (key, {}))
+        present[name] = values.get(value, value) if values else value
+    return present
 
 
 def identify(config: DictConfig, choices: dict[str, str]) -> RunIdentity:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from shine_exp.acceleration import Choice, accelerated
 from shine_exp.errors import UserError
 
 
@@ -17,8 +18,9 @@ class Runtime:
 
     `results` is the folder of all runs, `device` and `threads` are PyTorch's, `checkpoint_every`
     is in seconds. A run that is at work for `max_minutes` ends as interrupted, after the step in
-    progress. `keep` names what of the solution is kept. With `dry_run` the command only says what
-    it would do.
+    progress. `keep` names what of the solution is kept. `graph` and `compile` are for networks:
+    steps of a training from a CUDA graph, and a compiled cell (`shine_exp.acceleration`). With
+    `dry_run` the command only says what it would do.
     """
 
     results: str
@@ -27,13 +29,15 @@ class Runtime:
     checkpoint_every: NonNegativeFloat
     max_minutes: PositiveFloat | None
     keep: list[Literal["alpha", "theta", "network"]]
+    graph: Choice
+    compile: Choice
     dry_run: bool
 
     def check(self) -> None:
         """Raises `UserError` for what this machine does not have.
 
-        That is a folder without a name, too many threads, a device that is not here, or one
-        without float64.
+        That is a folder without a name, too many threads, a device that is not here, one without
+        float64, or a CUDA graph without a GPU.
         """
         if not self.results:
             raise UserError(
@@ -46,6 +50,11 @@ class Runtime:
                 "take no more than that"
             )
         if self.device == "cpu":
+            if self.graph == "on":
+                raise UserError(
+                    "runtime.graph=on: a CUDA graph needs a GPU, and runtime.device=cpu; take "
+                    "runtime.device=cuda, or runtime.graph=auto"
+                )
             return
         import torch
 
@@ -59,7 +68,7 @@ class Runtime:
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """With this run's threads and precision; those of before come back."""
+        """With this run's threads, precision and acceleration; those of before come back."""
         import torch
 
         threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
@@ -67,7 +76,8 @@ class Runtime:
         # The rounding of TF32, 5e-4, is far above the tolerance of an equilibrium.
         torch.backends.cudnn.allow_tf32 = False
         try:
-            yield
+            with accelerated(self.graph, self.compile):
+                yield
         finally:
             torch.set_num_threads(threads)
             torch.backends.cudnn.allow_tf32 = tf32

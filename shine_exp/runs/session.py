@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from shine_exp import durable
+from shine_exp.acceleration import acceleration
 from shine_exp.loop import LoopState, OuterLoop, Row
 from shine_exp.runs.checkpoint import Checkpoint, save
 from shine_exp.runs.history import History
@@ -88,7 +89,9 @@ class Session:
             saved = self._restore()  # a refusal leaves everything as it is
             self.clock = Stopwatch(saved.elapsed if saved else 0.0, stops)
             self.history = History(self.folder, self._about())
-            self.history.start(self.runtime.device, self.runtime.threads, self._left())
+            self.history.start(
+                self.runtime.device, self.runtime.threads, self._left(), acceleration()
+            )
             try:
                 status = self._work(saved)
                 self._finish(status)

@@ -14,7 +14,7 @@ from shine_exp.acceleration import Choice
 from shine_exp.deq.captured import Captured
 from shine_exp.deq.layer import DEQ
 from shine_exp.deq.report import Report
-from shine_exp.errors import UserError
+from shine_exp.errors import UserError, one_line
 from shine_exp.training.laps import Laps
 from shine_exp.training.precision import Precision, autocast, precision
 from shine_exp.training.task import Task
@@ -63,10 +63,11 @@ class TrainingStep:
         optimizer: torch.optim.Optimizer,
         name: Precision,
         graph: Choice = "off",
+        compiled: bool = False,
     ) -> None:
         self.network, self.layer, self.optimizer = network, layer, optimizer
         self.device = next(network.parameters()).device
-        self.precision = name
+        self.precision, self.compiled = name, compiled
         self.graph = graph == "on" or (graph == "auto" and self.device.type == "cuda")
         self._otherwise = self._go_on if graph == "auto" else None
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)
@@ -79,7 +80,7 @@ class TrainingStep:
     def __call__(self, task: Task, batch: Any) -> Numbers:
         """Train on a batch of the task: the network and the optimiser are changed in place."""
         rate = float(self.optimizer.param_groups[0]["lr"])
-        with precision(self.precision):
+        with precision(self.precision), _compilation() if self.compiled else nullcontext():
             if self.graph:
                 found, known = self._replayed(task, batch)
                 laps = None
@@ -93,8 +94,8 @@ class TrainingStep:
         for rate, group in zip(self._rates, self.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
         key = (id(task), self.layer.n_unrolled)
-        if key not in self._captured:
-            self._captured[key] = Captured(partial(self._make, task), self._otherwise)
+        if key not in self._captured:  # the graph of the steps before is done with, and is large
+            self._captured = {key: Captured(partial(self._make, task), self._otherwise)}
         with self._rates_on_device():
             found, known = self._captured[key](batch)
         return {name: value.clone() for name, value in found.items()}, known
@@ -149,12 +150,28 @@ class TrainingStep:
         self.optimizer.step()
 
 
+@contextmanager
+def _compilation() -> Iterator[None]:
+    """Raises `UserError` where a cell cannot be compiled, as where there is no compiler."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        raise UserError(
+            f"the cell cannot be compiled ({one_line(error)}); take runtime.compile=off"
+        ) from error
+
+
 def prepare(optimizer: torch.optim.Optimizer) -> None:
     """Make one of PyTorch's optimisers fused, and on a GPU fit for a CUDA graph."""
     for group in optimizer.param_groups:
         group["foreach"], group["fused"] = False, True
         if "capturable" in group:
             group["capturable"] = group["params"][0].device.type == "cuda"
+    for parameter, moments in optimizer.state.items():
+        if "step" in moments:  # which one that is not fused keeps on the CPU
+            moments["step"] = moments["step"].to(parameter.device)
 
 
 def of_report(report: Report | None) -> tuple[Found, dict[str, float]]:

@@ -132,10 +132,11 @@ class Train(Generic[AnyTask]):
         prepare(optimizer)
         schedule = self.schedule(optimizer, self.length(task))
         chosen = acceleration()
-        if self._compiles(chosen.compile, task, network):
+        compiled = self._compiles(chosen.compile, task, network)
+        if compiled:
             # The cell alone: the solver's loop would be compiled for every number of steps.
             layer.cell.compile(dynamic=False)
-        step = TrainingStep(network, layer, optimizer, self.precision, chosen.graph)
+        step = TrainingStep(network, layer, optimizer, self.precision, chosen.graph, compiled)
         penalty = JacobianPenalty(layer, self.jacobian_weight) if self.jacobian_weight else None
         return TrainState(0, seed, network, layer, optimizer, schedule, step, penalty)
 
@@ -188,8 +189,8 @@ class Train(Generic[AnyTask]):
         state.schedule.step()
         state.step += 1
         # Read here and not in `measure`: to wait for the device is a part of the run's time.
-        on_cpu = state.training_step.device.type == "cpu"
-        if on_cpu or state.step % STEPS_BETWEEN_READS == 0 or state.step % n_steps == 0:
+        is_due = state.step % n_steps == 0 or state.step % STEPS_BETWEEN_READS == 0
+        if is_due or reads_at_once(state.training_step.device):
             state.read()
         return state
 
@@ -261,3 +262,8 @@ class Train(Generic[AnyTask]):
             measured = task.evaluate(state.network)
         check_measured(task, measured)
         return measured
+
+
+def reads_at_once(device: torch.device) -> bool:
+    """Whether it costs nothing to read what a step has found as soon as it has been made."""
+    return device.type == "cpu"

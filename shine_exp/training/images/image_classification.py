@@ -77,7 +77,7 @@ class ImageClassification(Task):
         return {"n_train": len(self.data.train.labels), "n_test": len(self.data.test.labels)}
 
     def network(self, layer: LayerFactory) -> MDEQ:
-        return self._network(layer).to(self.device)
+        return self._network(layer).on(self.device)
 
     def _network(self, layer: LayerFactory) -> MDEQ:
         return MDEQ(self.architecture, self.data.shape[0], self.data.n_classes, layer)

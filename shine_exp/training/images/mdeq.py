@@ -21,8 +21,8 @@ class Architecture:
     """The sizes of an MDEQ.
 
     `channels` and `head_channels` have an entry per branch; each branch has half the resolution of
-    the one before. `channels_last` is how tensors lie in memory: which way is faster depends on
-    the sizes and the device.
+    the one before. `channels_last` is how tensors lie in the memory of a CPU, where it depends on
+    the sizes which way is faster; on a GPU the channels come first, which is faster there.
     """
 
     channels: Annotated[Sequence[PositiveInt], MinLen(1)]
@@ -34,9 +34,9 @@ class Architecture:
     dropout: Annotated[float, Interval(ge=0, lt=1)]
     channels_last: bool
 
-    @property
-    def memory_format(self) -> torch.memory_format:
-        return torch.channels_last if self.channels_last else torch.contiguous_format
+    def memory_format(self, device: torch.device) -> torch.memory_format:
+        on_cpu = device.type == "cpu"
+        return torch.channels_last if self.channels_last and on_cpu else torch.contiguous_format
 
     def dropout_masks(self, n: int, generator: torch.Generator) -> list[Tensor]:
         """Variational dropout of n samples, on the CPU: a mask (n, c, 1, 1) for each branch.
@@ -71,7 +71,7 @@ class MDEQ(nn.Module):
         self.injection = injection(image_channels, a.channels, a.n_downsamplings)
         self.equilibrium = layer(MultiscaleCell(a.channels, a.expansion, a.groups))
         self.head = ClassificationHead(a.channels, a.head_channels, a.final_channels, n_classes)
-        self.to(memory_format=a.memory_format)  # type: ignore[call-overload]
+        self.to(memory_format=a.memory_format(torch.device("cpu")))  # type: ignore[call-overload]
 
     def forward(
         self,
@@ -96,7 +96,7 @@ class MDEQ(nn.Module):
         z₀ is in the images' precision, (batch, c_i, ⌈h / 2ⁱ⌉, ⌈w / 2ⁱ⌉) for h × w after the
         injection.
         """
-        memory_format = self.architecture.memory_format
+        memory_format = self.architecture.memory_format(images.device)
         x = self.injection(images.contiguous(memory_format=memory_format))
         height, width = x.shape[2:]
         sizes = [
@@ -108,6 +108,11 @@ class MDEQ(nn.Module):
             for size in sizes
         ]
         return z0, (x, *masks)
+
+    def on(self, device: str) -> "MDEQ":
+        """The network itself, moved to a device, and there into the memory format for it."""
+        memory_format = self.architecture.memory_format(torch.device(device))
+        return self.to(device).to(memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
 
     def _loss(
         self, criterion: Callable[[Tensor], Tensor] | None
