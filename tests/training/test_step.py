@@ -11,10 +11,10 @@ from shine_exp.acceleration import Choice, accelerated
 from shine_exp.deq import Uncapturable
 from shine_exp.inverse.shine import Shine
 from shine_exp.solvers.broyden import Broyden
-from shine_exp.training.state import TrainState
-from shine_exp.training.step import CaptureWarning
 from shine_exp.training.optimisers import Adam
 from shine_exp.training.schedules import Cosine
+from shine_exp.training.state import TrainState
+from shine_exp.training.step import CaptureWarning
 from shine_exp.training.task import Task
 from shine_exp.training.train import Train
 
