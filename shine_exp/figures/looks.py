@@ -32,6 +32,7 @@ METHODS = {
     "bayes": Look("Bayesian optimisation", "#999933", "*"),
     "lbfgs": Look("L-BFGS backward", "#44AA99", "<"),
     "neumann": Look("Neumann series", "#B8860B", ">"),
+    "phantom": Look("Phantom gradient", "#117733", "<"),
     "first_order": Look("First order", "#CC6677", "<"),
     "nystrom": Look("Nyström sketch", "#882E72", "d"),
     "refine_jf": Look("Jacobian-Free refine", "#66C2A5", "X"),

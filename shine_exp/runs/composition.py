@@ -24,7 +24,8 @@ PACKAGE = Path(__file__).parent.parent
 PLACES_OF_CONF = (PACKAGE / "conf", PACKAGE.parent / "conf")  # in a wheel, in a checkout
 CONFIG_DIR = next(path for path in PLACES_OF_CONF if path.is_dir())
 CONFIG_GROUPS = ("problem", "data", "solver", "outer", "method")
-WITHIN = ("problem/model",)  # groups that only some options have
+# Groups that only some options have.
+WITHIN = ("problem/model", "outer/optimiser", "outer/schedule")
 
 
 @dataclass(frozen=True)

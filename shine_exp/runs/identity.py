@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ from shine_exp.runs.composition import CONFIG_GROUPS, WITHIN, Composed, default
 
 # Where the data lies on this machine: changes none of the numbers, as all of `runtime`.
 PLACES = ("cache", "data_home")
-# Keys of older versions: what they are called now, and their values there.
-RENAMED = {"outer.mixed_precision": ("outer.precision", {False: "float32", True: "bfloat16"})}
+# Keys of older versions: what they are called now, and what their values are called there.
+RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
+    "outer.learning_rate": ("outer.optimiser.learning_rate", {}),
+    "outer.final_learning_rate": ("outer.schedule.final_learning_rate", {}),
+    "outer.mixed_precision": ("outer.precision", {False: "float32", True: "bfloat16"}),
+}
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,12 @@ class RunIdentity:
     def is_of(self, config: dict[str, Any]) -> bool:
         """Whether the config.yaml of a run is this one's.
 
-        That of an older version may lack what is at its default.
+        That of an older version may lack what is at its default, and has other names for `RENAMED`.
         """
         if config == self.config:
             return True
-        ours, theirs = flat(self.config), _in_present_terms(flat(config))
+        ours = flat(self.config)
+        theirs = _in_present_terms(flat(config), ours)
         lacking = ours.keys() - theirs.keys()
         return (
             {"seed", *CONFIG_GROUPS} <= config.keys()
@@ -61,13 +67,16 @@ class RunIdentity:
         )
 
 
-def _in_present_terms(leaves: dict[str, Any]) -> dict[str, Any]:
-    """The leaves of a config.yaml with the keys and values that this version has for them."""
-    renamed = {}
+def _in_present_terms(leaves: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The leaves of a config.yaml with the keys and values that this version has for them.
+
+    A key that is `known` has kept its name: that of another loop may have changed.
+    """
+    present = {}
     for key, value in leaves.items():
-        name, values = RENAMED.get(key, (key, {}))
-        renamed[name] = values.get(value, value) if values else value
-    return renamed
+        name, values = (key, {}) if key in known else RENAMED.get(key, (key, {}))
+        present[name] = values.get(value, value) if values else value
+    return present
 
 
 def identify(config: DictConfig, choices: dict[str, str]) -> RunIdentity:
@@ -116,7 +125,7 @@ def _differences(
     """
     usual = default([f"{group}={choices[group]}" for group in ("problem", "data", "method")])
     changed: dict[str, Any] = {
-        group: choices[group] for group in choices if choices[group] != usual.choices[group]
+        group: choices[group] for group in choices if choices[group] != usual.choices.get(group)
     }
     if changed:
         usual = default([f"{group}={option}" for group, option in choices.items()])

@@ -4,6 +4,8 @@ PyTorch is imported only once a run is known not to be done.
 """
 
 import gc
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +37,7 @@ def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Pa
 
     `verbose` prints where it stands. Raises `UserError` for what a user can mend.
     """
+    began = time.monotonic()
     folder, done = found(config, choices, verbose)
     if done:
         return folder
@@ -46,7 +49,7 @@ def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Pa
         check_classes(config, choices)
         check_values(config)
         check_objects(config, choices)
-        work(config, identity, folder, runtime, verbose)
+        work(config, identity, folder, runtime, verbose, began)
     except Timeout:
         _tell(verbose, f"{folder}: another process is at work on this run, left to it")
     except (BrokenPipeError, UserError):
@@ -82,9 +85,17 @@ def found(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> 
 
 
 def work(
-    config: DictConfig, identity: RunIdentity, folder: Path, runtime: Runtime, verbose: bool
+    config: DictConfig,
+    identity: RunIdentity,
+    folder: Path,
+    runtime: Runtime,
+    verbose: bool,
+    began: float,
 ) -> None:
-    """Make or resume the run. What is refused before its session starts leaves nothing behind."""
+    """Make or resume the run. What is refused before its session starts leaves nothing behind.
+
+    `began`, by the monotonic clock, is what `runtime.max_minutes` counts from.
+    """
     from shine_exp.runs.session import Session
     from shine_exp.runs.warm_up import warm_up
 
@@ -103,7 +114,8 @@ def work(
                 differentiates = _differentiates(loop, problem)
                 warm_up(problem, instantiate(config.solver), runtime.device, differentiates)
                 read = {"data": data, "code": code}
-                Session(loop, problem, identity, folder, runtime, read, verbose).run()
+                session = Session(loop, problem, identity, folder, runtime, read, verbose)
+                session.run(deadline=began + 60 * (runtime.max_minutes or math.inf))
 
 
 def _differentiates(loop: Any, problem: Any) -> bool:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from shine_exp.acceleration import Choice, accelerated
 from shine_exp.errors import UserError
@@ -18,16 +18,17 @@ class Runtime:
     """Where runs lie, on what they run, and what they keep.
 
     `results` is the folder of all runs, `device` and `threads` are PyTorch's, `checkpoint_every`
-    is in seconds, and `keep` names what of the solution is kept. `graph` and `compile` are for
-    networks: steps of a training from a CUDA graph, and a compiled cell (`shine_exp.acceleration`).
-    `tracker` shows runs as they go.
-    With `dry_run` the command only says what it would do.
+    is in seconds. A run that is at work for `max_minutes` ends as interrupted, after the step in
+    progress. `keep` names what of the solution is kept. `graph` and `compile` are for networks:
+    steps of a training from a CUDA graph, and a compiled cell (`shine_exp.acceleration`).
+    `tracker` shows runs as they go. With `dry_run` the command only says what it would do.
     """
 
     results: str
     device: str
     threads: PositiveInt
     checkpoint_every: NonNegativeFloat
+    max_minutes: PositiveFloat | None
     keep: list[Literal["alpha", "theta", "network"]]
     graph: Choice
     compile: Choice

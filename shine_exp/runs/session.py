@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,13 +76,16 @@ class Session:
         self.log: Log | None = None
         self.recorded: Recorded | None = None
         self.rows: list[Row] = []
-        self.reason: str | None = None  # why the method has diverged
+        self.reason: str | None = None  # why it ends before its last step, if not by a signal
 
-    def run(self) -> None:
+    def run(self, deadline: float = math.inf) -> None:
         """To the end, or to an interrupt: KeyboardInterrupt, once all is saved.
 
+        The `deadline`, by the monotonic clock, interrupts it too, but not before one step is done:
+        a run whose time is too short for its start still comes to its end, by enough commands.
         Raises `UserError` for a checkpoint of another run, and for what the machine refuses.
         """
+        self.deadline = deadline
         with deferred() as self.interrupts, continuations() as stops:
             durable.clear(self.folder)
             saved = self._restore()  # a refusal leaves everything as it is
@@ -111,6 +115,9 @@ class Session:
                 self._tell(f"{self.folder}: {status} after {self.clock.elapsed:.2f} s{why}")
                 self._tell(*last_numbers(self.rows), *getattr(self.state, "conclusions", ()))
                 self._tell(*missed(self.problem.seeks, self._unsolved, self._solves))
+        if status == "interrupted":  # by its deadline: a signal has been raised by now
+            self._tell(f"{self.folder}: {self.reason}, after step {self._step} of {self._n_steps}")
+            raise KeyboardInterrupt
 
     def _restore(self) -> Checkpoint | None:
         there = resume(self.loop, self.problem, self.identity, self.folder, self.runtime.device)
@@ -137,10 +144,15 @@ class Session:
         elif not self._record():
             return "diverged"
         saved_at = time.monotonic()
-        steps = range(self.state.step, self.loop.length(self.problem))
+        steps = range(self.state.step, self._n_steps)
         progress = Progress(str(self.identity.folder), steps, self.verbose)
-        for _ in progress:
+        for step in progress:
             if self.interrupts:
+                return "interrupted"
+            if step > steps.start and time.monotonic() >= self.deadline:
+                self.reason = (
+                    f"the {self.runtime.max_minutes:g} min of runtime.max_minutes are over"
+                )
                 return "interrupted"
             self._advance()
             if not self._record():
@@ -220,6 +232,10 @@ class Session:
         return 0 if self.state is None else self.state.step
 
     @property
+    def _n_steps(self) -> int:
+        return self.loop.length(self.problem)
+
+    @property
     def _unsolved(self) -> dict[str, int]:
         return {"inner": 0, "backward": 0} if self.state is None else self.state.unsolved
 
@@ -235,7 +251,7 @@ class Session:
             "choices": identity.choices,
             "seed": identity.seed,
             "differs": identity.differs,
-            "n_steps": self.loop.length(self.problem),
+            "n_steps": self._n_steps,
         }
         return {**about, **self.problem.facts, **self.read}
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from shine_exp.deq.layer import DEQ
+from shine_exp.training.jacobian_penalty import JacobianPenalty
 from shine_exp.training.step import Numbers, TrainingStep
 
 Log = dict[str, list[float]]  # a number per step of the epoch
@@ -30,9 +31,10 @@ class TrainState:
     seed: int
     network: nn.Module
     layer: DEQ  # that of the network
-    optimizer: torch.optim.Adam
-    schedule: torch.optim.lr_scheduler.CosineAnnealingLR
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
     training_step: TrainingStep
+    penalty: JacobianPenalty | None = None
     log: Log = field(default_factory=dict)
     unread: list[Numbers] = field(default_factory=list)
     missed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SOLVES, 0))

@@ -1,4 +1,4 @@
-"""Training of a network with an equilibrium layer: Adam on the hypergradients of batches."""
+"""Training of a network with an equilibrium layer, by the hypergradients of batches."""
 
 import statistics
 from dataclasses import dataclass
@@ -14,8 +14,11 @@ from shine_exp.errors import UserError
 from shine_exp.loop import Row
 from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
+from shine_exp.training.jacobian_penalty import JacobianPenalty
 from shine_exp.training.layer_calls import calls_of
+from shine_exp.training.optimisers import Optimiser
 from shine_exp.training.precision import Precision
+from shine_exp.training.schedules import Schedule
 from shine_exp.training.state import TrainState
 from shine_exp.training.step import TrainingStep, prepare
 from shine_exp.training.task import Task
@@ -49,12 +52,13 @@ AnyTask = TypeVar("AnyTask", bound=Task)
 
 @dataclass(frozen=True)
 class Train(Generic[AnyTask]):
-    """`epochs` of Adam with a learning rate that falls along a cosine at every step (Ramzi et al.
-    2022, appendix D).
+    """`epochs` of `optimiser`, whose learning rate `schedule` changes at every step.
 
     The first `pretrain_steps` differentiate through `n_pretrain_unrolled` applications of the
     cell. Then the equilibrium is solved by `solver` to `tol` and differentiated by `inverse` to
     `adjoint_tol`, as `shine_exp.deq.DEQ` says; or, with `n_unrolled`, never.
+    `jacobian_weight` is that of `JacobianPenalty`, with which a solver needs fewer steps and any
+    cheap inverse method is more accurate (0: no penalty). `train_loss` is without it.
     `precision` is that of the network in training, not of the solver's vectors: "float32"; "tf32",
     in which a GPU's convolutions round their factors to 10 bits; or "bfloat16". The evaluation is
     in float32.
@@ -77,8 +81,9 @@ class Train(Generic[AnyTask]):
     epochs: PositiveInt
     pretrain_steps: NonNegativeInt
     n_pretrain_unrolled: PositiveInt
-    learning_rate: PositiveFloat
-    final_learning_rate: NonNegativeFloat
+    optimiser: Optimiser
+    schedule: Schedule
+    jacobian_weight: NonNegativeFloat
     precision: Precision
     n_power_steps: NonNegativeInt
 
@@ -123,20 +128,26 @@ class Train(Generic[AnyTask]):
             torch.manual_seed(seed)
             network = task.network(self._layer)
         layer = check_network(task, network)
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+        optimizer = self.optimiser(network.parameters())
         prepare(optimizer)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, self.epochs * task.steps_per_epoch, eta_min=self.final_learning_rate
-        )
+        schedule = self.schedule(optimizer, self.length(task))
         chosen = acceleration()
         compiled = self._compiles(chosen.compile, task, network)
         if compiled:
             # The cell alone: the solver's loop would be compiled for every number of steps.
             layer.cell.compile(dynamic=False)
         step = TrainingStep(network, layer, optimizer, self.precision, chosen.graph, compiled)
-        return TrainState(0, seed, network, layer, optimizer, schedule, step)
+        penalty = JacobianPenalty(layer, self.jacobian_weight) if self.jacobian_weight else None
+        return TrainState(0, seed, network, layer, optimizer, schedule, step, penalty)
 
     def _compiles(self, choice: Choice, task: AnyTask, network: nn.Module) -> bool:
+        if self.jacobian_weight:
+            if choice == "on":
+                raise UserError(
+                    f"outer.jacobian_weight={self.jacobian_weight}: its gradient passes the cell "
+                    "twice, which a compiled cell does not allow; take runtime.compile=auto"
+                )
+            return False
         if choice != "auto":
             return choice == "on"
         on_gpu = next(network.parameters()).device.type == "cuda"
@@ -172,6 +183,8 @@ class Train(Generic[AnyTask]):
         state.layer.n_unrolled = self._n_unrolled(state.step)
         state.network.train()
         batch = task.batch(state.seed, state.step)
+        if state.penalty is not None:
+            state.penalty.draw(state.seed, state.step)
         state.unread.append(state.training_step(task, batch))
         state.schedule.step()
         state.step += 1

@@ -46,6 +46,7 @@ GROUPED = ("fig_groups", "fig_softmax")
 MANY = ("fig_architecture", "fig_augment", "fig_cleaning", "fig_outer")
 STUDY_EXPERIMENTS = ("fig2_right", "fig_theorem")
 NETWORK_EXPERIMENTS = ("fig3", "figE2", "fig_sudoku", "advise")
+RECIPES = ("tiny_short", "large_short", "large_sgd")
 NETWORK_LOOPS = ("train", "network_inversion", "advise")
 SMALL_SUDOKU = ("problem.n_train=64", "problem.n_test=8", "problem.cell.width=16")
 
@@ -122,15 +123,16 @@ def test_every_folder_of_conf_is_tested_here() -> None:
         "outer/for_problem",
         "outer/for_problem/training",
         "outer/hypergradient",
+        "outer/optimiser",
         "outer/preferred",
+        "outer/schedule",
         "problem/cell",
         "problem/grid",
         "problem/model",
         "tracker",
     }
-    assert sorted(PAPER + GROUPED + MANY + STUDY_EXPERIMENTS + NETWORK_EXPERIMENTS) == sorted(
-        options("experiment")
-    )
+    sweeps = PAPER + GROUPED + MANY + STUDY_EXPERIMENTS + NETWORK_EXPERIMENTS + RECIPES
+    assert sorted(sweeps) == sorted(options("experiment"))
 
 
 def test_the_paper_s_methods_exist() -> None:
@@ -311,6 +313,28 @@ def test_the_experiments_that_are_studies(ends_well, experiment: str) -> None:
     ends_well(
         f"experiment={experiment}", *(["data=gaussian"] if experiment == "fig_theorem" else [])
     )
+
+
+@pytest.mark.parametrize("experiment", RECIPES)
+@pytest.mark.parametrize("method", ["shine", "full", "phantom"])
+def test_every_recipe_is_for_any_method(shine_run, experiment: str, method: str) -> None:
+    """Its keys are those of the objects that read them, whatever the method."""
+    command = (f"experiment={experiment}", f"method={method}", "runtime.dry_run=true")
+    outcome = shine_run(*command)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith(f"results/mdeq-cifar10/{method}/seed=0-")
+
+
+def test_the_recipe_by_sgd_is_the_published_one() -> None:
+    config = composed("experiment=large_sgd")
+    assert config.outer.optimiser == {
+        "_target_": "shine_exp.training.optimisers.SGD",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+    }
+    assert (config.outer.pretrain_steps, config.outer.epochs) == (0, 220)
+    assert (config.method.n_terms + 1, config.method.scale) == (5, 0.5)
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))

@@ -35,7 +35,7 @@ def test_what_differs_is_named_and_hashed() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["threads=7", "device=cuda", "results=elsewhere", "checkpoint_every=1"],
+    ["threads=7", "device=cuda", "results=elsewhere", "checkpoint_every=1", "max_minutes=12"],
     ids=lambda text: text[:6],
 )
 def test_where_and_how_to_run_changes_nothing(override: str) -> None:
@@ -131,6 +131,30 @@ def test_key_added_with_its_default_leaves_an_older_run_the_same(
     assert "done already" in outcome.out
     (folder,) = (tmp_path / "results" / "logreg-breast_cancer" / "jf").glob(name)
     assert f"{folder.relative_to(tmp_path)}: " in outcome.out
+
+
+def test_run_of_a_version_whose_keys_stood_elsewhere_is_the_same() -> None:
+    """Those of the optimiser and its schedule were keys of the loop; bfloat16 was a flag."""
+    ours = identity("problem=mdeq", "seed=3")
+    earlier = {**ours.config, "outer": dict(ours.config["outer"])}
+    optimiser, schedule = earlier["outer"].pop("optimiser"), earlier["outer"].pop("schedule")
+    earlier["outer"]["learning_rate"] = optimiser["learning_rate"]
+    earlier["outer"]["final_learning_rate"] = schedule["final_learning_rate"]
+    del earlier["outer"]["precision"]
+    earlier["outer"]["mixed_precision"] = False
+    assert ours.is_of(earlier)
+    assert str(ours.folder) == "mdeq-digits_images/shine/seed=3"
+    assert not identity("problem=mdeq", "seed=3", "outer/optimiser=sgd").is_of(earlier)
+    earlier["outer"]["learning_rate"] = 0.5
+    assert not ours.is_of(earlier)
+
+
+def test_optimiser_and_schedule_differ_by_their_names() -> None:
+    run = identity("problem=mdeq", "outer/optimiser=sgd", "outer.optimiser.momentum=0.5")
+    assert run.differs == {"outer/optimiser": "sgd", "outer.optimiser.momentum": 0.5}
+    assert identity("problem=mdeq", "outer/schedule=one_cycle").differs == {
+        "outer/schedule": "one_cycle"
+    }
 
 
 def test_key_added_with_another_value_is_another_run(shine_run, tmp_path: Path) -> None:

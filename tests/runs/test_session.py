@@ -145,6 +145,31 @@ def test_interrupt_in_last_step_finds_the_run_done(at_step, folders, status) -> 
     assert status(folder) == "done"
 
 
+@pytest.mark.parametrize("loop", ["shine", "bayes", "theorem"])
+def test_run_whose_minutes_are_over_goes_on_by_the_same_command(
+    shine_run, folders, status, trace, ends_as_undisturbed, loop: str
+) -> None:
+    """Of a time that no step fits into, every command does one."""
+    for step in (1, 2):
+        outcome = shine_run(*COMMANDS[loop], "runtime.max_minutes=1e-9")
+        assert outcome.code == 130
+        assert outcome.err == "shine-run: interrupted; the same command goes on from here\n"
+        why = "the 1e-09 min of runtime.max_minutes are over"
+        (folder,) = folders()
+        assert f"{folder.relative_to(Path.cwd())}: {why}, after step {step} of " in outcome.out
+        assert (status(folder), info(folder)["reason"]) == ("interrupted", why)
+        assert trace(folder).step.iloc[-1] == str(step)
+    ends_as_undisturbed(*COMMANDS[loop], "runtime.max_minutes=1000")
+    assert "reason" not in info(folder)
+    assert [entry["status"] for entry in info(folder)["starts"]] == ["interrupted"] * 2 + ["done"]
+
+
+def test_run_whose_minutes_are_over_with_its_last_step_is_done(shine_run, folders, status) -> None:
+    outcome = shine_run("data=gaussian", "outer.n_steps=1", "runtime.max_minutes=1e-9")
+    (folder,) = folders()
+    assert (outcome.code, status(folder)) == (0, "done")
+
+
 def test_ignored_interrupt_ends_nothing(at_step, folders, status) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -10,6 +10,7 @@ from shine_exp.deq import DEQ
 from shine_exp.errors import UserError
 from shine_exp.inverse.jacobian_free import JacobianFree
 from shine_exp.solvers.broyden import Broyden
+from shine_exp.training.images import image_classification as module
 from shine_exp.training.images.image_classification import ImageClassification
 from shine_exp.training.images.mdeq import Architecture
 
@@ -80,6 +81,28 @@ def test_augmentation_changes_training_images_alone() -> None:
     assert torch.equal(plain.labels, augmented.labels)
     assert plain.images.flatten(1).std(dim=1).max() == 0
     assert augmented.images.flatten(1).std(dim=1).max() > 0
+
+
+def test_images_of_a_large_set_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And give the same batches; "meta" stands for a GPU."""
+    here, there = images(), ImageClassification(images(), "meta", ARCHITECTURE, 3, True)
+    assert {part.device.type for part in (there.train.pixels, there.test.labels)} == {"meta"}
+    assert there.batch(0, 0).images.device.type == "meta"
+    monkeypatch.setattr(module, "LARGEST_ON_DEVICE", 0)
+    large = ImageClassification(here, "meta", ARCHITECTURE, 3, True)
+    assert large.train is here.train
+    assert large.batch(0, 0).images.device.type == "meta"
+    streamed = ImageClassification(here, "cpu", ARCHITECTURE, 3, True)
+    for ours, theirs in zip(streamed.batch(1, 7), task(augment=True).batch(1, 7), strict=True):
+        assert all(map(torch.equal, ours, theirs))
+
+
+def test_order_of_an_epoch_does_not_depend_on_what_was_asked_before() -> None:
+    classification = task()
+    first = classification.batch(0, 0).images
+    for seed, step in ((0, 3), (1, 0)):
+        classification.batch(seed, step)
+    assert torch.equal(classification.batch(0, 0).images, first)
 
 
 def test_loss_of_images_is_a_function_of_network_and_batch() -> None:

@@ -65,7 +65,7 @@ def test_the_exact_inverse_is_exact_or_nan() -> None:
 
 
 def test_a_network_that_diverges_ends_the_study(shine_run, folders, status) -> None:
-    assert shine_run(*SMALL, "outer.learning_rate=1e30").code == 0
+    assert shine_run(*SMALL, "outer.optimiser.learning_rate=1e30").code == 0
     (folder,) = folders()
     assert status(folder) == "diverged"
 

@@ -11,6 +11,8 @@ from shine_exp.acceleration import Choice, accelerated
 from shine_exp.deq import Uncapturable
 from shine_exp.inverse.shine import Shine
 from shine_exp.solvers.broyden import Broyden
+from shine_exp.training.optimisers import Adam
+from shine_exp.training.schedules import Cosine
 from shine_exp.training.state import TrainState
 from shine_exp.training.step import CaptureWarning
 from shine_exp.training.task import Task
@@ -25,8 +27,9 @@ TRAIN = Train(
     epochs=2,
     pretrain_steps=2,
     n_pretrain_unrolled=3,
-    learning_rate=0.01,
-    final_learning_rate=0.001,
+    optimiser=Adam(0.01, 0.9, 0.999),
+    schedule=Cosine(0.001),
+    jacobian_weight=0.0,
     precision="float32",
     n_power_steps=0,
 )

@@ -20,6 +20,8 @@ from shine_exp.inverse.shine import Shine
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.training.layer_calls import calls_of
+from shine_exp.training.optimisers import Adam
+from shine_exp.training.schedules import Cosine
 from shine_exp.training.task import LayerFactory, Task
 from shine_exp.training.train import Train
 from shine_exp.types import Adjoint, AdjointSystem
@@ -33,8 +35,9 @@ TRAIN = Train(
     epochs=4,
     pretrain_steps=0,
     n_pretrain_unrolled=3,
-    learning_rate=1e-2,
-    final_learning_rate=1e-3,
+    optimiser=Adam(1e-2, 0.9, 0.999),
+    schedule=Cosine(1e-3),
+    jacobian_weight=0.0,
     precision="float32",
     n_power_steps=20,
 )
@@ -152,7 +155,7 @@ def test_training_trace_has_the_spectral_radius_of_the_evaluated_cell() -> None:
             z = network[0](z0=torch.zeros_like(batch), x=batch, loss=torch.sum)
             return z.square().mean()
 
-    frozen = replace(TRAIN, epochs=1, learning_rate=1e-9, final_learning_rate=0.0)
+    frozen = replace(TRAIN, epochs=1, optimiser=Adam(1e-9, 0.9, 0.999), schedule=Cosine(0.0))
     for task in (Small(), Named()):
         _, (row,) = trained(frozen, task)
         assert row["spectral_radius"] == pytest.approx(0.5, rel=1e-5)

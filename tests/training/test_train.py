@@ -84,7 +84,11 @@ def test_training_moves_its_learning_rate_at_every_step(interrupt, folders) -> N
 
 def test_training_trace_has_a_row_per_epoch(shine_run, folders, trace) -> None:
     shine_run(
-        *small("method=fallback", "outer.learning_rate=0.01", "outer.final_learning_rate=0.002")
+        *small(
+            "method=fallback",
+            "outer.optimiser.learning_rate=0.01",
+            "outer.schedule.final_learning_rate=0.002",
+        )
     )
     (folder,) = folders()
     rows = trace(folder).astype(float)

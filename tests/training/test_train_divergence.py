@@ -73,7 +73,7 @@ def test_training_interrupted_where_it_diverges_leaves_the_last_good_checkpoint(
 
 
 def test_training_with_a_huge_learning_rate_diverges(shine_run, folders, status, trace) -> None:
-    outcome = shine_run(*small("method=jf", "outer.learning_rate=1e30"))
+    outcome = shine_run(*small("method=jf", "outer.optimiser.learning_rate=1e30"))
     (folder,) = folders()
     assert (outcome.code, outcome.err) == (0, "")
     assert status(folder) == "diverged"

@@ -8,7 +8,6 @@ from shine_exp.data.images import Images
 from shine_exp.data.io.archive import tar_files, tar_names
 from shine_exp.data.io.digest import digest_of
 from shine_exp.data.io.files import InputFile, absolute
-from shine_exp.data.io.image_decoding import decoded
 from shine_exp.data.io.image_names import (
     LAYOUT,
     SPLITS,
@@ -17,6 +16,7 @@ from shine_exp.data.io.image_names import (
     names_in_folder,
     shown,
 )
+from shine_exp.data.io.parallel_decoding import decode_all
 from shine_exp.errors import DataError, one_line
 
 LARGEST_FILE = 1 << 28  # bytes of one image file
@@ -112,13 +112,9 @@ def _records(
     source: Path, places: dict[Name, Place], files: Iterable[tuple[Name, bytes]]
 ) -> Iterator[Record]:
     first: tuple[Name, tuple[int, ...]] | None = None
-    for name, data in files:
-        try:
-            pixels = decoded(data)
-        except Exception as error:  # on damaged bytes, decoders raise errors of every kind
-            raise DataError(
-                f"{source}: {shown(name)} is no image that can be taken ({one_line(error)})"
-            ) from error
+    for name, pixels in decode_all(files):
+        if isinstance(pixels, str):
+            raise DataError(f"{source}: {shown(name)} is no image that can be taken ({pixels})")
         first = first or (name, pixels.shape)
         if pixels.shape != first[1]:
             sizes = " and ".join(

@@ -8,10 +8,12 @@ import pandas as pd
 from shine_exp.figures.drawing import Drawing, Table, how_to_make
 from shine_exp.figures.grouping import Counts, count, seeds_of
 from shine_exp.figures.kinds import is_training
-from shine_exp.figures.networks import by_network, measured_by_any, outcomes
+from shine_exp.figures.names import PROBLEM_NAMES
+from shine_exp.figures.networks import MODEL, by_network, measured_by_any, outcomes
 from shine_exp.figures.plot import Options, Plot
 from shine_exp.figures.provenance import Unsolved, data_of, unsolved
 from shine_exp.figures.summaries import (
+    NOTHING,
     mean_and_deviation,
     mean_columns,
     median_columns,
@@ -30,6 +32,8 @@ QUANTITIES = {
     "backward_residual": "backward residual",
     "fell_back": "share fell back",
 }
+MDEQ = "mdeq"
+PUBLISHED = ("tiny", "large")  # the models of an MDEQ that the paper trains
 NOTE = (
     "Done: of the seeds that were started; missing are seeds that other methods have. Over the "
     "seeds that are done: mean ± std (n − 1) of top-1, else median [lowest, highest]. Losses, "
@@ -55,7 +59,8 @@ class MethodOnNetwork:
 class NetworksTable(Plot):
     """A row for each network and method; runs that diverged or have not ended are only counted.
 
-    A quantity that no run has measured has no column.
+    A quantity that no run has measured has no column. Beside any MDEQ, those that the paper trains
+    have a line that says so, as long as there are no runs of them.
     """
 
     name = "table-networks"
@@ -76,7 +81,14 @@ class NetworksTable(Plot):
             *("network", "method", "done", *accuracy.values(), *shown.values()),
             *("diverged", "unfinished", "missing", "unsolved", "data"),
         )
-        lines = (header, *(_cells(row, accuracy, shown) for row in rows))
+        lines = (
+            header,
+            *(_cells(row, accuracy, shown) for row in rows),
+            *(
+                (f"{PROBLEM_NAMES[MDEQ]} {model}", "not trained here", *[NOTHING] * len(header[2:]))
+                for model in _untrained(training)
+            ),
+        )
         data = pd.DataFrame([_numbers(row, accuracy, shown) for row in rows])
         return Drawing(self.name, None, table=Table(lines, NOTE, data))
 
@@ -88,6 +100,13 @@ def _rows(runs: Sequence[Run]) -> Iterator[MethodOnNetwork]:
             counts, ends = count(members, seeds), outcomes(members)
             provenance = unsolved(members), data_of(members)
             yield MethodOnNetwork(network.title, label, counts, ends, *provenance)
+
+
+def _untrained(runs: Sequence[Run]) -> list[str]:
+    """The published models without a run, where there are runs of another MDEQ."""
+    choices = [run.info["choices"] for run in runs]
+    trained = {chosen.get(MODEL) for chosen in choices if chosen["problem"] == MDEQ}
+    return [model for model in PUBLISHED if model not in trained] if trained else []
 
 
 def _cells(

@@ -1,5 +1,6 @@
 """Image classification by a multiscale deep equilibrium network (MDEQ)."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from shine_exp.data.images import Images
+from shine_exp.data.images import Images, LabelledImages
 from shine_exp.deq.layer import DEQ
 from shine_exp.errors import UserError
 from shine_exp.randomness import generator
@@ -17,6 +18,7 @@ from shine_exp.training.images.mdeq import MDEQ, Architecture
 from shine_exp.training.task import LayerFactory, Task
 
 EVALUATION_BATCH = 128
+LARGEST_ON_DEVICE = 1 << 32  # bytes of a set; of larger ones, the images of a step are copied
 PADDING = 4  # pixels, of the crops
 EPOCH = 1  # of the two streams of random numbers: the order of an epoch, and what a step draws
 
@@ -37,6 +39,10 @@ class ImageClassification(Task):
     flipped at random. The trace has the mean cross-entropy and the share of correct labels (top-1)
     on the test images.
 
+    Both sets lie on the device, if they are no larger than `LARGEST_ON_DEVICE`: images are chosen,
+    cropped and flipped there. What is random about that is drawn on the CPU, so that every device
+    sees the same images.
+
     Raises `UserError` where the sizes of the network do not fit together.
     """
 
@@ -51,7 +57,9 @@ class ImageClassification(Task):
         augment: bool,
     ) -> None:
         self.data, self.device, self.architecture = data, device, architecture
+        self.train, self.test = (_on_device(part, device) for part in (data.train, data.test))
         self.batch_size, self.augment = batch_size, augment
+        self._last_order: tuple[tuple[int, int], Tensor] | None = None
         try:
             with torch.device("meta"):  # shapes alone
                 self._network(lambda cell: DEQ(cell, Broyden(), None))
@@ -75,17 +83,27 @@ class ImageClassification(Task):
         return MDEQ(self.architecture, self.data.shape[0], self.data.n_classes, layer)
 
     def batch(self, seed: int, step: int) -> Batch:
-        train = self.data.train
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = torch.randperm(len(train.labels), generator=generator(seed, epoch, EPOCH))
+        order = self._order(seed, epoch)
         chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        images = self.data.normalise(train.pixels[chosen].to(self.device))
+        images = self.data.normalise(self.train.pixels[chosen].to(self.device))
         drawn = generator(seed, step)
         if self.augment:
             images = crop_and_flip(images, PADDING, drawn)
         masks = self.architecture.dropout_masks(len(chosen), drawn)
         on_device = [mask.to(self.device) for mask in masks]
-        return Batch(images, train.labels[chosen].to(self.device), on_device)
+        return Batch(images, self.train.labels[chosen].to(self.device), on_device)
+
+    def _order(self, seed: int, epoch: int) -> Tensor:
+        """Of the training images in an epoch, where they lie.
+
+        That of the last epoch is kept: on a GPU, to draw it anew takes as long as a part of a step.
+        """
+        if self._last_order is None or self._last_order[0] != (seed, epoch):
+            drawn = generator(seed, epoch, EPOCH)
+            order = torch.randperm(len(self.train.labels), generator=drawn)
+            self._last_order = (seed, epoch), order.to(self.train.pixels.device)
+        return self._last_order[1]
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         def criterion(logits: Tensor) -> Tensor:
@@ -94,15 +112,20 @@ class ImageClassification(Task):
         return criterion(network(batch.images, batch.masks, criterion=criterion))
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
-        loss, correct = 0.0, 0
-        test = self.data.test
-        batches = zip(
-            test.pixels.split(EVALUATION_BATCH), test.labels.split(EVALUATION_BATCH), strict=True
-        )
-        for pixels, on_cpu in batches:
-            labels = on_cpu.to(self.device)
-            logits = network(self.data.normalise(pixels.to(self.device)))
-            loss += float(cross_entropy(logits, labels, reduction="sum"))
-            correct += int((logits.argmax(-1) == labels).sum())
-        n = len(test.labels)
-        return {"test_loss": loss / n, "accuracy": correct / n}
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        parts = (part.split(EVALUATION_BATCH) for part in (self.test.pixels, self.test.labels))
+        for batch in zip(*parts, strict=True):
+            pixels, labels = (part.to(self.device) for part in batch)
+            logits = network(self.data.normalise(pixels))
+            loss += cross_entropy(logits, labels, reduction="sum")
+            correct += (logits.argmax(-1) == labels).sum()
+        n = len(self.test.labels)
+        return {"test_loss": float(loss) / n, "accuracy": int(correct) / n}
+
+
+def _on_device(images: LabelledImages, device: str) -> LabelledImages:
+    """The images there, or where they are if they are too many."""
+    if images.pixels.nbytes > LARGEST_ON_DEVICE:
+        return images
+    return replace(images, pixels=images.pixels.to(device), labels=images.labels.to(device))

@@ -30,7 +30,7 @@ def runs(add_network, results: Path) -> Path:
 
 def test_networks_table_cells_and_numbers(runs: Path) -> None:
     table = table_of(draw(NetworksTable(), runs))
-    header, jf, shine, unroll = (
+    header, jf, shine, unroll, *_ = (
         dict(zip(table.lines[0], line, strict=True)) for line in table.lines
     )
     assert list(header)[:4] == ["network", "method", "done", "top-1 (%)"]
@@ -71,6 +71,32 @@ def test_networks_table_cells_and_numbers(runs: Path) -> None:
     ]
 
 
+def test_networks_table_says_which_published_models_are_not_trained(
+    add_network, results: Path
+) -> None:
+    """Until there is a run of them, done or not; none beside networks of other problems."""
+    add_network("shine", 0, [{}], where=("adding", "none"))
+    assert len(table_of(draw(NetworksTable(), results)).lines) == 2
+    add_network("shine", 0, [{}])
+    table = table_of(draw(NetworksTable(), results))
+    untrained = [line for line in table.lines if line[1] == "not trained here"]
+    assert [line[0] for line in untrained] == ["MDEQ tiny", "MDEQ large"]
+    assert {cell for line in untrained for cell in line[2:]} == {"–"}
+    assert len(table.data) == 2
+    tiny = {"problem": "mdeq", "data": "cifar10", "outer": "train", "problem/model": "tiny"}
+    add_network(
+        "shine",
+        0,
+        [{}],
+        where=("mdeq", "cifar10"),
+        info={"choices": {**tiny, "method": "shine"}},
+        differs={"problem/model": "tiny", "outer/schedule": "one_cycle"},
+    )
+    names = [line[0] for line in table_of(draw(NetworksTable(), results)).lines]
+    assert "MDEQ tiny, CIFAR-10, outer/schedule=one_cycle" in names
+    assert ("MDEQ tiny" in names, "MDEQ large" in names) == (False, True)
+
+
 def test_networks_table_counts_unsolved_solves_and_names_data(add_network, results: Path) -> None:
     last = {"unsolved_inner": 640, "unsolved_backward": 3}
     add_network(
@@ -81,7 +107,7 @@ def test_networks_table_counts_unsolved_solves_and_names_data(add_network, resul
     )
     add_network("shine", 1, [{}], status="running", info={"unsolved": {"inner": 1, "backward": 0}})
     add_network("jf", 0, [{}])
-    jf, shine = table_of(draw(NetworksTable(), results)).lines[1:]
+    jf, shine = table_of(draw(NetworksTable(), results)).lines[1:3]
     assert jf[-2:] == ("not recorded", "not recorded")
     assert shine[-2:] == ("641 inner + 3 backward in 2 of 2 runs", "abababab, not recorded")
 
@@ -109,7 +135,7 @@ def test_contractivity_table_is_of_runs_that_are_done_and_measured_it(runs: Path
 
 def test_networks_table_only_counts_unfinished_runs(add_network, results: Path) -> None:
     add_network("jf", 0, [{}], status="interrupted")
-    (line,) = table_of(draw(NetworksTable(), results)).lines[1:]
+    line, *_ = table_of(draw(NetworksTable(), results)).lines[1:]
     assert line == (
         "MDEQ, digits",
         "jf",
