@@ -40,7 +40,7 @@ def sudoku(cell: type[Block] = PostCell, seed: int = 0, **changes) -> Sudoku:
     return Sudoku(made, seed=seed, device="cpu", **(sizes | changes))
 
 
-TRAIN = replace(TRAIN, solver=Broyden(16), tol=1e-3, learning_rate=5e-3, epochs=2)
+TRAIN = replace(TRAIN, solver=Broyden(16), tol=1e-3, epochs=2)
 
 
 def test_sizes_of_the_network_are_those_of_the_study() -> None:
@@ -82,7 +82,7 @@ def test_cells_are_their_formulas(cell: type[Block]) -> None:
 def test_easy_sudokus_are_learnt(cell: type[Block]) -> None:
     """With two to four empty cells, in 100 steps: the loss of a guess among four is log 4."""
     task = sudoku(cell, n_train=3200)
-    train = replace(TRAIN, inverse=REFINED, epochs=1, learning_rate=1e-2)
+    train = replace(TRAIN, inverse=REFINED, epochs=1)
     _, (row,) = trained(train, task)
     assert row["test_loss"] < 0.8 * math.log(4)
     assert row["whole_grids"] > 0
