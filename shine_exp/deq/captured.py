@@ -36,34 +36,55 @@ class Captured:
     that the step waits for its device, `otherwise` is told why, and the step is run as it is from
     then on; without `otherwise` it is an error, `Uncapturable`.
 
+    `device` is where the step works; None: where its inputs are.
+
     On a CPU there are no graphs: the same memory is used in the same way, and the step is run.
     """
 
     def __init__(
-        self, step: Callable[..., Any], otherwise: Callable[[str], None] | None = None
+        self,
+        step: Callable[..., Any],
+        otherwise: Callable[[str], None] | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self._step = step
+        self._device = device
         self._otherwise = otherwise
         self._is_captured = True
         self._recordings: dict[Any, _Recording] = {}
 
     def __call__(self, *inputs: Any) -> Any:
         leaves, structure = tree_flatten(inputs)
-        for leaf in leaves:
-            if self._is_captured and not isinstance(leaf, Tensor):
-                self._give_up(
-                    f"it is called with a {type(leaf).__name__}: take tensors, and lists, tuples "
-                    "and dicts of them; what is constant belongs into the step"
-                )
+        if self._is_captured and (obstacle := self._unfit(leaves)):
+            self._give_up(obstacle)
         if not self._is_captured:
             return self._step(*inputs)
+        device = self._device or leaves[0].device
         key = (structure, *((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves))
         if key not in self._recordings:
-            self._recordings[key] = _Recording(self._step, leaves, structure)
-        outputs, obstacle = self._recordings[key](leaves)
+            self._recordings[key] = _Recording(self._step, leaves, structure, device)
+        try:
+            outputs, obstacle = self._recordings[key](leaves)
+        except Uncapturable as error:  # found as it was recorded, when nothing is run
+            self._give_up(str(error))
+            return self._step(*inputs)
         if obstacle is not None:
             self._give_up(obstacle)
         return outputs
+
+    def _unfit(self, leaves: Sequence[Any]) -> str | None:
+        """What is wrong with the inputs, if anything."""
+        for leaf in leaves:
+            if not isinstance(leaf, Tensor):
+                return (
+                    f"it is called with a {type(leaf).__name__}: take tensors, and lists, tuples "
+                    "and dicts of them; what is constant belongs into the step"
+                )
+        devices = sorted({str(leaf.device) for leaf in leaves})
+        if self._device is None and len(devices) != 1:
+            where = f"are on {' and '.join(devices)}" if devices else "have no tensor"
+            return f"its inputs {where}: take tensors on the device that it works on"
+        return None
 
     def _give_up(self, obstacle: str) -> None:
         why = f"the step cannot be captured as a CUDA graph: {obstacle}"
@@ -78,12 +99,16 @@ class _Recording:
     """The step on inputs of one set of shapes."""
 
     def __init__(
-        self, step: Callable[..., Any], leaves: Sequence[Tensor], structure: TreeSpec
+        self,
+        step: Callable[..., Any],
+        leaves: Sequence[Tensor],
+        structure: TreeSpec,
+        device: torch.device,
     ) -> None:
         self._inputs = [torch.empty_like(leaf) for leaf in leaves]
         self._arguments = tree_unflatten(self._inputs, structure)
         self._run_step = step
-        self._device = self._inputs[0].device if self._inputs else torch.device("cpu")
+        self._device = device
         self._n_calls = 0
         self._outputs: Any = None
         self._replay: Callable[[], None] | None = None
@@ -129,9 +154,7 @@ class _Recording:
             with torch.cuda.graph(graph):
                 self._outputs = self._run()
         except RuntimeError as error:
-            raise Uncapturable(
-                f"the step cannot be captured as a CUDA graph: {one_line(error)}"
-            ) from error
+            raise Uncapturable(one_line(error)) from error
         return graph.replay
 
     def _run_again(self) -> None:

@@ -95,7 +95,9 @@ class TrainingStep:
             rate.fill_(group["lr"])
         key = (id(task), self.layer.n_unrolled)
         if key not in self._captured:  # the graph of the steps before is done with, and is large
-            self._captured = {key: Captured(partial(self._make, task), self._otherwise)}
+            self._captured = {
+                key: Captured(partial(self._make, task), self._otherwise, self.device)
+            }
         with self._rates_on_device():
             found, known = self._captured[key](batch)
         return {name: value.clone() for name, value in found.items()}, known

@@ -89,3 +89,39 @@ def test_captured_step_that_waits_may_go_on_as_it_is() -> None:
 def test_captured_step_takes_tensors_alone() -> None:
     with pytest.raises(Uncapturable, match="called with a float: take tensors"):
         Captured(lambda x, rate: rate * x)(torch.ones(2), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ((), "its inputs have no tensor"),
+        ((torch.ones(2), torch.ones(2, device="meta")), "its inputs are on cpu and meta"),
+    ],
+)
+def test_captured_step_must_know_its_device(inputs, says: str) -> None:
+    with pytest.raises(Uncapturable, match=says):
+        Captured(lambda *x: None)(*inputs)
+
+
+def test_captured_step_that_moves_its_inputs_to_its_device_waits() -> None:
+    step = Captured(lambda x: x.to("meta") + 1, device=torch.device("meta"))
+    with pytest.raises(Uncapturable, match=r"a copy between cpu and meta \(.*, line \d+\)"):
+        step(torch.ones(2))
+
+
+@pytest.mark.parametrize("otherwise", [None, lambda why: None])
+def test_captured_step_that_cannot_be_recorded_is_refused_or_run(otherwise, monkeypatch) -> None:
+    """As where a kernel that PyTorch does not show waits for the device."""
+
+    def refuse(self) -> None:
+        raise Uncapturable("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr("shine_exp.deq.captured._Recording._recorded", refuse)
+    captured = Captured(lambda x: 2 * x, otherwise)
+    for _ in range(3):
+        captured(torch.ones(2))
+    if otherwise is None:
+        with pytest.raises(Uncapturable, match=r"cannot be captured.*: operation not permitted"):
+            captured(torch.ones(2))
+    else:
+        assert captured(torch.ones(2)).tolist() == captured(torch.ones(2)).tolist() == [2, 2]
