@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -71,11 +73,13 @@ class Broken(Regression):
     broken = 5
 
 
-def trained(task: Task, n_steps: int, graph: Choice = "off") -> TrainState:
+def trained(
+    task: Task, n_steps: int, graph: Choice = "off", train: Train[Any] = TRAIN
+) -> TrainState:
     with accelerated(graph=graph):
-        state = TRAIN.init(task, 0)
+        state = train.init(task, 0)
     for _ in range(n_steps):
-        TRAIN.step(task, state)
+        train.step(task, state)
     return state
 
 
@@ -95,6 +99,18 @@ def test_captured_training_gives_the_rows_of_the_ordinary_one() -> None:
     assert set(expected) - set(found) == {"forward_ms", "backward_ms"}
     for name in set(found) - set(counts):
         assert found[name] == pytest.approx(expected[name], rel=1e-4), name
+
+
+def test_captured_training_with_a_jacobian_penalty_gives_the_ordinary_weights() -> None:
+    """Whose random directions are drawn anew for every replay, and where it reads them."""
+    penalised = replace(TRAIN, jacobian_weight=3.0)
+    networks = [
+        trained(Regression(), 16, graph, train).network.state_dict()
+        for graph, train in (("off", penalised), ("on", penalised), ("off", TRAIN))
+    ]
+    for name, weights in networks[0].items():
+        torch.testing.assert_close(networks[1][name], weights, rtol=1e-4, atol=1e-6)
+        assert not torch.allclose(networks[2][name], weights, rtol=1e-2, atol=1e-3)
 
 
 def test_log_is_the_same_whenever_it_is_read(read_seldom) -> None:
