@@ -17,7 +17,8 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from shine_exp.errors import RunRefused, UserError
+from shine_exp.errors import EndedElsewhere, RunRefused, UserError
+from shine_exp.processes import started
 from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS, refuse_single_run_of_sweep
 from shine_exp.runs.messages import user_error
 from shine_exp.runs.signals import ignore_interrupts, interruptible, silence_stdout
@@ -54,7 +55,9 @@ def work(config: DictConfig, choices: dict[str, str]) -> None:
     if config.runtime.dry_run:
         from shine_exp.runs.dry_run import foretold
 
-        print(foretold(config, choices))
+        line = foretold(config, choices)
+        if started().is_first:
+            print(line)
         return
     from shine_exp.runs.runner import run
 
@@ -82,12 +85,17 @@ def main() -> None:
         why = user_error(end) or "the same command goes on from here"
         # Until Python has ended, which takes a while: one more Ctrl-C would change the exit code.
         atexit.register(ignore_interrupts)
-        print(f"shine-run: interrupted; {why}", file=sys.stderr)
+        if started().is_first:
+            print(f"shine-run: interrupted; {why}", file=sys.stderr)
         sys.exit(130)
+    except EndedElsewhere as end:
+        sys.exit(end.code)
     except Exception as error:
         line = user_error(error, sys.argv[1:])
         if line is None:
             raise
+        if not started().is_first:  # all processes have the same command
+            sys.exit(2)
         fail(line)
     finally:
         gc.unfreeze()
