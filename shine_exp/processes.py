@@ -16,7 +16,7 @@ from shine_exp.errors import EndedElsewhere, UserError, one_line
 
 # How many tasks run side by side. Not SLURM_NTASKS, which a script of sbatch sees alone.
 TASKS = ("SLURM_STEP_NUM_TASKS", "SUBMITIT_LOCAL_NTASKS")
-PATIENCE = timedelta(days=1)  # with the first process, which evaluates while the others wait
+PATIENCE = timedelta(hours=1)  # with the first process, which evaluates while the others wait
 T = TypeVar("T")
 
 

@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 import hydra
@@ -18,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from shine_exp.errors import EndedElsewhere, RunRefused, UserError
-from shine_exp.processes import started
+from shine_exp.processes import joined, started
 from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS, refuse_single_run_of_sweep
 from shine_exp.runs.messages import user_error
 from shine_exp.runs.signals import ignore_interrupts, interruptible, silence_stdout
@@ -94,9 +95,7 @@ def main() -> None:
         line = user_error(error, sys.argv[1:])
         if line is None:
             raise
-        if not started().is_first:  # all processes have the same command
-            sys.exit(2)
-        fail(line)
+        fail_once(line)
     finally:
         gc.unfreeze()
         gc.enable()
@@ -152,6 +151,21 @@ def current_folder() -> str:
         return os.getcwd()
     except FileNotFoundError as error:
         raise UserError("the current folder is no longer there; change to another one") from error
+
+
+def fail_once(line: str) -> None:
+    """As all processes of a run do that were started by this command; one of them says why."""
+    try:
+        with joined("cpu") as all_of_them:
+            all_of_them.agreed(partial(_raise, UserError(line)))
+    except EndedElsewhere as end:
+        sys.exit(end.code)
+    except UserError as error:
+        fail(str(error))
+
+
+def _raise(error: UserError) -> NoReturn:
+    raise error
 
 
 def fail(line: str) -> NoReturn:

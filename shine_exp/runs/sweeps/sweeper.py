@@ -65,8 +65,8 @@ class ShineSweeper(Sweeper):
         """Raises `UserError` where runs were refused, `SystemExit` with 1 where they failed."""
         if (n := started().n) > 1:
             raise UserError(
-                f"-m: WORLD_SIZE={n} processes would each make the same sweep; start it as one, "
-                "with hydra/launcher=slurm hydra.launcher.tasks_per_node=N for runs of N processes"
+                f"-m: each of the {n} processes (WORLD_SIZE) would make the same sweep; start one, "
+                "and hydra/launcher=slurm hydra.launcher.tasks_per_node=N gives each run N"
             )
         gc.freeze()  # what was imported stays; what is composed from now on is garbage soon
         gc.enable()

@@ -99,7 +99,8 @@ class Sudoku(Task):
     def share(self, batch: Puzzles, processes: Processes) -> tuple[Puzzles, Tensor]:
         """Its weight is its part of the empty cells, over which the mean is taken."""
         share = batch[processes.rows(len(batch))]
-        return share, (share.clues == 0).sum() / (batch.clues == 0).sum()
+        n_empty, n_in_all = ((part.clues == 0).sum().double() for part in (share, batch))
+        return share, n_empty / n_in_all
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         assert isinstance(network, SudokuNetwork)
