@@ -35,9 +35,7 @@ class Follower:
         """
         together = processes()
         with deferred() as interrupts:
-            there = resume(
-                self.loop, self.problem, self.identity, self.folder, self.runtime.device
-            )
+            there = resume(self.loop, self.problem, self.identity, self.folder, self.runtime.device)
             if there is None:
                 seed = self.identity.seed
                 state = together.agreed(lambda: self.loop.init(self.problem, seed))

@@ -58,7 +58,7 @@ class SharedLoss(BatchLoss):
 
     def backward(self, loss: Tensor) -> None:
         with hearing_all():
-            (self.shared_by.n * self.weight * loss).backward()  # type: ignore[no-untyped-call]
+            (self.shared_by.n * self.weight * loss).backward()
 
     def total(self, loss: Tensor) -> Tensor:
         total = super().total(self.weight * loss)

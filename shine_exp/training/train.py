@@ -12,8 +12,8 @@ from shine_exp.acceleration import Choice, acceleration
 from shine_exp.deq.layer import DEQ
 from shine_exp.errors import UserError
 from shine_exp.loop import Row
-from shine_exp.randomness import generator
 from shine_exp.processes import processes
+from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
 from shine_exp.training.batch_loss import with_shared_statistics
 from shine_exp.training.jacobian_penalty import JacobianPenalty

@@ -1,4 +1,4 @@
-"""Losses of trainings on Sudoku in float64, by as many processes as start this file (torchrun)."""
+"""Logs of trainings on Sudoku in float64, by as many processes as start this file (torchrun)."""
 
 import json
 import sys
@@ -52,7 +52,7 @@ def cell() -> InjectedCell:
     return InjectedCell(width=16, heads=2, expansion=1)
 
 
-def losses(name: str, jacobian_weight: float = 0.0) -> dict[str, list[float]]:
+def log(name: str, jacobian_weight: float = 0.0) -> dict[str, list[float]]:
     """The log of a training by a method of that name: a number per step."""
     task = InDouble(
         cell,
@@ -77,14 +77,14 @@ def losses(name: str, jacobian_weight: float = 0.0) -> dict[str, list[float]]:
     return state.log | {"totals": [*state.missed.values(), *state.solves.values()]}
 
 
-def all_losses() -> dict[str, dict[str, list[float]]]:
-    found = {name: losses(name) for name in METHODS}
+def all_logs() -> dict[str, dict[str, list[float]]]:
+    found = {name: log(name) for name in METHODS}
     with sdpa_kernel(SDPBackend.MATH):  # the one whose gradient has a gradient
-        return found | {"penalised": losses("jf", jacobian_weight=1.0)}
+        return found | {"penalised": log("jf", jacobian_weight=1.0)}
 
 
 if __name__ == "__main__":
     with joined("cpu") as processes:
-        found = all_losses()
+        found = all_logs()
         if processes.is_first:
             json.dump(found, sys.stdout)
