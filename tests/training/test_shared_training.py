@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,36 +19,16 @@ from shine_exp.processes import Processes
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 SHINE_RUN = ("-m", "shine_exp.runs.command")
-TASK = """
-# @package _global_
-defaults:
-  - override /data: none
-  - override /solver: broyden
-  - override /outer: train
-  - _self_
-problem:
-  _target_: shared_task.Regression
-  struck: -1
-  step: 6
-  signal: SIGTERM
-outer:
-  epochs: 3
-  n_power_steps: 0
-runtime:
-  checkpoint_every: 0
-"""
-TRAIN = ("--config-dir=mine", "problem=shared", "method=jf")
+FOLDER = Path(__file__).parent / "shared_task"
+TRAIN = (f"--config-dir={FOLDER}", "problem=shared", "method=jf")
 CLOCKS = ["time", "forward_ms", "backward_ms"]
 Ended = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture
 def python(tmp_path: Path) -> Callable[..., Ended]:
-    """Python with these arguments, in tmp_path, where the task above is found."""
-    (tmp_path / "mine" / "problem").mkdir(parents=True)
-    (tmp_path / "mine" / "problem" / "shared.yaml").write_text(TASK)
-    shutil.copy(Path(__file__).with_name("shared_task.py"), tmp_path)
-    paths = f"{os.environ.get('PYTHONPATH', '')}:{tmp_path}"
+    """Python with these arguments, in tmp_path."""
+    paths = f"{os.environ.get('PYTHONPATH', '')}:{FOLDER}"
 
     def run(*arguments: str) -> Ended:
         return subprocess.run(
@@ -87,16 +66,16 @@ def test_two_processes_have_the_numbers_of_one(python) -> None:
 
 
 def test_signal_to_one_process_ends_both_and_one_alone_goes_on(
-    python, shine_run, folders, trace
+    python, shine_run, folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
     ended = python(*TORCHRUN, *SHINE_RUN, *TRAIN, "problem.struck=1")
     assert lines(ended) == ["shine-run: interrupted; the same command goes on from here"]
     (folder,) = folders()
     assert starts(folder) == ["interrupted"]
     assert "another process of this run was interrupted, after step 7 of 12" in ended.stdout
-    alone = python(*SHINE_RUN, *TRAIN, "problem.struck=1")
-    assert f"{folder.relative_to(folder.parents[3])}: resumed after step 7" in alone.stdout
-    python(*SHINE_RUN, *TRAIN, "problem.struck=1", "runtime.results=whole")
+    assert "resumed after step 7" in shine_run(*TRAIN, "problem.struck=1").out
+    shine_run(*TRAIN, "problem.struck=1", "runtime.results=whole")
     whole = folder.parents[3] / "whole" / folder.relative_to(folder.parents[2])
     same, expected = (pd.read_csv(f / "trace.csv").drop(columns=CLOCKS) for f in (folder, whole))
     pd.testing.assert_frame_equal(same, expected, rtol=1e-4)
