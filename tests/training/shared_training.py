@@ -24,7 +24,6 @@ METHODS = {
     "full": Full(factor=1.0, max_steps=30),
     "jf": JacobianFree(),
     "refine": Refine(Shine(), Full(factor=1.0, max_steps=3)),
-    "shine": Shine(),
 }
 TRAIN = Train(
     solver=Broyden(30),
