@@ -114,7 +114,7 @@ def test_locked_run_is_left_alone_by_all_processes(python, tmp_path: Path, folde
         (("problem=logreg",), "can share the training of a network, and not problem=logreg"),
         (("experiment=advise",), "can share the training of a network"),
         ((*TRAIN, "outer.epoch=3"), "outer.epoch: no such option"),
-        (("-m", *TRAIN, "seed=0,1"), "each of the 2 processes .* would make the same sweep"),
+        (("-m", *TRAIN, "seed=0,1"), "each of the 2 processes (WORLD_SIZE) would make the same"),
         (("problem=sudoku", "problem.batch_size=33"), "33 samples cannot be shared evenly by 2"),
     ],
 )

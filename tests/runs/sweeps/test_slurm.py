@@ -70,6 +70,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of a command that is to find the SLURM."""
     root = tmp_path_factory.mktemp("slurm")
     ours = os.environ | {"SLURM_ROOT": str(root), "CTLD_PORT": "26817", "SLURMD_PORT": "26818"}
+    ours["SLURM_CPUS"] = "2"  # for jobs of two tasks, whatever this process may use
     script = ["bash", str(Path(__file__).with_name("slurm.sh"))]
     subprocess.run([*script, "start"], env=ours, check=True, capture_output=True, timeout=120)
     paths = f"{root}/bin:{os.environ['PATH']}"
