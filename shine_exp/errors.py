@@ -48,6 +48,14 @@ class RunRefused(UserError):
     """A run of a sweep, which goes on without it. The command has said why when it happened."""
 
 
+class EndedElsewhere(Exception):
+    """Another process of the same run has ended it, and says why; `code` is its exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"another process of this run has ended it, with exit code {code}")
+        self.code = code
+
+
 def one_line(error: BaseException, at_most: int = 160) -> str:
     """The type and message of an error, without line breaks."""
     text = " ".join(f"{type(error).__name__}: {error}".split())

@@ -90,6 +90,9 @@ class Reader:
         words = shlex.split(line, comments=True) if is_command(line) else []
         if not words:
             return ""
+        if words[0] == "torchrun":
+            check(words[words.index("shine-run") + 1 :])
+            return ""
         if words[0] == "shine-run":
             if any(word in line for word in NOT_RUN):
                 check(words[1:])
@@ -157,7 +160,7 @@ def _agree(found: list[str], shown: list[str]) -> bool:
 def is_command(line: str) -> bool:
     """Whether an indented line is a command, and no formula or tree of files."""
     first = line.partition(" ")[0]
-    return first in ("shine-run", "shine-plot", "shine-status", *OTHER_COMMANDS)
+    return first in ("shine-run", "shine-plot", "shine-status", "torchrun", *OTHER_COMMANDS)
 
 
 def check(arguments: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 import hydra
@@ -17,7 +18,8 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from shine_exp.errors import RunRefused, UserError
+from shine_exp.errors import EndedElsewhere, RunRefused, UserError
+from shine_exp.processes import joined, started
 from shine_exp.runs.composition import CONFIG_DIR, CONFIG_GROUPS, refuse_single_run_of_sweep
 from shine_exp.runs.messages import user_error
 from shine_exp.runs.signals import ignore_interrupts, interruptible, silence_stdout
@@ -54,7 +56,9 @@ def work(config: DictConfig, choices: dict[str, str]) -> None:
     if config.runtime.dry_run:
         from shine_exp.runs.dry_run import foretold
 
-        print(foretold(config, choices))
+        line = foretold(config, choices)
+        if started().is_first:
+            print(line)
         return
     from shine_exp.runs.runner import run
 
@@ -82,13 +86,16 @@ def main() -> None:
         why = user_error(end) or "the same command goes on from here"
         # Until Python has ended, which takes a while: one more Ctrl-C would change the exit code.
         atexit.register(ignore_interrupts)
-        print(f"shine-run: interrupted; {why}", file=sys.stderr)
+        if started().is_first:
+            print(f"shine-run: interrupted; {why}", file=sys.stderr)
         sys.exit(130)
+    except EndedElsewhere as end:
+        sys.exit(end.code)
     except Exception as error:
         line = user_error(error, sys.argv[1:])
         if line is None:
             raise
-        fail(line)
+        fail_once(line)
     finally:
         gc.unfreeze()
         gc.enable()
@@ -144,6 +151,21 @@ def current_folder() -> str:
         return os.getcwd()
     except FileNotFoundError as error:
         raise UserError("the current folder is no longer there; change to another one") from error
+
+
+def fail_once(line: str) -> None:
+    """As all processes of a run do that were started by this command; one of them says why."""
+    try:
+        with joined("cpu") as all_of_them:
+            all_of_them.agreed(partial(_raise, UserError(line)))
+    except EndedElsewhere as end:
+        sys.exit(end.code)
+    except UserError as error:
+        fail(str(error))
+
+
+def _raise(error: UserError) -> NoReturn:
+    raise error
 
 
 def fail(line: str) -> NoReturn:

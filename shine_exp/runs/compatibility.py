@@ -13,6 +13,7 @@ from typing_extensions import get_protocol_members
 
 from shine_exp.errors import UnsupportedSolver, UnsupportedSystem, UserError
 from shine_exp.loop import OuterLoop
+from shine_exp.processes import processes
 from shine_exp.runs.composition import default, options
 from shine_exp.runs.identity import flat
 from shine_exp.runs.problem import data_kind, kind_of
@@ -51,6 +52,7 @@ class _Combination:
         _require("outer", self.loop, OuterLoop, self.config)
         self._check_loop()
         self._check_device()
+        self._check_processes()
         if self.config.solver.get("opa") is not None:
             self._check_opa()
 
@@ -120,6 +122,20 @@ class _Combination:
                     f"runtime.{option}=on: problem={self.choices['problem']} trains no network, "
                     f"so that nothing would read it; take runtime.{option}=auto"
                 )
+
+    def _check_processes(self) -> None:
+        """Whether what is to be done can be shared by the processes that were started for it."""
+        n = processes().n
+        if n > 1 and not getattr(self.loop, "shares_batches", False):
+            raise UserError(
+                f"WORLD_SIZE={n}: several processes can share the training of a network, and not "
+                f"{self.names}; start it as one process"
+            )
+        if n > 1 and self.config.runtime.graph == "on":
+            raise UserError(
+                f"runtime.graph=on: with {n} processes (WORLD_SIZE) a step is no CUDA graph; take "
+                "runtime.graph=auto"
+            )
 
     def _check_opa(self) -> None:
         if not _has_opa(self.config.solver):

@@ -19,6 +19,7 @@ import torch
 from shine_exp import durable
 from shine_exp.acceleration import AUTO, Acceleration
 from shine_exp.errors import UserError, one_line
+from shine_exp.processes import processes
 from shine_exp.runs.machine import job_id
 from shine_exp.runs.run import INFO, damaged, read_info
 from shine_exp.version import __version__
@@ -60,6 +61,7 @@ class History:
                 "log": log_file(),
                 "device": device_name(device),
                 "threads": threads,
+                "processes": processes().n,
                 **asdict(acceleration),
                 "python": platform.python_version(),
                 "versions": _versions(),

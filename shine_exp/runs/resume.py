@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from shine_exp import durable
-from shine_exp.errors import one_line
+from shine_exp.errors import UserError, one_line
 from shine_exp.loop import LoopState, OuterLoop
+from shine_exp.processes import processes
 from shine_exp.runs import checkpoint
 from shine_exp.runs.checkpoint import Checkpoint, unusable
 from shine_exp.runs.identity import RunIdentity
@@ -21,10 +22,24 @@ from shine_exp.runs.run import CHECKPOINT, TRACE
 def resume(
     loop: OuterLoop[Any, Any], problem: Any, identity: RunIdentity, folder: Path, device: str
 ) -> tuple[LoopState, Checkpoint] | None:
-    """State and checkpoint to go on from, if there is one.
+    """State and checkpoint to go on from, if there is one; in all processes of the run.
 
-    Raises `UserError` for a checkpoint that is damaged, or not of this run.
+    Raises `UserError` for a checkpoint that is damaged, or not of this run, or that is not there
+    for all of them.
     """
+    there = processes().agreed(lambda: _resume(loop, problem, identity, folder, device))
+    steps = processes().gathered(None if there is None else there[0].step)
+    if len(set(steps)) > 1:
+        raise UserError(
+            f"{folder / CHECKPOINT}: this run's processes do not see the same; take a folder on a "
+            "disk that they share, runtime.results=FOLDER"
+        )
+    return there
+
+
+def _resume(
+    loop: OuterLoop[Any, Any], problem: Any, identity: RunIdentity, folder: Path, device: str
+) -> tuple[LoopState, Checkpoint] | None:
     path = folder / CHECKPOINT
     saved = checkpoint.load(folder, device)
     if saved is None:

@@ -7,7 +7,7 @@ import gc
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from shine_exp import durable
 from shine_exp.errors import UserError, of_the_users, one_line
+from shine_exp.processes import joined, processes
 from shine_exp.runs.code import code_of, refuse_other_code
 from shine_exp.runs.identity import RunIdentity, identify
 from shine_exp.runs.inputs import record, refuse_other_data, refuse_other_files
@@ -35,23 +36,36 @@ A_LOOK = 0.2  # seconds: whoever only asks whether a lock is free holds it for l
 def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Path:
     """Do the run, unless it is done or running, and give its folder.
 
-    `verbose` prints where it stands. Raises `UserError` for what a user can mend.
+    `verbose` prints where it stands. Of several processes (`shine_exp.processes`) one begins, tells
+    and ends it. Raises `UserError` for what a user can mend, `EndedElsewhere` where another process
+    has met it.
     """
     began = time.monotonic()
-    folder, done = found(config, choices, verbose)
-    if done:
-        return folder
+    with joined(config.runtime.device) as all_of_them:
+        verbose = verbose and all_of_them.is_first
+        folder, done = all_of_them.agreed(lambda: found(config, choices, verbose))
+        if not all_of_them.by_first(lambda: done):
+            _begin(config, choices, folder, verbose, began)
+    return folder
+
+
+def _begin(
+    config: DictConfig, choices: dict[str, str], folder: Path, verbose: bool, began: float
+) -> None:
+    """Do a run that is not done."""
     # PyTorch is imported from here on, with what the targets name.
     from shine_exp.runs.compatibility import check_classes, check_objects
 
     identity, runtime = identify(config, choices), instantiate(config.runtime)
-    try:
+
+    def check() -> None:
         check_classes(config, choices)
         check_values(config)
         check_objects(config, choices)
+
+    try:
+        processes().agreed(check)
         work(config, identity, folder, runtime, verbose, began)
-    except Timeout:
-        _tell(verbose, f"{folder}: another process is at work on this run, left to it")
     except (BrokenPipeError, UserError):
         raise
     except Exception as error:
@@ -66,7 +80,6 @@ def run(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> Pa
         if (line := of_the_users(error, users_files(config))) is not None:
             raise UserError(line) from error
         raise
-    return folder
 
 
 def found(config: DictConfig, choices: dict[str, str], verbose: bool = True) -> tuple[Path, bool]:
@@ -96,26 +109,44 @@ def work(
 
     `began`, by the monotonic clock, is what `runtime.max_minutes` counts from.
     """
+    from shine_exp.runs.follower import Follower
     from shine_exp.runs.session import Session
     from shine_exp.runs.warm_up import warm_up
 
-    gc.enable()
-    with runtime.prepared():
+    def made() -> tuple[Any, Any, str | None]:
         loop = instantiate(config.outer)
         given, digest = load(config)
         problem = loop.suited(given)
         loop.check(problem)
-        data, code = record(config, digest), code_of(users_modules(config))
-        with locked(folder):
-            if not finished(folder, identity, config, verbose):
-                refuse_other_data(folder, _info(folder), data)
-                _tell(verbose, *refuse_other_code(folder, _info(folder)))
-                claim(folder, identity)
-                differentiates = _differentiates(loop, problem)
-                warm_up(problem, instantiate(config.solver), runtime.device, differentiates)
-                read = {"data": data, "code": code}
+        return loop, problem, digest
+
+    gc.enable()
+    with runtime.prepared(), ExitStack() as held:
+        loop, problem, digest = processes().agreed(made)
+        read = {"data": record(config, digest), "code": code_of(users_modules(config))}
+
+        def is_ours() -> bool:
+            """Whether something is left to do, and this process holds the lock to do it."""
+            try:
+                held.enter_context(locked(folder))
+            except Timeout:
+                _tell(verbose, f"{folder}: another process is at work on this run, left to it")
+                return False
+            if finished(folder, identity, config, verbose):
+                return False
+            refuse_other_data(folder, _info(folder), read["data"])
+            _tell(verbose, *refuse_other_code(folder, _info(folder)))
+            claim(folder, identity)
+            return True
+
+        if processes().by_first(is_ours):
+            differentiates = _differentiates(loop, problem)
+            warm_up(problem, instantiate(config.solver), runtime.device, differentiates)
+            if processes().is_first:
                 session = Session(loop, problem, identity, folder, runtime, read, verbose)
                 session.run(deadline=began + 60 * (runtime.max_minutes or math.inf))
+            else:
+                Follower(loop, problem, identity, folder, runtime).run()
 
 
 def _differentiates(loop: Any, problem: Any) -> bool:

@@ -14,6 +14,7 @@ import torch
 from shine_exp import durable
 from shine_exp.acceleration import acceleration
 from shine_exp.loop import LoopState, OuterLoop, Row
+from shine_exp.processes import processes
 from shine_exp.runs.checkpoint import Checkpoint, save
 from shine_exp.runs.history import History
 from shine_exp.runs.identity import RunIdentity
@@ -96,7 +97,10 @@ class Session:
             )
             try:
                 status = self._work(saved)
+                if status != "interrupted":
+                    processes().any(True)  # the others take no further step
                 self._finish(status)
+                processes().by_first(lambda: status)  # and end, now that all is saved
             except Exception as error:
                 self._break_off("failed", error)
                 if refused := refusal(error, self.folder, self._step):
@@ -115,7 +119,7 @@ class Session:
                 self._tell(f"{self.folder}: {status} after {self.clock.elapsed:.2f} s{why}")
                 self._tell(*last_numbers(self.rows), *getattr(self.state, "conclusions", ()))
                 self._tell(*missed(self.problem.seeks, self._unsolved, self._solves))
-        if status == "interrupted":  # by its deadline: a signal has been raised by now
+        if status == "interrupted":  # not by a signal here, which has been raised by now
             self._tell(f"{self.folder}: {self.reason}, after step {self._step} of {self._n_steps}")
             raise KeyboardInterrupt
 
@@ -134,7 +138,8 @@ class Session:
     def _work(self, saved: Checkpoint | None) -> str:
         """All steps that are left, and how that ended."""
         if self.state is None:
-            self.state = self.loop.init(self.problem, self.identity.seed)
+            seed = self.identity.seed
+            self.state = processes().agreed(lambda: self.loop.init(self.problem, seed))
         columns = ("step", "time", *self.loop.columns(self.problem))
         self.writer = TraceWriter(self.folder, columns, saved.trace.encode() if saved else None)
         if self.runtime.tracker is not None:
@@ -147,12 +152,7 @@ class Session:
         steps = range(self.state.step, self._n_steps)
         progress = Progress(str(self.identity.folder), steps, self.verbose)
         for step in progress:
-            if self.interrupts:
-                return "interrupted"
-            if step > steps.start and time.monotonic() >= self.deadline:
-                self.reason = (
-                    f"the {self.runtime.max_minutes:g} min of runtime.max_minutes are over"
-                )
+            if self._must_end(has_moved=step > steps.start):
                 return "interrupted"
             self._advance()
             if not self._record():
@@ -162,6 +162,18 @@ class Session:
                 self._save()
                 saved_at = time.monotonic()
         return "done"
+
+    def _must_end(self, has_moved: bool) -> bool:
+        """Whether the run ends before its next step, in all of its processes."""
+        is_late = has_moved and time.monotonic() >= self.deadline
+        ends = processes().any(is_late or bool(self.interrupts))
+        if ends and not self.interrupts:
+            self.reason = (
+                f"the {self.runtime.max_minutes:g} min of runtime.max_minutes are over"
+                if is_late
+                else "another process of this run was interrupted"
+            )
+        return ends
 
     def _advance(self) -> None:
         if self.loop.changes_in_place:

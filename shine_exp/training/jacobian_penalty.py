@@ -8,6 +8,7 @@ from torch import Tensor
 
 from shine_exp.deq.flattening import Flattening
 from shine_exp.deq.layer import DEQ
+from shine_exp.processes import processes
 from shine_exp.randomness import generator
 
 STREAM = 3  # of random numbers at a step
@@ -43,7 +44,11 @@ class JacobianPenalty:
 
     def _fill(self, direction: Tensor) -> Tensor:
         drawn = generator(*self._place, STREAM, device=direction.device)
-        return direction.normal_(generator=drawn)
+        together = processes()
+        if together.n == 1:
+            return direction.normal_(generator=drawn)
+        whole = direction.new_empty(together.n * len(direction), *direction.shape[1:])
+        return direction.copy_(whole.normal_(generator=drawn)[together.rows(len(whole))])
 
     def _direction_like(self, z: Tensor) -> Tensor:
         if self._direction is None or self._direction.shape != z.shape:

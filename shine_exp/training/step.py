@@ -15,6 +15,8 @@ from shine_exp.deq.captured import Captured
 from shine_exp.deq.layer import DEQ
 from shine_exp.deq.report import Report
 from shine_exp.errors import UserError, one_line
+from shine_exp.processes import processes
+from shine_exp.training.batch_loss import batch_loss
 from shine_exp.training.laps import Laps
 from shine_exp.training.precision import Precision, autocast, precision
 from shine_exp.training.task import Task
@@ -50,7 +52,8 @@ class TrainingStep:
     Nothing in it waits for the device, if nothing in the task's loss does. Where the loss or the
     norm of the gradient is not finite, the network stays as it is, from then on: `finite` is kept
     on the device. With `graph` "on", or "auto" on a GPU, all of it is one CUDA graph
-    (`deq.captured.Captured`).
+    (`deq.captured.Captured`), if one process makes it. Several share the batch, and all numbers but
+    the times are of all of it (`batch_loss.SharedLoss`).
 
     The optimiser is one of PyTorch's that are fused: it makes its update in one kernel, which
     does nothing where `found_inf` says so.
@@ -66,9 +69,11 @@ class TrainingStep:
         compiled: bool = False,
     ) -> None:
         self.network, self.layer, self.optimizer = network, layer, optimizer
+        self.loss = batch_loss(network)
         self.device = next(network.parameters()).device
         self.precision, self.compiled = name, compiled
-        self.graph = graph == "on" or (graph == "auto" and self.device.type == "cuda")
+        pays = self.device.type == "cuda" and processes().n == 1
+        self.graph = graph == "on" or (graph == "auto" and pays)
         self._otherwise = self._go_on if graph == "auto" else None
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)
         self._rates = [
@@ -129,10 +134,10 @@ class TrainingStep:
         mark()
         with first_use(task, self.layer) if self._is_first else nullcontext():
             with autocast(self.precision, self.device):
-                loss = task.loss(self.network, batch)
+                loss = self.loss(task, batch)
             check_loss(task, loss)
         mark()
-        loss.backward()
+        self.loss.backward(loss)
         mark()
         norms = [p.grad.norm() for p in self.network.parameters() if p.grad is not None]
         if not norms:
@@ -140,13 +145,14 @@ class TrainingStep:
                 f"{type(task).__name__}.loss does not depend on the network's parameters"
             )
         norm = torch.stack(norms).norm()
-        self._update(loss, norm)
-        found, known = of_report(self.layer.last)
-        found |= {"train_loss": loss.detach().reshape(()), "gradient_norm": norm}
+        total = self.loss.total(loss)
+        self._update(total, norm)
+        found, known = of_report(self.loss.whole(self.layer.last))
+        found |= {"train_loss": total, "gradient_norm": norm}
         return {name: value.double() for name, value in found.items()}, known
 
     def _update(self, loss: Tensor, norm: Tensor) -> None:
-        self.finite.logical_and_(loss.detach().isfinite().all() & norm.isfinite())
+        self.finite.logical_and_(loss.isfinite() & norm.isfinite())
         # As a GradScaler tells an optimiser that a gradient is not to be used.
         self.optimizer.found_inf = (~self.finite).float()  # type: ignore[attr-defined]
         self.optimizer.step()

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from shine_exp.deq.layer import DEQ
+from shine_exp.errors import UserError
+from shine_exp.processes import Processes
 
 LayerFactory = Callable[[nn.Module], DEQ]  # of a cell, with the run's solver and inverse method
 
@@ -60,6 +62,19 @@ class Task(ABC):
 
         For OPA the network passes the loss as a function of z on to its layer, as `loss=`.
         """
+
+    def share(self, batch: Any, processes: Processes) -> tuple[Any, Tensor | float]:
+        """The samples of a batch that this process takes, as a batch, and their weight ω:
+
+            L(batch) = Σ ω L(share)  over all processes,  Σ ω = 1.
+
+        `processes.rows(n)` are its rows of n samples. Needed for several processes alone, each of
+        which draws the whole batch: what is random in a sample does not depend on their number.
+        """
+        raise UserError(
+            f"{type(self).__name__} has no method share(batch, processes): without it several "
+            "processes cannot train on it; start one"
+        )
 
     @abstractmethod
     def evaluate(self, network: nn.Module) -> dict[str, float]:

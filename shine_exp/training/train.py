@@ -12,8 +12,10 @@ from shine_exp.acceleration import Choice, acceleration
 from shine_exp.deq.layer import DEQ
 from shine_exp.errors import UserError
 from shine_exp.loop import Row
+from shine_exp.processes import processes
 from shine_exp.randomness import generator
 from shine_exp.solvers.iterates import RootFunction
+from shine_exp.training.batch_loss import with_shared_statistics
 from shine_exp.training.jacobian_penalty import JacobianPenalty
 from shine_exp.training.layer_calls import calls_of
 from shine_exp.training.optimisers import Optimiser
@@ -90,6 +92,7 @@ class Train(Generic[AnyTask]):
     problem_type: ClassVar[type] = Task
     needs_gradient = True
     changes_in_place = True
+    shares_batches = True
 
     def __post_init__(self) -> None:
         if self.n_unrolled is not None and self.inverse is not None:
@@ -108,6 +111,8 @@ class Train(Generic[AnyTask]):
 
     def check(self, task: AnyTask) -> None:
         check_task(task, ("step", "time", "epoch", *OURS))
+        if processes().n > 1:
+            task.share(task.batch(0, 0), processes())
         length = self.length(task)
         if self.n_unrolled is None and length <= self.pretrain_steps:
             raise UserError(
@@ -128,6 +133,7 @@ class Train(Generic[AnyTask]):
             torch.manual_seed(seed)
             network = task.network(self._layer)
         layer = check_network(task, network)
+        network = with_shared_statistics(network, getattr(self.solver, "opa", None))
         optimizer = self.optimiser(network.parameters())
         prepare(optimizer)
         schedule = self.schedule(optimizer, self.length(task))

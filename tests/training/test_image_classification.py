@@ -9,6 +9,7 @@ from shine_exp.data.images import Images, LabelledImages
 from shine_exp.deq import DEQ
 from shine_exp.errors import UserError
 from shine_exp.inverse.jacobian_free import JacobianFree
+from shine_exp.processes import Processes
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.training.images import image_classification as module
 from shine_exp.training.images.image_classification import ImageClassification
@@ -73,6 +74,19 @@ def test_batch_of_images_follows_from_seed_and_step() -> None:
     for other in (next_step, next_seed):
         assert not torch.equal(first.images, other.images)
         assert not torch.equal(first.masks[0], other.masks[0])
+
+
+def test_shares_of_a_batch_of_images_are_its_samples_with_their_masks() -> None:
+    """Crops and dropout masks belong to a sample, however many processes share the batch."""
+    classification = task(batch_size=4, augment=True)
+    whole = classification.batch(1, 1)
+    shares, weights = zip(
+        *(classification.share(whole, Processes(rank, 2)) for rank in range(2)), strict=True
+    )
+    assert weights == (0.5, 0.5)
+    assert torch.equal(torch.cat([share.images for share in shares]), whole.images)
+    assert torch.equal(torch.cat([share.labels for share in shares]), whole.labels)
+    assert torch.equal(torch.cat([share.masks[0] for share in shares]), whole.masks[0])
 
 
 def test_augmentation_changes_training_images_alone() -> None:

@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from shine_exp.errors import UserError
+from shine_exp.processes import started
 from shine_exp.runs.composition import Composed, combinations, separated
 from shine_exp.runs.signals import silence_stdout
 from shine_exp.runs.state import State, is_locked
@@ -62,6 +63,11 @@ class ShineSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Raises `UserError` where runs were refused, `SystemExit` with 1 where they failed."""
+        if (n := started().n) > 1:
+            raise UserError(
+                f"-m: each of the {n} processes (WORLD_SIZE) would make the same sweep; start one, "
+                "and hydra/launcher=slurm hydra.launcher.tasks_per_node=N gives each run N"
+            )
         gc.freeze()  # what was imported stays; what is composed from now on is garbage soon
         gc.enable()
         self.root = Path(self.of_all.runtime.results)

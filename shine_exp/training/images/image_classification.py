@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from shine_exp.data.images import Images, LabelledImages
 from shine_exp.deq.layer import DEQ
 from shine_exp.errors import UserError
+from shine_exp.processes import Processes
 from shine_exp.randomness import generator
 from shine_exp.solvers.broyden import Broyden
 from shine_exp.training.images.augment import crop_and_flip
@@ -110,6 +111,11 @@ class ImageClassification(Task):
             return cross_entropy(logits, batch.labels)
 
         return criterion(network(batch.images, batch.masks, criterion=criterion))
+
+    def share(self, batch: Batch, processes: Processes) -> tuple[Batch, float]:
+        rows = processes.rows(len(batch.labels))
+        masks = [mask[rows] for mask in batch.masks]
+        return Batch(batch.images[rows], batch.labels[rows], masks), 1 / processes.n
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         loss = torch.zeros((), dtype=torch.float64, device=self.device)

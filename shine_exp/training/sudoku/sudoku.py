@@ -10,6 +10,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from shine_exp.errors import UserError
+from shine_exp.processes import Processes
 from shine_exp.randomness import generator
 from shine_exp.training.sudoku.cells import Block
 from shine_exp.training.sudoku.exact import exact, input_gradient, with_more_steps
@@ -94,6 +95,12 @@ class Sudoku(Task):
         criterion = batch.criterion()
         loss: Tensor = criterion(network(batch.clues, criterion))
         return loss
+
+    def share(self, batch: Puzzles, processes: Processes) -> tuple[Puzzles, Tensor]:
+        """Its weight is its part of the empty cells, over which the mean is taken."""
+        share = batch[processes.rows(len(batch))]
+        n_empty, n_in_all = ((part.clues == 0).sum().double() for part in (share, batch))
+        return share, n_empty / n_in_all
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         assert isinstance(network, SudokuNetwork)

@@ -54,6 +54,8 @@ def act(seed: int, job: str) -> None:
         os.kill(int(Path("sweep.pid").read_text()), signal.SIGKILL)
 '''
 
+SHARED = Path(__file__).parents[2] / "training" / "shared_task"
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -68,6 +70,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of a command that is to find the SLURM."""
     root = tmp_path_factory.mktemp("slurm")
     ours = os.environ | {"SLURM_ROOT": str(root), "CTLD_PORT": "26817", "SLURMD_PORT": "26818"}
+    ours["SLURM_CPUS"] = "2"  # for jobs of two tasks, whatever this process may use
     script = ["bash", str(Path(__file__).with_name("slurm.sh"))]
     subprocess.run([*script, "start"], env=ours, check=True, capture_output=True, timeout=120)
     paths = f"{root}/bin:{os.environ['PATH']}"
@@ -136,3 +139,24 @@ def test_sweep_on_slurm_that_is_killed_is_taken_up_again(sweep, tmp_path: Path) 
     assert again.returncode == 0, again.stdout + again.stderr
     assert all(ends.count("done") == 1 for ends in starts(tmp_path).values())
     assert len(starts(tmp_path)) == 2
+
+
+def test_tasks_of_a_job_on_slurm_make_one_run_together(slurm, tmp_path: Path) -> None:
+    """One of the two gets a signal, which ends both, and the same sweep goes on."""
+    command = f"--config-dir={SHARED} -m problem=shared method=jf,shine problem.struck=1"
+    command += " hydra/launcher=slurm hydra.launcher.tasks_per_node=2 hydra.launcher.mem_gb=1"
+    for end in (["interrupted", "done"], ["interrupted", "done", "done"]):
+        ended = subprocess.run(
+            [sys.executable, "-m", "shine_exp.runs.command", *command.split()],
+            cwd=tmp_path,
+            env=slurm | {"PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{SHARED}"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        runs = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]
+        made = [start for run in runs for start in run["starts"]]
+        assert sorted(start["status"] for start in made) == sorted(end), ended.stdout
+        assert {start["processes"] for start in made} == {2}
+    assert ended.returncode == 0, ended.stdout + ended.stderr
