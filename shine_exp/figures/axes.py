@@ -12,7 +12,7 @@ import numpy as np
 
 from shine_exp.figures.aggregate import BEYOND, Curve
 from shine_exp.figures.drawing import replace_file
-from shine_exp.figures.looks import Style
+from shine_exp.figures.looks import Style, place_of_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +38,8 @@ SETTINGS = {
 }
 
 LONGEST = 400  # characters of a name in a figure
+ENTRY, LETTER = 0.8, 0.085  # inches of a legend's column: its sample of a line, and a letter
+MOST_COLUMNS = 3
 
 
 @contextmanager
@@ -83,16 +85,17 @@ def legends_below(figure: "Figure", title: str, rows: int = 1) -> None:
     figure.set_size_inches(width, height + 0.22 * tallest * rows)
 
 
-def legend_for_all(figure: "Figure", title: str) -> None:
-    """One legend under all panels, where they show the same curves."""
-    handles = {
+def legend_for_all(figure: "Figure", title: str = "") -> None:
+    """One legend under all panels, where they show the same curves, in the order of the methods."""
+    found = {
         legend_name(name): handle
         for ax in figure.axes
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)
     }
-    columns = 3 if max(map(len, handles), default=0) <= 40 else 2
-    if len(figure.axes) == 1:  # half as wide as two
-        columns = 2 if max(map(len, handles), default=0) <= 20 else 1
+    handles = dict(sorted(found.items(), key=lambda item: place_of_name(item[0])))
+    longest = max((len(line) for name in handles for line in name.split("\n")), default=0)
+    columns = int(figure.get_figwidth() // (ENTRY + longest * LETTER))
+    columns = max(1, min(columns, MOST_COLUMNS))
     figure.legend(
         handles.values(), handles.keys(), title=title, ncols=columns, loc="outside lower center"
     )
@@ -167,7 +170,9 @@ def limit_log_y(ax: "Axes", values: Sequence[float], decades: float = 5) -> None
     It goes down by `decades` at most.
     """
     shown = [value for value in values if 1 / BEYOND < value < BEYOND] or [1.0]
-    low, high = max(min(shown), max(shown) * 10.0**-decades) / 1.5, max(shown) * 1.5
+    low, high = max(min(shown), max(shown) * 10.0**-decades), max(shown)
+    margin = min(max((high / low) ** 0.1, 1.05), 1.5)
+    low, high = low / margin, high * margin
     ax.set_ylim(low, high)
     ax.set_yscale("log", nonpositive="clip")
     readable_log(ax.yaxis, low, high)

@@ -8,6 +8,7 @@ import pandas as pd
 from shine_exp.figures.convergence import Place, draw_losses
 from shine_exp.figures.drawing import Drawing, Table, how_to_make
 from shine_exp.figures.grouping import by_label, is_finished, place_of
+from shine_exp.figures.headings import lacking
 from shine_exp.figures.kinds import is_search
 from shine_exp.figures.looks import styles
 from shine_exp.figures.names import data_name
@@ -64,10 +65,12 @@ class Comparison(Plot):
         if where != real:
             stand_in = f"no finished runs on {real}: drawn from {where} in its place"
             notes.append(f"{self.name}: {stand_in}; {how}")
-        if lacking := ", ".join(method for method in self.methods if method not in found):
-            notes.append(f"{self.name}: no finished runs of method {lacking} on {where}; {how}")
+        missing = lacking(self.methods, found)
+        if missing:
+            of = f"no finished runs of method {', '.join(missing)} on {where}"
+            notes.append(f"{self.name}: {of}; {how}")
         title = data_name(there[0].info["choices"]["data"])
-        return Place(title, found, there, unfinished=False), notes
+        return Place(title, found, there, unfinished=False, lacking=missing), notes
 
 
 def _table(places: Sequence[Place]) -> Table | None:

@@ -19,11 +19,11 @@ from shine_exp.figures.axes import (
     limit_log_y,
     log_x,
     new_figure,
-    panel_title,
 )
 from shine_exp.figures.best import BestLosses, best_end, best_passed
 from shine_exp.figures.drawing import Drawing
 from shine_exp.figures.grouping import count, is_finished, seeds_of, setting
+from shine_exp.figures.headings import heading, quantile_band
 from shine_exp.figures.looks import styles
 from shine_exp.figures.provenance import unsolved
 from shine_exp.runs.run import Run
@@ -57,13 +57,15 @@ class Place:
     """The curves of one problem on its data, and all its runs.
 
     The best loss is the best of all, drawn here or not. With `unfinished`, runs that have not
-    ended are drawn as far as they go, and a label need not have all seeds.
+    ended are drawn as far as they go, and a label need not have all seeds. `lacking` are methods
+    that ought to have a curve.
     """
 
     title: str
     curves: Mapping[str, Sequence[Run]]
     all_runs: Sequence[Run]
     unfinished: bool
+    lacking: Sequence[str] = ()
 
 
 def draw_losses(
@@ -82,8 +84,7 @@ def draw_losses(
     for place, row in zip(places, axes, strict=True):
         for ax, loss in zip(row, losses, strict=True):
             _draw_panel(ax, place, loss, x, band)
-    low, high = (f"{100 * share:.0f}" for share in band)
-    legend_for_all(figure, f"median and {low} – {high} % of seeds")
+    legend_for_all(figure)
     return Drawing(name, figure, tuple(notes))
 
 
@@ -129,8 +130,8 @@ def _draw_panel(ax: "Axes", place: Place, loss: Loss, x: str, band: tuple[float,
     if x != "steps":
         log_x(ax)
     limit_log_y(ax, medians)
-    title = f"{place.title} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
-    ax.set(xlabel=COST_LABELS[x], ylabel=loss.label, title=panel_title(title, width=64))
+    title = heading(place.title, len(seeds), quantile_band(band), place.lacking)
+    ax.set(xlabel=COST_LABELS[x], ylabel=loss.label, title=title)
 
 
 def _legend(name: str, runs: Sequence[Run], seeds: set[int], unfinished: bool) -> str:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from shine_exp.figures.names import place_title
+from shine_exp.figures.names import changed, place_title
 from shine_exp.runs.run import ENDED, Run
 
 Setting = tuple[str, ...]
@@ -46,7 +46,7 @@ def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
     groups: dict[Setting, list[Run]] = {}
     for run in runs:
         if len(run.trace):
-            changes = (f"{key}={value}" for key, value in run.info["differs"].items())
+            changes = (changed(key, value) for key, value in run.info["differs"].items())
             groups.setdefault((place_of(run), *sorted(changes)), []).append(run)
     titled = {}
     for group, members in groups.items():

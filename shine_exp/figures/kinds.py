@@ -9,6 +9,7 @@ THEOREM = "theorem"
 TRAIN = "train"
 NETWORK_INVERSION = "network_inversion"
 ADVISE = "advise"
+COMPARE = "outer.compare"  # the key that has exact hypergradients found along a search
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ def kind_of(run: Run) -> Kind:
 def is_search(run: Run) -> bool:
     """Whether a run moved hyperparameters: neither a study nor the training of a network."""
     return kind_of(run) is SEARCH
+
+
+def is_compared(run: Run) -> bool:
+    """Whether a search has exact hypergradients beside its own."""
+    return is_search(run) and run.info["differs"].get(COMPARE) is True
 
 
 def is_training(run: Run) -> bool:

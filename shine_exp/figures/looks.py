@@ -18,29 +18,29 @@ class Look(NamedTuple):
         return self._replace(name=name)
 
 
-# Colours of Okabe and Ito, then of Tol: those of one figure differ for colour-blind readers too,
-# and so do the markers.
+# In the order in which every figure has them. Colours of Okabe and Ito, then of Tol: those of one
+# figure differ for colour-blind readers too, and so do the markers.
 METHODS = {
     "shine": Look("SHINE", "#0072B2", "o"),
     "refine": Look("SHINE refine", "#56B4E9", "s"),
     "opa": Look("SHINE-OPA", "#882255", "D"),
+    "random directions": Look("SHINE, random secant pairs", "#666666", "d"),
+    "fallback": Look("SHINE fallback", "#332288", "p"),
     "cg": Look("HOAG", "#D55E00", "^"),
     "cg_limited": Look("HOAG, limited backward", "#E69F00", "v"),
+    "lbfgs": Look("L-BFGS backward", "#44AA99", "<"),
+    "full": Look("Full inverse", "#000000", "h"),
+    "full_limited": Look("Full inverse, limited", "#999999", "8"),
     "jf": Look("Jacobian-Free", "#009E73", "P"),
+    "refine_jf": Look("Jacobian-Free refine", "#66C2A5", "X"),
+    "neumann": Look("Neumann series", "#6B4226", ">"),
+    "nystrom": Look("Nyström sketch", "#EE3377", "H"),
+    "phantom": Look("Phantom gradient", "#117733", "<"),
+    "unroll": Look("Unrolled", "#AA4499", "H"),
+    "first_order": Look("First order", "#CC6677", "<"),
     "grid": Look("Grid search", "#CC79A7", "X"),
     "random": Look("Random search", "#666666", "d"),
     "bayes": Look("Bayesian optimisation", "#999933", "*"),
-    "lbfgs": Look("L-BFGS backward", "#44AA99", "<"),
-    "neumann": Look("Neumann series", "#B8860B", ">"),
-    "phantom": Look("Phantom gradient", "#117733", "<"),
-    "first_order": Look("First order", "#CC6677", "<"),
-    "nystrom": Look("Nyström sketch", "#882E72", "d"),
-    "refine_jf": Look("Jacobian-Free refine", "#66C2A5", "X"),
-    "full": Look("Full inverse", "#000000", "h"),
-    "full_limited": Look("Full inverse, limited", "#999999", "8"),
-    "fallback": Look("SHINE fallback", "#332288", "p"),
-    "unroll": Look("Unrolled", "#AA4499", "H"),
-    "random directions": Look("SHINE, random secant pairs", "#666666", "d"),
 }
 DIRECTIONS = {
     "prescribed": Look("prescribed", "#0072B2", "o"),
@@ -73,11 +73,13 @@ class Style:
 
 
 def styles(labels: Sequence[str], known: Mapping[str, Look] = METHODS) -> dict[str, Style]:
-    """A style for each label.
+    """A style for each label, in the order of `known`; what is not known comes last.
 
     Variants of a method share its marker and, ever lighter, its colour; dashes differ.
     """
-    bases = [label if label in known else label.split(" ")[0] for label in labels]
+    places = {method: place for place, method in enumerate(known)}
+    labels = sorted(labels, key=lambda label: places.get(_base(label, known), len(places)))
+    bases = [_base(label, known) for label in labels]
     chosen: dict[str, Style] = {}
     for index, (label, base) in enumerate(zip(labels, bases, strict=True)):
         look = known.get(base, _any_look(base))
@@ -87,6 +89,18 @@ def styles(labels: Sequence[str], known: Mapping[str, Look] = METHODS) -> dict[s
         color = _lighten(look.color, 0.6 * rank / max(variants - 1, 3))
         chosen[label] = Style(name, color, look.marker, DASHES[rank % len(DASHES)])
     return chosen
+
+
+def place_of_name(name: str) -> int:
+    """The place of a method by what a legend calls it, and more may follow: `HOAG (1 seed)`."""
+    names = [look.name for look in METHODS.values()]
+    begins = [known for known in names if name.startswith(known)]
+    return names.index(max(begins, key=len)) if begins else len(names)
+
+
+def _base(label: str, known: Mapping[str, Look]) -> str:
+    """The method of a label, which may tell more of it: `cg (memory=5)`."""
+    return label if label in known else label.split(" ")[0]
 
 
 def _any_look(method: str) -> Look:

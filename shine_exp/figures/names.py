@@ -1,5 +1,6 @@
 """What a title calls the problems, the data and the place of a run."""
 
+import re
 from pathlib import Path
 
 from shine_exp.runs.run import Run
@@ -28,8 +29,30 @@ CHANGES = {  # a key that differs from its default → what its value is called
     "data.path": "{}",
     "data.subset": "{} training images",
     "data.test_subset": "{} test images",
+    "method.max_steps": "{} backward steps",
+    "method.steps.max_steps": "{} backward steps",
+    "method.inverse.max_steps": "{} backward steps",  # as it was called before
+    "method.inverse.steps.max_steps": "{} backward steps",
+    "outer.compare_every": "at each {}th step",
     "outer.epochs": "{} epochs",
+    "outer.n_steps": "{} outer steps",
     "outer.train.epochs": "{} epochs",
+    "problem.groups": "{} groups",
+    "problem.penalties": "{} penalties",
+    "problem.price": "price {} a parameter",
+    "problem.wrong": "{} of the labels wrong",
+    "problem/model": "{}",
+    "solver.memory": "{} secant pairs",
+}
+VALUES = {  # a key and its value → what it is called
+    ("outer.compare", True): "exact hypergradients beside",
+    ("outer.compare_every", 1): "at each step",
+    ("problem.grouping", "frequency"): "groups by document frequency",
+    ("problem.penalties", 1): "one penalty",
+    ("problem.penalties", "class"): "a penalty per class",
+    ("problem.penalties", "feature"): "a penalty per feature",
+    ("problem.per_class", True): "ranges per class",
+    ("problem/model", "mlp"): "a layer of tanh units",
 }
 NO_DATA = "none"  # the choice of a problem that takes no data set
 
@@ -48,10 +71,18 @@ def problem_name(run: Run) -> str:
 
 
 def changed(key: str, value: object) -> str:
-    """What differs from the default, in words where we have any; of a path the last part."""
+    """What differs from the default, in words; of a path the last part.
+
+    A key without words of its own is told by its parts: `solver tol 0.1`.
+    """
+    for known, words in VALUES.items():  # no look-up: a value may be a list, which has no hash
+        if known == (key, value):
+            return words
     shown = Path(str(value)).name if key == "data.path" else value
-    words = CHANGES.get(key, f"{key}={{}}").replace("{}", str(shown))
-    return words.removesuffix("s") if key in CHANGES and value == 1 else words
+    if key not in CHANGES:
+        return f"{re.sub('[._/]', ' ', key)} {shown}"
+    words = CHANGES[key].replace("{}", str(shown))
+    return words.removesuffix("s") if value == 1 else words
 
 
 def place_title(run: Run) -> str:

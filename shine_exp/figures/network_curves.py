@@ -15,11 +15,10 @@ from shine_exp.figures.axes import (
     legend_for_all,
     limit_log_y,
     new_figure,
-    panel_title,
-    plain_log,
 )
 from shine_exp.figures.drawing import Drawing
 from shine_exp.figures.grouping import count, seeds_of
+from shine_exp.figures.headings import heading, quantile_band
 from shine_exp.figures.looks import Style, styles
 from shine_exp.figures.networks import Network, by_network, measured_by_any
 from shine_exp.runs.run import Run
@@ -53,10 +52,10 @@ def draw_network_curves(
             medians = _draw_panel(ax, network, looks, column, x, band)
             if column != "accuracy":
                 limit_log_y(ax, medians)
-                plain_log(ax.yaxis)
-            ax.set(xlabel=COST_LABELS[x], ylabel=label, title=panel_title(network.title))
-    low, high = (f"{100 * share:.0f}" for share in band)
-    legend_for_all(figure, f"median and {low} – {high} % of seeds")
+            n_seeds = len(seeds_of(network.all_runs))
+            title = heading(network.title, n_seeds, quantile_band(band))
+            ax.set(xlabel=COST_LABELS[x], ylabel=label, title=title)
+    legend_for_all(figure)
     return Drawing(file, figure)
 
 

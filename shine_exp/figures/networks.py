@@ -51,9 +51,9 @@ def by_network(runs: Iterable[Run]) -> list[Network]:
 
 
 def method_label(run: Run) -> str:
-    """The method, and what was changed in it or in the solver."""
+    """The method, and in words what was changed in it or in the solver."""
     changes = run.info["differs"].items()
-    own = [f"{key}={value}" for key, value in changes if key.startswith(OF_METHOD)]
+    own = [changed(key, value) for key, value in changes if key.startswith(OF_METHOD)]
     method = str(run.info["choices"]["method"])
     return f"{method} ({', '.join(own)})" if own else method
 

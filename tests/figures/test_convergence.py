@@ -12,7 +12,7 @@ from shine_exp.figures.kinds import is_search
 from shine_exp.figures.plots.curves import Curves
 
 COMPARISONS = {each.name: each() for each in plot_classes() if issubclass(each, Comparison)}
-CURVES = Curves("logreg-20news", is_search)
+CURVES = Curves("logreg-20news", "there", is_search)
 Compare = Callable[..., Drawing]
 
 
@@ -89,14 +89,14 @@ def test_comparison_labels_a_stand_in_and_prefers_the_real_data(add_run, compare
         add_run(method, 0, [(1, 4, 1, 0.9)], where=("nls", "synthetic_20news"))
     drawing = compare("figNLS")
     assert drawing.figure is not None
-    assert drawing.figure.axes[0].get_title() == "synthetic stand-in for 20newsgroups (1 seed)"
+    assert drawing.figure.axes[0].get_title() == "synthetic stand-in for 20newsgroups\none seed"
     (note,) = drawing.notes
     assert "no finished runs on nls-20news: drawn from nls-synthetic_20news in its place" in note
     for method in methods:
         add_run(method, 0, [(1, 4, 1, 0.9)], where=("nls", "20news"))
     drawing = compare("figNLS")
     assert drawing.figure is not None
-    assert drawing.figure.axes[0].get_title() == "20newsgroups (1 seed)"
+    assert drawing.figure.axes[0].get_title() == "20newsgroups\none seed"
     assert drawing.notes == ()
 
 
@@ -158,15 +158,17 @@ def test_curves_have_every_variant_and_unfinished_runs(add_run, results: Path) -
     assert first_curves(draw(CURVES, results)) == {
         "mine (1 seed)": ([1], [0.3]),
         "SHINE": ([1, 2], [0.4, 0.0]),
-        "SHINE (solver.memory=5) (0 of 1 seed; 1 unfinished)": ([1], [0.1]),
+        "SHINE (5 secant pairs) (0 of 1 seed; 1 unfinished)": ([1], [0.1]),
     }
 
 
 def test_curves_of_changed_data_have_their_own_best(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 4, 1, 0.9)])
     add_run("shine", 0, [(1, 4, 1, 0.3), (2, 4, 1, 0.2)], differs={"data.subset": 9}, suffix="-v")
-    drawn: object = first_curves(draw(CURVES, results))
-    assert drawn == {"SHINE": ([1], [0]), "SHINE (data.subset=9)": ([1, 2], [0.1, 0])}
+    first, _, second, _ = figure_of(draw(CURVES, results)).axes
+    assert curves_in(first) == {"SHINE": ([1], [0])}
+    assert curves_in(second) == {"SHINE": ([1, 2], [0.1, 0])}
+    assert "9 training images" in second.get_title().replace("\n", " ")
 
 
 def test_comparison_gives_a_method_one_look_in_each_figure(add_run, compare: Compare) -> None:
@@ -207,6 +209,13 @@ def test_comparison_bands(
     shine = [line.get_label() for line in ax.get_lines()].index("SHINE")
     y = ax.collections[shine].get_paths()[0].vertices[:, 1]
     assert (y.min(), y.max()) == pytest.approx(quantiles)
-    (legend,) = drawing.figure.legends
     low, high = (f"{100 * quantile:.0f}" for quantile in quantiles)
-    assert legend.get_title().get_text() == f"median and {low} – {high} % of seeds"
+    assert f"11 seeds: median, {low} – {high} %" in ax.get_title().splitlines()
+
+
+def test_comparison_says_which_methods_it_lacks(add_run, compare: Compare) -> None:
+    add_run("cg", 0, [(1, 4, 1, 0.1)])
+    add_run("shine", 0, [(1, 4, 1, 0.1)])
+    ax = figure_of(compare("fig1")).axes[0]
+    assert "without SHINE refine; Jacobian-Free; Grid search" in ax.get_title().replace("\n", " ")
+    assert list(curves_in(ax)) == ["SHINE", "HOAG"]  # the order of all figures

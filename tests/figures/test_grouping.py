@@ -73,6 +73,6 @@ def test_by_setting_groups_a_study_and_titles_it_by_what_varies(add_run, results
     assert not any(map(is_search, runs))
     title = "logistic regression, breast cancer"
     assert {name: len(members) for name, members in by_setting(runs).items()} == {
-        f"{title}, solver.memory=5": 1,
-        f"{title}, solver.memory=60": 3,
+        f"{title}, 5 secant pairs": 1,
+        f"{title}, 60 secant pairs": 3,
     }

@@ -8,7 +8,7 @@ from shine_exp.figures.kinds import is_training
 from shine_exp.figures.plots.curves import Curves
 
 PLACE = "mdeq-digits_images"
-CURVES = Curves(PLACE, is_training)
+CURVES = Curves(PLACE, "there", is_training)
 
 
 def epochs(*values: tuple[float, float]) -> list[dict[str, float]]:
@@ -58,10 +58,12 @@ def test_network_curves_have_a_row_for_each_model_and_budget(add_network, result
     add_network("refine", 0, epochs((0.9, 0.5)), steps=7, differs={"outer.epochs": 1})
     figure = figure_of(draw(CURVES, results))
     titles = [ax.get_title() for ax in figure.axes]
-    assert titles == ["MDEQ, digits"] * 2 + ["MDEQ, digits, 1 epoch"] * 2
+    assert titles == [
+        f"MDEQ, digits{more}\none seed" for more in ("", "", ", 1 epoch", ", 1 epoch")
+    ]
     _, changed = figure.axes[0].get_lines()
     (alone,) = figure.axes[2].get_lines()
-    assert changed.get_label() == alone.get_label() == "SHINE refine (method.steps.max_steps=7)"
+    assert changed.get_label() == alone.get_label() == "SHINE refine (7 backward steps)"
     assert changed.get_color() == alone.get_color()
 
 

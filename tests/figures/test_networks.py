@@ -25,8 +25,8 @@ def test_by_network_groups_by_all_that_is_not_of_the_method(add_network, results
     assert not any(map(is_search, runs))
     digits, images = by_network(runs)
     assert digits.title == "MDEQ, digits, 4 epochs"
-    refined = [f"refine (method.steps.max_steps={n})" for n in (9, 10)]
-    assert list(digits.runs) == ["opa (solver=adjoint_broyden)", "refine", *refined]
+    refined = [f"refine ({n} backward steps)" for n in (9, 10)]
+    assert list(digits.runs) == ["opa (solver adjoint_broyden)", "refine", *refined]
     assert images.title == "MDEQ large, image folder, images.npz"
 
 

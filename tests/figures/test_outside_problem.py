@@ -40,17 +40,17 @@ def ridge(add_run, results: Path) -> Path:
 
 
 def test_curves_draw_the_outer_loss_where_there_is_no_held_out_loss(ridge: Path) -> None:
-    (ax,) = figure_of(draw(Curves("ridge-none", is_search), ridge)).axes
+    (ax,) = figure_of(draw(Curves("ridge-none", "there", is_search), ridge)).axes
     assert curves_in(ax) == {"SHINE": ([1, 2], [0.4, 0]), "HOAG": ([1, 2], [0.4, 0.2])}
     assert ax.get_ylabel() == "|outer loss − best end|"
-    assert ax.get_title() == "ridge (1 seed)"
+    assert ax.get_title() == "ridge\none seed"
 
 
 def test_legend_of_a_single_panel_fits_into_its_figure(add_run, results: Path) -> None:
     for method in ("shine", "cg", "grid"):
         row = measured(0, outer_loss=1.0)
         add_run(method, 0, [row], where=RIDGE, differs={"outer.n_steps": 15})
-    figure = figure_of(draw(Curves("ridge-none", is_search), results))
+    figure = figure_of(draw(Curves("ridge-none", "there", is_search), results))
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0
@@ -60,10 +60,10 @@ def test_legend_of_a_single_panel_fits_into_its_figure(add_run, results: Path) -
 def test_curves_draw_the_held_out_loss_first_where_there_is_one(add_run, results: Path) -> None:
     rows = [measured(0, test_loss=0.9), measured(1, test_loss=0.4)]
     add_run("shine", 0, rows, where=RIDGE)
-    (ax,) = figure_of(draw(Curves("ridge-none", is_search), results)).axes
+    (ax,) = figure_of(draw(Curves("ridge-none", "there", is_search), results)).axes
     assert ax.get_ylabel() == "held-out loss − best passed"
     add_run("cg", 0, [measured(0, outer_loss=0.3)], where=RIDGE)
-    held_out, outer = figure_of(draw(Curves("ridge-none", is_search), results)).axes
+    held_out, outer = figure_of(draw(Curves("ridge-none", "there", is_search), results)).axes
     assert held_out.get_ylabel() == "held-out loss − best passed"
     assert curves_in(held_out) == {"SHINE": ([1, 2], [0.5, 0]), "HOAG": ([], [])}
     assert curves_in(outer) == {"SHINE": ([], []), "HOAG": ([1], [0])}
@@ -71,7 +71,7 @@ def test_curves_draw_the_held_out_loss_first_where_there_is_one(add_run, results
 
 def test_curves_of_a_problem_without_a_loss_say_so(add_run, results: Path) -> None:
     add_run("shine", 0, [measured(0, norm=3.0)], where=RIDGE)
-    drawing = draw(Curves("ridge-none", is_search), results)
+    drawing = draw(Curves("ridge-none", "there", is_search), results)
     assert drawing.figure is None
     assert drawing.notes == ("curves-ridge-none: no run has a column test_loss or outer_loss",)
     assert draw(CostTable(), results).table is None
@@ -108,20 +108,20 @@ def test_task_without_test_loss_and_accuracy_has_curves_of_its_training_loss(
     add_run, results: Path
 ) -> None:
     add_run("shine", 0, [without()], where=COPY, outer="train")
-    (ax,) = figure_of(draw(Curves("copy-none", is_training), results)).axes
+    (ax,) = figure_of(draw(Curves("copy-none", "there", is_training), results)).axes
     assert curves_in(ax) == {"SHINE": ([2], [0.4])}
-    assert (ax.get_ylabel(), ax.get_title()) == ("training loss", "copy")
-    bare = draw(Curves("copy-mine", is_training), results)
+    assert (ax.get_ylabel(), ax.get_title()) == ("training loss", "copy\none seed")
+    bare = draw(Curves("copy-mine", "there", is_training), results)
     add_run("jf", 0, [without("train_loss")], where=("copy", "mine"), outer="train")
     assert bare.notes == ("curves-copy-mine: no run has a row yet",)
-    (note,) = draw(Curves("copy-mine", is_training), results).notes
+    (note,) = draw(Curves("copy-mine", "there", is_training), results).notes
     assert note == "curves-copy-mine: no run has any of the columns test_loss, accuracy, train_loss"
 
 
 @pytest.mark.parametrize("column", ["test_loss", "accuracy"])
 def test_task_has_a_panel_for_what_it_measures(add_run, results: Path, column: str) -> None:
     add_run("shine", 0, [without() | {column: 0.25}], where=COPY, outer="train")
-    (ax,) = figure_of(draw(Curves("copy-none", is_training), results)).axes
+    (ax,) = figure_of(draw(Curves("copy-none", "there", is_training), results)).axes
     expected = {"test_loss": ("test loss", 0.25), "accuracy": ("top-1 (%)", 25)}
     label, value = expected[column]
     assert (ax.get_ylabel(), curves_in(ax)) == (label, {"SHINE": ([2], [value])})

@@ -20,6 +20,7 @@ from shine_exp.figures.axes import (
 )
 from shine_exp.figures.drawing import Drawing, Table, how_to_make
 from shine_exp.figures.grouping import is_finished
+from shine_exp.figures.headings import lacking, of_seeds
 from shine_exp.figures.kinds import is_training
 from shine_exp.figures.looks import METHODS, styles
 from shine_exp.figures.networks import OF_METHOD, Network, by_network, configured, outcomes
@@ -30,6 +31,7 @@ from shine_exp.runs.run import Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MEAN_AND_DEVIATION = "mean ± standard deviation"
 ALL_STEPS = "full"  # in place of a number of backward steps
 SERIES = {  # of a method
     "full_limited": "original",
@@ -92,7 +94,7 @@ class Fig3(Plot):
         for panel, ax in zip(panels, axes[0], strict=True):
             _draw_panel(ax, panel)
         axes[0][0].set_ylabel("top-1 (%)")
-        legend_for_all(figure, "at each point: its backward steps; mean ± std of seeds")
+        legend_for_all(figure, "at each point: its backward steps")
         return Drawing(self.name, figure, tuple(notes), _table(panels))
 
 
@@ -192,11 +194,14 @@ def _series(run: Run) -> str:
 def _panel(network: Network) -> TimePanel:
     points = points_of(network)
     low, high = min(points["seeds"], default=0), max(points["seeds"], default=0)
-    seeds = f"{low} – {high} seeds" if low != high else f"{low} seed{'s' * (low != 1)}"
+    of_all = f"{low} – {high} seeds: {MEAN_AND_DEVIATION}"
+    seeds = of_all if low != high else of_seeds(low, MEAN_AND_DEVIATION)
+    absent = "; ".join(METHODS[method].name for method in lacking(SERIES, _done(network)))
+    title = "\n".join([network.title, seeds, *([f"without {absent}"] * bool(absent))])
     machines = "; ".join(_machines(network.all_runs))
     xlabel = f"backward pass of a batch (ms, median; {machines})"
     diverged = Counter(_series(run) for run in network.all_runs if run.info["status"] == "diverged")
-    return TimePanel(network.title, f"{network.title} ({seeds})", xlabel, points, diverged)
+    return TimePanel(network.title, title, xlabel, points, diverged)
 
 
 def _published_panel(path: Path) -> TimePanel:
@@ -219,14 +224,17 @@ def _machines(runs: Iterable[Run]) -> list[str]:
     ]
 
 
+def _done(network: Network) -> set[str]:
+    """The methods with a run that is done."""
+    return {run.info["choices"]["method"] for run in network.all_runs if run.status == "done"}
+
+
 def _notes(network: Network) -> list[str]:
     """What the panel of a network lacks, and what in it does not compare."""
     notes = []
-    done = {
-        run.info["choices"]["method"] for run in network.all_runs if run.info["status"] == "done"
-    }
-    if lacking := ", ".join(method for method in SERIES if method not in done):
-        missing = f"no runs that are done of method {lacking} on {network.title}"
+    done = _done(network)
+    if absent := ", ".join(method for method in SERIES if method not in done):
+        missing = f"no runs that are done of method {absent} on {network.title}"
         notes.append(f"{missing}; {how_to_make(Fig3.name)}")
     for label, members in network.runs.items():
         if outcomes(members)["backward_ms"].isna().any():
@@ -252,7 +260,7 @@ def _draw_panel(ax: "Axes", panel: TimePanel) -> None:
             _number(ax, *at, series, style.color)
     ax.margins(0.08, 0.15)
     log_x(ax)
-    ax.set(xlabel=literal(panel.xlabel), title=panel_title(panel.title))
+    ax.set(xlabel=literal(panel.xlabel), title=panel_title(*panel.title.splitlines()))
     plain_log(ax.xaxis)
 
 

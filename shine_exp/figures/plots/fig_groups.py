@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from shine_exp.figures.aggregate import BEYOND
-from shine_exp.figures.axes import legend_for_all, log_x, new_figure, panel_title
+from shine_exp.figures.axes import legend_for_all, log_x, new_figure
 from shine_exp.figures.drawing import Drawing, Table, how_to_make
 from shine_exp.figures.grouping import is_finished, place_of, seeds_of
+from shine_exp.figures.headings import RANGE, heading, lacking
 from shine_exp.figures.kinds import is_search
 from shine_exp.figures.looks import styles
 from shine_exp.figures.names import place_title
@@ -60,13 +61,14 @@ class FigGroups(Plot):
             there = [run for run in plain if (place_of(run), _grouping(run)) == (where, grouping)]
             seeds = seeds_of(run for run in there if _n_groups(run) > 1)
             compared = [run for run in there if run.info["seed"] in seeds]
-            title = f"{place_title(there[0])} ({len(seeds)} seed{'s' * (len(seeds) != 1)})"
+            title = f"{place_title(there[0])}\n{GROUPINGS[grouping]}"
+            drawn = {run.info["choices"]["method"] for run in compared}
+            title = heading(title, len(seeds), RANGE, lacking(methods, drawn))
             for ax, (loss, label) in zip(row, END_LABELS.items(), strict=True):
                 _draw_panel(ax, compared, methods, loss)
                 log_x(ax)
-                ax.set(xlabel="hyperparameters", ylabel=label)
-                ax.set_title(panel_title(title, GROUPINGS[grouping]))
-        legend_for_all(figure, "median, lowest and highest of the seeds")
+                ax.set(xlabel="hyperparameters", ylabel=label, title=title)
+        legend_for_all(figure)
         return Drawing(self.name, figure, table=_table(plain, places, methods))
 
 

@@ -3,30 +3,42 @@
     relative error ‖a − b‖ / ‖b‖ = √(1 + ρ² − 2 ρ c),    c the cosine of a and b, ρ = ‖a‖ / ‖b‖
 
 a is a method's hypergradient, and b the exact one at the same α, as outer.compare=true has them
-measured at each step of a run.
+measured at some steps of a run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from shine_exp.figures.aggregate import FloatArray, StepFunction, aggregate, quantiles
-from shine_exp.figures.axes import draw_curve, legend_for_all, limit_log_y, new_figure, panel_title
-from shine_exp.figures.drawing import Drawing, how_to_make
-from shine_exp.figures.grouping import by_label, is_finished, place_of, seeds_of
-from shine_exp.figures.kinds import is_search
-from shine_exp.figures.looks import Style, styles
-from shine_exp.figures.names import place_title
+from shine_exp.figures.axes import legend_for_all, limit_log_y, new_figure, panel_title
+from shine_exp.figures.drawing import Drawing, Table, how_to_make
+from shine_exp.figures.grouping import by_setting, is_finished, seeds_of
+from shine_exp.figures.headings import lacking, of_seeds
+from shine_exp.figures.kinds import COMPARE, is_compared
+from shine_exp.figures.looks import METHODS, Style, styles
 from shine_exp.figures.plot import Options, Plot
+from shine_exp.figures.summaries import median_columns, spread
 from shine_exp.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The key that has exact hypergradients found along the run; so begins also that of how often
-COMPARE = "outer.compare"
 COSINE, RATIO = "exact_cosine", "exact_norm_ratio"
+QUARTILES = (0.25, 0.5, 0.75)
+TICKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # products
+BESIDE = 7  # points between methods that take as many products, which would hide each other
+HEADER = (
+    *("data", "method", "seeds", "median cosine", "worst cosine", "median relative error"),
+    *("products per hypergradient", "held-out loss", "accuracy"),
+)
+NOTE = (
+    "Cosine and relative error, to the exact hypergradient at the same α, over all compared steps "
+    "of all seeds; products: Hessian products, the mean over all steps. Held-out loss and accuracy "
+    "at the last step: median [lowest, highest] of the seeds."
+)
 
 
 class FigOuter(Plot):
@@ -36,48 +48,97 @@ class FigOuter(Plot):
     claim = "error of the hypergradient against its cost, by problem"
 
     def reads(self, run: Run) -> bool:
-        return is_search(run) and run.info["differs"].get(COMPARE) is True
+        return is_compared(run)
 
     def draw(self, runs: Sequence[Run], options: Options) -> Drawing:
-        places: dict[str, list[Run]] = {}
-        for run in runs:
-            if is_finished(run) and COSINE in run.trace:
-                places.setdefault(place_of(run), []).append(run)
-        if not places:
+        groups = by_setting(run for run in runs if is_finished(run) and COSINE in run.trace)
+        if not groups:
             missing = f"{self.name}: no finished runs with {COMPARE}=true"
             return Drawing(self.name, None, (f"{missing}; {how_to_make(self.name)}",))
-        figure, (errors, angles) = new_figure(2, len(places))
-        for above, below, (_, there) in zip(errors, angles, sorted(places.items()), strict=True):
-            seeds = len(seeds_of(there))
-            title = f"{place_title(there[0])} ({seeds} seed{'s' * (seeds > 1)})"
-            above.set(title=panel_title(title, width=40))
-            _draw_place(above, below, there)
-        legend_for_all(figure, "median and 25 – 75 % of all steps and seeds; below, of seeds")
-        return Drawing(self.name, figure)
+        methods = _methods([run for members in groups.values() for run in members])
+        figure, (errors, angles) = new_figure(2, len(groups))
+        for above, below, (title, members) in zip(errors, angles, groups.items(), strict=True):
+            absent = "; ".join(METHODS[m].name for m in lacking(methods, _methods(members)))
+            n_seeds = len(seeds_of(members))
+            of_steps = f"{n_seeds} seed{'s' * (n_seeds > 1)}, all steps: median, 25 – 75 %"
+            above.set(title=panel_title(title, of_steps, *([f"without {absent}"] * bool(absent))))
+            below.set(title=panel_title(of_seeds(n_seeds, "median at each step")))
+            _draw_setting(above, below, members)
+        legend_for_all(figure)
+        return Drawing(self.name, figure, table=_table(groups))
 
 
-def _draw_place(above: "Axes", below: "Axes", runs: Sequence[Run]) -> None:
-    groups = {_name(label): members for label, members in by_label(runs).items()}
+def _table(groups: Mapping[str, Sequence[Run]]) -> Table:
+    """A row for each problem and method."""
+    lines, numbers = [], []
+    for title, members in groups.items():
+        for method, style in styles(_methods(members)).items():
+            of_method = [run for run in members if run.info["choices"]["method"] == method]
+            cosines = np.concatenate([_cosines(run)[1] for run in of_method])
+            errors = np.concatenate([_errors(run) for run in of_method])
+            found = {
+                "cosine": float(np.median(cosines)),
+                "worst_cosine": float(cosines.min()),
+                "relative_error": float(np.median(errors)),
+                "products": _products(of_method),
+            }
+            last = [run.trace.iloc[-1] for run in of_method]
+            ends = pd.DataFrame(last).reindex(columns=["test_loss", "accuracy"]).astype(float)
+            cells = (
+                f"{found['cosine']:.3f}",
+                f"{found['worst_cosine']:.3f}",
+                f"{found['relative_error']:.3g}",
+                f"{found['products']:.3g}",
+                *(spread(ends[column]) for column in ends),
+            )
+            lines.append((title, style.name, str(len(of_method)), *cells))
+            medians = median_columns(ends, ends.columns)
+            numbers.append({"data": title, "method": method, **found, **medians})
+    return Table((HEADER, *lines), NOTE, pd.DataFrame(numbers))
+
+
+def _draw_setting(above: "Axes", below: "Axes", runs: Sequence[Run]) -> None:
     shown: list[float] = []
-    for rank, (label, style) in enumerate(styles(list(groups)).items()):
-        shown += _draw_error(above, groups[label], style)
-        angles = [_cosines(run) for run in groups[label]]
-        draw_curve(below, aggregate(angles, (0.25, 0.75), log=False), style, style.name, rank)
+    costs: list[int] = []
+    for method, style in styles(_methods(runs)).items():
+        of_method = [run for run in runs if run.info["choices"]["method"] == method]
+        cost = round(_products(of_method))
+        shown += _draw_error(above, of_method, style, BESIDE * costs.count(cost))
+        costs.append(cost)
+        curve = aggregate([_cosines(run) for run in of_method], (0.5, 0.5), log=False)
+        below.plot(curve.x, curve.median, label=style.name, **style.line)
     above.set_xscale("symlog", linthresh=1)
+    most = 1.7 * max(1, *costs)
+    above.set_xlim(-0.4, most)
+    ticks = [tick for tick in TICKS if tick <= most]
+    above.set_xticks(ticks, map(str, ticks))
     above.set(xlabel="Hessian products of a hypergradient", ylabel="relative error")
     limit_log_y(above, shown)
     below.set(xlabel="outer steps", ylabel="cosine with the exact hypergradient")
 
 
-def _draw_error(ax: "Axes", runs: Sequence[Run], style: Style) -> list[float]:
-    """A point for a method, at the median of its errors; the three quartiles are returned."""
+def _draw_error(ax: "Axes", runs: Sequence[Run], style: Style, offset: float) -> list[float]:
+    """A point for a method, at the median of its errors; the three quartiles are returned.
+
+    It is drawn `offset` points to the right of where it is.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
     errors = np.concatenate([_errors(run) for run in runs])
-    per_step = np.concatenate([np.diff(run.trace["products"].to_numpy()) for run in runs])
-    low, median, high = quantiles(errors, (0.25, 0.5, 0.75))
+    low, median, high = quantiles(errors, QUARTILES)
     bars = [[median - low], [high - median]]
-    line = style.line | {"linestyle": "none"}
-    ax.errorbar([np.mean(per_step[1:])], [median], bars, label=style.name, capsize=3, **line)
+    figure = ax.get_figure()
+    assert figure is not None
+    beside = ax.transData + ScaledTranslation(offset / 72, 0, figure.dpi_scale_trans)
+    line = style.line | {"linestyle": "none", "capsize": 3, "transform": beside}
+    ax.errorbar([_products(runs)], [median], bars, label=style.name, **line)
     return [float(low), float(median), float(high)]
+
+
+def _products(runs: Sequence[Run]) -> float:
+    """Hessian products of a hypergradient, from the second on: the first step needs none."""
+    per_step = [np.diff(run.trace["products"].to_numpy())[1:] for run in runs]
+    return float(np.mean(np.concatenate(per_step)))
 
 
 def _errors(run: Run) -> FloatArray:
@@ -94,8 +155,5 @@ def _cosines(run: Run) -> StepFunction:
     return compared["step"].to_numpy(), compared[COSINE].to_numpy()
 
 
-def _name(label: str) -> str:
-    """The label without what all runs of the figure have in common."""
-    name, _, rest = label.partition(" (")
-    kept = [part for part in rest.removesuffix(")").split(", ") if not part.startswith(COMPARE)]
-    return f"{name} ({', '.join(kept)})" if any(kept) else name
+def _methods(runs: Sequence[Run]) -> list[str]:
+    return sorted({run.info["choices"]["method"] for run in runs})

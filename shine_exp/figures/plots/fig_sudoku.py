@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from shine_exp.figures.axes import legend_for_all, literal, log_x, new_figure, panel_title
+from shine_exp.figures.axes import legend_for_all, literal, log_x, new_figure
 from shine_exp.figures.drawing import Drawing, how_to_make
+from shine_exp.figures.headings import RANGE, heading
 from shine_exp.figures.looks import styles
 from shine_exp.figures.plot import Options, Plot
 from shine_exp.figures.sudokus import by_backward_pass, is_sudoku
@@ -29,7 +30,7 @@ class FigSudoku(Plot):
     """A row for each network, a panel for each quantity; a point is a backward pass."""
 
     name = "fig-sudoku"
-    claim = "Sudoku: whole grids, and the gradient's cosine, by the cost of a backward pass"
+    claim = "Sudoku: whole grids, and the gradient's cosine, by the cost of a pass"
 
     def reads(self, run: Run) -> bool:
         return is_sudoku(run)
@@ -48,9 +49,8 @@ class FigSudoku(Plot):
             n_seeds = len(set().union(*(frame["seed"] for frame in passes.values())))
             for ax, (column, label) in zip(row, QUANTITIES.items(), strict=True):
                 _draw_panel(ax, passes, column, options.x)
-                seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
-                ax.set(ylabel=label, title=panel_title(f"{title} ({seeds})"))
-        legend_for_all(figure, "median, lowest and highest of the seeds")
+                ax.set(ylabel=label, title=heading(title, n_seeds, RANGE))
+        legend_for_all(figure)
         return Drawing(file, figure)
 
 

@@ -17,10 +17,10 @@ from shine_exp.figures.axes import (
     limit_log_y,
     log_x,
     new_figure,
-    panel_title,
 )
 from shine_exp.figures.drawing import Drawing, Table, how_to_make
 from shine_exp.figures.grouping import by_setting, is_finished
+from shine_exp.figures.headings import heading, quantile_band
 from shine_exp.figures.kinds import THEOREM, is_study
 from shine_exp.figures.looks import styles
 from shine_exp.figures.plot import Options, Plot
@@ -52,11 +52,11 @@ class FigTheorem(Plot):
         frames = {title: _frame(members) for title, members in groups.items()}
         figure, axes = new_figure(len(groups), len(QUANTITIES))
         for row, (title, frame) in zip(axes, frames.items(), strict=True):
-            title = panel_title(f"{title} ({frame['seed'].nunique()} seeds)")
+            title = heading(title, frame["seed"].nunique(), quantile_band((0.25, 0.75)))
             for ax, (column, quantity) in zip(row, QUANTITIES.items(), strict=True):
                 _draw_panel(ax, frame, column)
                 ax.set(ylabel=f"{quantity} of hypergradient", title=title)
-        legend_for_all(figure, "median and 25 – 75 % of seeds")
+        legend_for_all(figure)
         return Drawing(self.name, figure, table=_table(frames))
 
 

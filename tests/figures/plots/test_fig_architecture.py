@@ -24,12 +24,20 @@ def test_fig_architecture_has_rank_and_regret_and_two_baselines(add_run, results
     for seed, end in enumerate((2, 4, 20)):
         add(add_run, "shine", seed, rows(117, 10, end))
     add(add_run, "first_order", 0, rows(117, 50, 40))
-    rank, regret = figure_of(draw(FigArchitecture(), results)).axes
+    drawing = draw(FigArchitecture(), results)
+    rank, regret = figure_of(drawing).axes
     curves = curves_in(rank)
     assert curves["SHINE"] == ([0, 1, 2], [117, 10, 4])
     assert curves["First order"] == ([0, 1, 2], [117, 50, 40])
     assert curves["3 × 3 on each edge"][1] == [9, 9]
     assert curves_in(regret)["at random"][1] == [0.8, 0.8]
+    assert drawing.table is not None
+    assert [line[1:8] for line in drawing.table.lines[1:]] == [
+        ("SHINE", "3", "2 4 20", "8.67", "2 of 3", "0.02 0.04 0.2", "0.04"),
+        ("First order", "1", "40", "40", "0 of 1", "0.4", "0.4"),
+        ("3 × 3 on each edge", "3", "9 9 9", "9", "3 of 3", "0.1 0.1 0.1", "0.1"),
+        ("at random", "3", "63 63 63", "63", "0 of 3", "0.8 0.8 0.8", "0.8"),
+    ]
 
 
 def test_fig_architecture_takes_runs_with_a_table_alone(add_run, results: Path) -> None:

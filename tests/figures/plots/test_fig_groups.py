@@ -36,7 +36,7 @@ def test_fig_groups_has_the_last_losses_by_number_of_groups(add_run, results: Pa
     assert low == [(1, 0.5), (10, 0.1)]
     assert high == [(1, 0.7), (10, 0.3)]
     assert points(held_out.containers[0].lines[0]) == [(1, 0.8), (10, 0.6)]
-    assert "(2 seeds)" in outer.get_title()
+    assert "2 seeds: median, lowest and highest" in outer.get_title()
 
 
 def test_fig_groups_has_a_row_for_each_grouping_on_the_same_losses(add_run, results: Path) -> None:
@@ -52,8 +52,8 @@ def test_fig_groups_has_a_row_for_each_grouping_on_the_same_losses(add_run, resu
         [(1, 0.5), (10, 0.3)],
         [(1, 0.5), (10, 9.0)],
     ]
-    assert contiguous.get_title().endswith("contiguous groups")
-    assert by_frequency.get_title().endswith("groups by document frequency")
+    assert "\ncontiguous groups\n" in contiguous.get_title()
+    assert "\ngroups by document frequency\n" in by_frequency.get_title()
     assert contiguous.get_ylim() == by_frequency.get_ylim()
     low, high = contiguous.get_ylim()
     assert low < 0.3

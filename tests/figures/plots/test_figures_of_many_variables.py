@@ -30,14 +30,26 @@ def test_fig_cleaning_has_measures_and_baselines_of_the_runs(add_run, results: P
     for seed, all_rows in enumerate([0.8, 0.82, 0.9]):
         rows = [cleaned_row(0, 0.1), cleaned_row(1, 0.85), cleaned_row(2, 0.9 + seed / 100)]
         add_run("shine", seed, rows, where=CLEANING, outer="adam", info=baselines(all_rows))
-    accuracy, f1, weight = figure_of(draw(FigCleaning(), results, "steps")).axes
+    compared = {"outer.compare": True, "outer.compare_every": 5}  # of fig-outer, not of this one
+    rows = [cleaned_row(step, 0.2) for step in range(3)]
+    info = baselines(0.8)
+    for seed in range(2):
+        add_run("shine", seed, rows, where=CLEANING, differs=compared, suffix="-c", info=info)
+    drawing = draw(FigCleaning(), results, "steps")
+    accuracy, f1, weight = figure_of(drawing).axes
     curves = curves_in(accuracy)
     assert curves["SHINE"] == ([2], [0.91])
     assert curves["right rows only"][1] == [0.97, 0.97]
     assert curves["all rows"][1] == [0.82, 0.82]
     assert curves_in(f1)["SHINE"][1] == [0.81]
     assert curves_in(weight)["SHINE"][1] == [0.2]
-    assert accuracy.get_title() == "data cleaning, digits, ten classes (3 seeds)"
+    assert drawing.table is not None
+    _, shine, right, every = (line[2:] for line in drawing.table.lines)
+    below, above = "6 [5, 7]", "9 [2, 10]"
+    assert shine == ("3", "91 [90, 92]", below, above, "0.81 [0.8, 0.82]", "20 [20, 20]")
+    assert right[1:3] == ("97 [97, 97]", "0 [0, 0]")
+    assert every[1:4] == ("82 [80, 90]", "15 [7, 17]", "0 [0, 0]")
+    assert accuracy.get_title().startswith("data cleaning, digits, ten classes\n3 seeds: ")
 
 
 def ends(outer: float, test: float) -> list[tuple[float, int, float, float]]:
@@ -58,12 +70,20 @@ def test_fig_softmax_has_last_losses_by_kind_of_penalties(add_run, results: Path
                 suffix="-1",
                 info={"n_hyperparameters": 1},
             )
-    outer, test = figure_of(draw(FigSoftmax(), results)).axes
+    drawing = draw(FigSoftmax(), results)
+    outer, test = figure_of(drawing).axes
     assert [tick.get_text() for tick in outer.get_xticklabels()] == ["one", "one per class"]
-    of_cg, of_shine = (bars.lines[0].get_ydata() for bars in outer.containers)
+    of_shine, of_cg = (bars.lines[0].get_ydata() for bars in outer.containers)
     np.testing.assert_allclose(of_cg, [0.75, 0.45])
     np.testing.assert_allclose(of_shine, [0.75, 0.55])
-    np.testing.assert_allclose(test.containers[1].lines[0].get_ydata(), [0.8, 0.6])
+    np.testing.assert_allclose(test.containers[0].lines[0].get_ydata(), [0.8, 0.6])
+    assert drawing.table is not None
+    assert [line[1:] for line in drawing.table.lines[1:]] == [
+        ("one", "SHINE", "2", "0.75 [0.7, 0.8]", "0.8 [0.8, 0.8]", "–"),
+        ("one", "HOAG", "2", "0.75 [0.7, 0.8]", "0.8 [0.8, 0.8]", "–"),
+        ("one per class", "SHINE", "2", "0.55 [0.5, 0.6]", "0.6 [0.6, 0.6]", "–"),
+        ("one per class", "HOAG", "2", "0.45 [0.4, 0.5]", "0.5 [0.5, 0.5]", "–"),
+    ]
 
 
 def compared_row(step: int, products: int, cosine: float | str, ratio: float | str) -> dict:
@@ -83,12 +103,27 @@ def test_fig_outer_has_relative_error_by_products_of_a_step(add_run, results: Pa
     for place in (CLEANING, SOFTMAX):
         differs = {"outer.compare": True, "outer.compare_every": 5}
         add_run("nystrom", 0, rows, where=place, outer="adam", differs=differs)
-    figure = figure_of(draw(FigOuter(), results))
+    add_run("nystrom", 0, rows, where=CLEANING, outer="adam", suffix="-d")  # without exact ones
+    drawing = draw(FigOuter(), results)
+    figure = figure_of(drawing)
     assert len(figure.axes) == 4
     error, _, cosine, _ = figure.axes
     ((x, y),) = error.containers[0].lines[0].get_xydata().tolist()
     assert (x, y) == (10.0, pytest.approx(0.5))
     assert curves_in(cosine)["Nyström sketch"] == ([2, 3, 4], [1.0, 0.0, 1.0])
+    assert drawing.table is not None
+    shown = ("1", "1.000", "0.000", "0.5", "10", "1", "–")
+    assert [line[2:] for line in drawing.table.lines[1:]] == [shown, shown]
+
+
+def test_fig_outer_says_which_methods_a_problem_lacks(add_run, results: Path) -> None:
+    rows = [compared_row(0, 0, "", ""), *(compared_row(n, 5 * n, 1.0, 0.5) for n in (1, 2))]
+    differs = {"outer.compare": True}
+    for method, place in (("shine", CLEANING), ("jf", CLEANING), ("shine", SOFTMAX)):
+        add_run(method, 0, rows, where=place, outer="adam", differs=differs)
+    cleaning, softmax, *_ = figure_of(draw(FigOuter(), results)).axes
+    assert "without" not in cleaning.get_title()
+    assert softmax.get_title().endswith("\nwithout Jacobian-Free")
 
 
 @pytest.mark.parametrize(

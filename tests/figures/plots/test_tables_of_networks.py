@@ -93,7 +93,7 @@ def test_networks_table_says_which_published_models_are_not_trained(
         differs={"problem/model": "tiny", "outer/schedule": "one_cycle"},
     )
     names = [line[0] for line in table_of(draw(NetworksTable(), results)).lines]
-    assert "MDEQ tiny, CIFAR-10, outer/schedule=one_cycle" in names
+    assert "MDEQ tiny, CIFAR-10, outer schedule one_cycle" in names
     assert ("MDEQ tiny" in names, "MDEQ large" in names) == (False, True)
 
 
