@@ -102,7 +102,10 @@ def _draw_panel(ax: "Axes", runs: Sequence[Run], loss: str) -> None:
         # Side by side, as equal ends would hide each other.
         x = np.array(drawn) + 0.08 * (rank - (len(methods) - 1) / 2)
         bars = median - low, high - median
-        ax.errorbar(x, median, bars, label=style.name, capsize=3, **style.line)
+        fewest, seeds = min((len(ends[i]) for i in drawn), default=0), len(seeds_of(runs))
+        name = style.name if fewest == seeds else f"{style.name} ({fewest} of {seeds} seeds)"
+        ax.errorbar(x, median, bars, label=name, capsize=3, **style.line)
+    ax.margins(x=0.15)
     ax.set_xticks(range(len(kinds)), map(_name, kinds))
 
 
