@@ -106,7 +106,7 @@ def test_columns_have_rank_and_regret_of_the_choice(tmp_path: Path) -> None:
     assert made.facts["regret_random"] == pytest.approx((sum(range(125)) - 93 + 0.5) / 125)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(5))
 def test_committed_table_belongs_to_the_default_setting(seed: int) -> None:
     made = problem(seed=seed, n_train=300, n_outer=600, width=4, penalty=0.003, table=True)
     rows = read_rows(OURS, made.setting)

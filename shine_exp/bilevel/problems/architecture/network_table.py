@@ -17,7 +17,7 @@ from torch import Tensor
 from shine_exp.bilevel.problems.architecture.supernet import EDGES, IDENTITY, NONE, OPERATIONS, POOL
 from shine_exp.errors import UserError, one_line
 
-# Of digits_classes, with the default settings and seeds 0 to 3.
+# Of digits_classes, with the default settings and seeds 0 to 4.
 OURS = Path(__file__).with_name("network_table.csv")
 COLUMNS = ("setting", *EDGES, "outer_loss", "accuracy")
 
