@@ -9,7 +9,7 @@ z and x have a vector for each cell of the grid, (batch, tokens, width), and
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
-from torch.nn.functional import gelu, rms_norm, scaled_dot_product_attention
+from torch.nn.functional import gelu, rms_norm
 
 
 class Block(nn.Module):
@@ -29,7 +29,8 @@ class Block(nn.Module):
         batch, tokens, width = y.shape
         joint = self.queries_keys_values(y).view(batch, tokens, 3, self.heads, -1)
         q, k, v = joint.permute(2, 0, 3, 1, 4)  # (batch, heads, tokens, width / heads) each
-        seen = scaled_dot_product_attention(q, k, v)
+        # PyTorch's own attention has no second derivative, which a Jacobian penalty takes.
+        seen = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
         mixed: Tensor = self.mix(seen.transpose(1, 2).reshape(batch, tokens, width))
         return mixed
 
