@@ -35,7 +35,7 @@ from shine_exp.status.command import main as shine_status
 
 NOT_RUN = (  # downloads, takes minutes, or needs what this machine may not have
     *("20news", "real_sim", "cifar10", "libsvm", "image_folder", "experiment=", "mdeq"),
-    *("sudoku", "hydra/launcher", "cuda", "threads", "tracker="),
+    *("sudoku", "architecture", "hydra/launcher", "cuda", "threads", "tracker="),
 )
 OF_READERS = {"ridge", "two_penalties", "svm", "shrinkage", "toy"}  # problems that the pages make
 OTHER_COMMANDS = ("make", "pip", "python", "pytest", ".", ".venv/bin/pytest", ".venv/bin/ruff")

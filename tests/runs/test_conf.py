@@ -194,7 +194,13 @@ def test_opa_trains_a_network_with_the_solver_that_takes_it(trains) -> None:
     trains("method=opa", "solver=adjoint_broyden")
 
 
-@pytest.mark.parametrize("method", LINEAR_METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, marks=() if method in ("cg", "grid") else pytest.mark.slow)
+        for method in LINEAR_METHODS
+    ],
+)
 def test_other_methods_are_refused_for_a_network(shine_run, folders, method: str) -> None:
     outcome = shine_run("problem=mdeq", f"method={method}")
     assert outcome.code == 2

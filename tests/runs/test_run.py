@@ -56,7 +56,7 @@ def refuses(shine_run):
             "problem=mdeq solver=lbfgs",
             "finds a root: take solver=adjoint_broyden, anderson, broyden, fixed_point",
         ),
-        ("problem=mdeq outer=hoag", "for this one take outer=network_inversion, train"),
+        ("problem=mdeq outer=hoag", "for this one take outer=advise, network_inversion, train"),
         ("problem=mdeq solver=anderson", "leaves none: take solver=adjoint_broyden, broyden; or"),
         ("problem=mdeq method=opa", "extra updates: take solver=adjoint_broyden"),
         ("problem=mdeq data=digits", "take data=cifar10, digits_images, image_folder"),

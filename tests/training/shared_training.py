@@ -4,7 +4,6 @@ import json
 import sys
 from dataclasses import replace
 
-
 from shine_exp.inverse.full import Full
 from shine_exp.inverse.jacobian_free import JacobianFree
 from shine_exp.inverse.refine import Refine

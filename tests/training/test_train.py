@@ -56,6 +56,7 @@ def test_training_interrupted_in_an_epoch_resumes_to_the_same_numbers(
         assert torch.equal(kept[name], tensor), "the trained network stays"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
 def test_training_is_interrupted_by_sigterm(
     terminated, shine_run, folders, status, trace, monkeypatch: pytest.MonkeyPatch
