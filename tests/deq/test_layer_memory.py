@@ -41,7 +41,9 @@ print(peak_after(28) - few)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("memory", "vectors"), [(None, 20), (5, 0)])
+@pytest.mark.parametrize(
+    ("memory", "vectors"), [pytest.param(None, 20, marks=pytest.mark.slow), (5, 0)]
+)
 def test_layer_peak_memory_grows_with_the_backward_steps_up_to_the_secant_pairs(
     memory: int | None, vectors: int
 ) -> None:

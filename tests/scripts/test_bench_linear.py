@@ -49,6 +49,7 @@ def test_sizes_double_one_thing_at_a_time(growth: ModuleType) -> None:
         assert all(size["nnz"] % size["n"] == 0 for size in series)
 
 
+@pytest.mark.slow
 def test_growth_measures_a_size_in_a_process_of_its_own(growth: ModuleType) -> None:
     size = growth.Size(n=1500, p=1000, nnz=12_000, m=10)
     ballast = np.ones(1 << 26)

@@ -40,6 +40,7 @@ def call(module: ModuleType, folder: str, *more: str) -> int:
     return module.main([folder, *SMALL, *more, "--device", "cpu", "--minutes", "100"])
 
 
+@pytest.mark.slow
 def test_calls_of_train_card_go_on_with_each_other_to_the_same_numbers(
     train_card: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

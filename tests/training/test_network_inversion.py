@@ -76,6 +76,7 @@ def test_a_method_that_trains_no_network_is_refused(shine_run, folders) -> None:
     assert "needs a method with an inverse" in outcome.err
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_resumes_to_the_same_rows(
     shine_run, folders, trace, monkeypatch
 ) -> None:

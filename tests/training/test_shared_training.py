@@ -64,6 +64,7 @@ def test_two_processes_have_the_numbers_of_one(python) -> None:
             assert found[name][column] == pytest.approx(log[column], rel=1e-9), (name, column)
 
 
+@pytest.mark.slow
 def test_signal_to_one_process_ends_both_and_one_alone_goes_on(
     python, shine_run, folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
