@@ -60,8 +60,11 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
     def load(path: str) -> ModuleType:
         folder, _, name = path.rpartition("/")
-        monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "scripts" / folder))
-        return importlib.import_module(name)
+        where = Path(__file__).parent.parent / "scripts" / folder
+        monkeypatch.syspath_prepend(str(where))
+        module = importlib.import_module(name)
+        assert module.__file__ == str(where / f"{name}.py"), "two scripts have one name"
+        return module
 
     return load
 

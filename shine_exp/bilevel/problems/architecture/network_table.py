@@ -79,7 +79,7 @@ def read_table(path: Path, setting: str) -> NetworkTable:
     if missing := sum(choice not in rows for choice in choices()):
         raise UserError(
             f"problem.table={path}: lacks {missing} of the networks of this seed, data and setting "
-            f"({setting}): make them by scripts/bench/networks.py, or take problem.table=false"
+            f"({setting}): make them by scripts/bench/network_table.py, or take problem.table=false"
         )
     return NetworkTable({choice: loss for choice, (loss, _) in rows.items()})
 

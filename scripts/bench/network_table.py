@@ -1,7 +1,7 @@
 """The table of all 125 networks of problem=architecture, each trained by itself.
 
-    python scripts/bench/networks.py mine.csv --seeds 0 1 2 3 4     4 minutes a seed
-    python scripts/bench/networks.py mine.csv problem.width=6       of another setting
+    python scripts/bench/network_table.py mine.csv --seeds 0 1 2 3 4     4 minutes a seed
+    python scripts/bench/network_table.py mine.csv problem.width=6       of another setting
 
 Every network is the supernet with one operation on each edge, minimised from its θ₀ by L-BFGS. A
 row is written when its network is done, and networks that are there already are left out, so that

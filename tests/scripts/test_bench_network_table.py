@@ -1,4 +1,4 @@
-"""scripts/bench/networks.py: each network once, and on from where it was stopped."""
+"""scripts/bench/network_table.py: each network once, and on from where it was stopped."""
 
 import sys
 from collections.abc import Callable
@@ -25,7 +25,7 @@ SMALL = ("problem.n_train=30", "problem.n_outer=30", "problem.width=1", "problem
 def test_networks_are_trained_once_and_the_table_goes_on(
     script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    networks = script("bench/networks")
+    networks = script("bench/network_table")
     trained: list[Choice] = []
 
     def train(problem: object, choice: Choice) -> tuple[float, float]:
@@ -34,7 +34,7 @@ def test_networks_are_trained_once_and_the_table_goes_on(
 
     monkeypatch.setattr(networks, "train", train)
     path = tmp_path / "mine.csv"
-    monkeypatch.setattr(sys, "argv", ["networks.py", str(path), *SMALL, "--seeds", "3"])
+    monkeypatch.setattr(sys, "argv", ["network_table.py", str(path), *SMALL, "--seeds", "3"])
     networks.main()
     whole = path.read_text()
     assert trained == sorted({simplest(choice) for choice in choices()})
@@ -49,7 +49,7 @@ def test_networks_are_trained_once_and_the_table_goes_on(
 
 
 def test_train_solves_for_the_network_alone(script: Callable[[str], ModuleType]) -> None:
-    networks = script("bench/networks")
+    networks = script("bench/network_table")
     problem = architecture(
         digits_classes("none"), 0, "cpu", 40, 40, width=1, penalty=0.1, price=0.5, table=False
     )
