@@ -4,6 +4,7 @@ All of them train. The first, of rank 0, keeps the run besides: it alone holds t
 files and says where the run stands.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -137,6 +138,9 @@ def joined(device: str) -> Iterator[Processes]:
         yield here
     finally:
         _present.reset(token)
+        # A network that still lies in a cycle of references holds the group, whose threads would
+        # then end with the interpreter, and abort it.
+        gc.collect()
         distributed.destroy_process_group()
 
 
