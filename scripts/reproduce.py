@@ -53,7 +53,7 @@ FULL = {
     "fig_architecture": [Sweep("experiment=fig_architecture", 20)],
     "fig_cleaning": [Sweep("experiment=fig_cleaning", 5)],
     "fig_softmax": [Sweep("experiment=fig_softmax", 25)],
-    "fig_outer": [Sweep("experiment=fig_outer", 20)],
+    "fig_outer": [Sweep("experiment=fig_outer", 40)],
     "fig_sudoku": [
         Sweep("experiment=fig_sudoku", 80),
         Sweep("experiment=fig_sudoku method=refine,refine_jf method.steps.max_steps=3", 20),
