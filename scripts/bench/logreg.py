@@ -6,13 +6,14 @@
 The baseline, a pair, is SciPy's X w (CSR) and Xᵀ z (CSC) on the training rows. Beside it: a step of
 L-BFGS with a full memory, a product of CG with ∇²_θθG (the backward pass of HOAG), and our own two
 passes over the data as the model holds them, with the bytes that they must read per second beside
-those of a large copy. All on one thread. Prints medians of CPU time; the ratio is that of a step.
+those of a large copy. All on one thread, in turn, seven times. Prints medians of CPU time, and of
+the ratios within a turn; the last line is that of a step.
 """
 
 import argparse
-import statistics
 
 import numpy as np
+import pandas as pd
 import torch
 from linear_measures import (
     bytes_of_passes,
@@ -54,27 +55,31 @@ def main() -> None:
     w, z = np.ones(rows.shape[1]), np.ones(rows.shape[0])
     problem = LinearModel(LogisticLoss(), splits)
     at = full_memory(problem, memory)
-    # In turn: on a shared machine, what is measured once is soon out of date.
-    pairs, steps = [], []
-    for _ in range(ROUNDS):
-        pairs.append(median_seconds(lambda: (rows @ w, columns.T @ z), repeats))
-        steps.append(seconds_per_step(problem, at, memory, repeats))
-    pair, step = statistics.median(pairs), statistics.median(steps)
-    ratio = statistics.median(a / b for a, b in zip(steps, pairs, strict=True))
-    product = seconds_per_product(problem, at, repeats)
     held = rows if problem.writing == "primal" else merged_columns([rows, outer], w)
-    passes = seconds_per_passes(held, repeats)
-    bandwidth = bytes_of_passes(held) / passes
-    copy = copy_bandwidth(repeats)
-
-    print(f"SciPy X w + Xᵀ z {1e3 * pair:8.2f} ms")
-    print(f"L-BFGS step      {1e3 * step:8.2f} ms   memory {memory}, {problem.writing} coordinates")
-    print(f"CG product       {1e3 * product:8.2f} ms   {product / pair:.2f} pairs")
-    print(
-        f"data passes      {1e3 * passes:8.2f} ms   {passes / pair:.2f} pairs, "
-        f"{1e-9 * bandwidth:.1f} GB/s, {bandwidth / copy:.0%} of a copy's {1e-9 * copy:.1f} GB/s"
+    measures = {
+        "pair": lambda: median_seconds(lambda: (rows @ w, columns.T @ z), repeats),
+        "step": lambda: seconds_per_step(problem, at, memory, repeats),
+        "product": lambda: seconds_per_product(problem, at, repeats),
+        "passes": lambda: seconds_per_passes(held, repeats),
+        "copy": lambda: copy_bandwidth(repeats),
+    }
+    # In turn: on a shared machine, what is measured once is soon out of date.
+    rounds = pd.DataFrame(
+        [{name: measure() for name, measure in measures.items()} for _ in range(ROUNDS)]
     )
-    print(f"ratio            {ratio:8.2f}")
+    rounds["bandwidth"] = bytes_of_passes(held) / rounds["passes"]
+    ms, gigabytes = 1e3 * rounds.median(), 1e-9 * rounds.median()
+    in_pairs = rounds.div(rounds["pair"], axis=0).median()
+    share = (rounds["bandwidth"] / rounds["copy"]).median()
+
+    print(f"SciPy X w + Xᵀ z {ms['pair']:8.2f} ms")
+    print(f"L-BFGS step      {ms['step']:8.2f} ms   memory {memory}, {problem.writing} coordinates")
+    print(f"CG product       {ms['product']:8.2f} ms   {in_pairs['product']:.2f} pairs")
+    print(
+        f"data passes      {ms['passes']:8.2f} ms   {in_pairs['passes']:.2f} pairs, "
+        f"{gigabytes['bandwidth']:.1f} GB/s, {share:.0%} of a copy's {gigabytes['copy']:.1f} GB/s"
+    )
+    print(f"ratio            {in_pairs['step']:8.2f}")
 
 
 if __name__ == "__main__":
