@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Literal
 
 import torch
@@ -31,9 +32,9 @@ class InverseHessian:
     """H ≈ (∇²G)⁻¹ from the `memory` latest secant pairs (s, y), in the compact form of BFGS.
 
         H = γI + Sᵀ[R⁻ᵀ(D + γ Y Yᵀ)R⁻¹]S − γ Sᵀ R⁻ᵀ Y − γ Yᵀ R⁻¹ S,
-        R = triu(S Yᵀ),    D = diag(S Yᵀ),    γ = sᵀy / yᵀy of the newest pair, or 1
+        R = triu(S Yᵀ),    D = diag(S Yᵀ),    γ = sᵀy / yᵀy, or 1
 
-    The pairs are the rows of S and Y (n_pairs, d), oldest first (Byrd, Nocedal & Schnabel 1994,
+    γ is that of the newest pair that a step made. The pairs are the rows of S and Y (n_pairs, d), oldest first (Byrd, Nocedal & Schnabel 1994,
     eq. 2.6). The newest pair satisfies the secant equation H y = s. Products of vectors, such as
     S Yᵀ and the S v in H v, are those of `inner_product`.
 
@@ -63,6 +64,7 @@ class InverseHessian:
         # the n_pairs numbers of a projection, is put in order instead.
         self._history: tuple[Tensor, Tensor] | None = None
         self._sy = self._yy = torch.empty(0, 0)  # triu(S Yᵀ) and Y Yᵀ, oldest pair first
+        self._of_step: list[bool] = []  # whether a step made the pair, oldest first
 
     @classmethod
     def from_pairs(
@@ -78,7 +80,7 @@ class InverseHessian:
         positive curvature are kept.
         """
         estimate = cls(memory, initial)
-        estimate._take(s, y)
+        estimate._take(s, y, [True] * len(s))
         return estimate
 
     def __len__(self) -> int:
@@ -121,11 +123,15 @@ class InverseHessian:
         """Hᵀ v = H v, (..., d) → (..., d)."""
         return self.matvec(v)
 
-    def append(self, s: Tensor, y: Tensor, projection: Projection | None = None) -> bool:
+    def append(
+        self, s: Tensor, y: Tensor, projection: Projection | None = None, *, of_step: bool = True
+    ) -> bool:
         """Add the pair (s, y), each (d,), in place of the oldest one where the memory is full.
 
         `projection` is that of y, where it is known. A pair without clear positive curvature would
-        make H indefinite: it is left out, and the answer is False.
+        make H indefinite: it is left out, and the answer is False. A pair that no step made leaves
+        γ alone: OPA's e ∝ H∇F lies where the curvature is low, and its γ would make H far too large
+        in all directions of which no pair knows.
         """
         sy, yy = self.inner_product(s, y), self.inner_product(y, y)
         if not sy > CURVATURE * torch.sqrt(self.inner_product(s, s) * yy):
@@ -135,8 +141,9 @@ class InverseHessian:
         below = torch.zeros_like(known.s[kept])
         self._sy = _bordered(self._sy[kept, kept], below, known.s[kept], sy)
         self._yy = _bordered(self._yy[kept, kept], known.y[kept], known.y[kept], yy)
+        self._of_step = [*self._of_step[kept], of_step]
         self._store(s, y)
-        if self.scaled:
+        if self.scaled and of_step:
             self.gamma = float(sy / yy)
         return True
 
@@ -155,7 +162,8 @@ class InverseHessian:
             new._count, new._oldest = self._count, self._oldest
             new._allot(len(self._history[0]))
         new.gamma = self.gamma
-        new._sy, new._yy = self._sy, self._yy  # never changed in place
+        # Never changed in place
+        new._sy, new._yy, new._of_step = self._sy, self._yy, self._of_step
         return new
 
     def shifted(self, diagonal: Tensor) -> "InverseHessian":
@@ -174,7 +182,8 @@ class InverseHessian:
         """The estimate of the pairs (s, product(s)), where `product` is v ↦ ∇²G v today."""
         s, _ = self.pairs()
         new = self._like()
-        new._take(s, torch.stack([product(step) for step in s]) if len(s) else s)
+        y = torch.stack([product(step) for step in s]) if len(s) else s
+        new._take(s, y, self._of_step)
         return new
 
     def state_dict(self) -> dict[str, Any]:
@@ -191,6 +200,7 @@ class InverseHessian:
             "gamma": self.gamma,
             "oldest": self._oldest,
             "products": [self._sy, self._yy],
+            "of_step": self._of_step,
             "history": [t[: self._count].clone() for t in rows],
         }
 
@@ -202,6 +212,7 @@ class InverseHessian:
         estimate = cls(saved["memory"], initial, inner_product)
         estimate.gamma = saved["gamma"]
         estimate._sy, estimate._yy = saved["products"]
+        estimate._of_step = saved["of_step"]
         if saved["history"]:
             s, y = saved["history"]
             estimate._history = s, y
@@ -215,11 +226,12 @@ class InverseHessian:
         initial: Initial = "scaled" if self.scaled else "identity"
         return InverseHessian(self.memory, initial, self.inner_product)
 
-    def _take(self, s: Tensor, y: Tensor) -> None:
+    def _take(self, s: Tensor, y: Tensor, of_step: list[bool]) -> None:
         """Forget all pairs, and keep copies of the rows of s and y (n, d) instead."""
         if self.memory is not None:
-            s, y = s[-self.memory :], y[-self.memory :]
+            s, y, of_step = s[-self.memory :], y[-self.memory :], of_step[-self.memory :]
         self._history = None
+        self._of_step = of_step
         self._count = len(s)
         self._oldest = 0
         if len(s):
@@ -239,11 +251,13 @@ class InverseHessian:
         usable = sy.diagonal() > CURVATURE * lengths
         if not usable.all():
             s, y = self.pairs()
-            self._take(s[usable], y[usable])
+            of_step = list(compress(self._of_step, usable.tolist()))
+            self._take(s[usable], y[usable], of_step)
             return
         self._sy, self._yy = torch.triu(sy), yy
-        if self.scaled:
-            self.gamma = float(sy[-1, -1] / yy[-1, -1])
+        if self.scaled and True in self._of_step:
+            newest = max(i for i, of_step in enumerate(self._of_step) if of_step)
+            self.gamma = float(sy[newest, newest] / yy[newest, newest])
 
     def _store(self, s: Tensor, y: Tensor) -> None:
         if self._history is None:

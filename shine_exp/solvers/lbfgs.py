@@ -32,8 +32,8 @@ class LBFGS:
         z ← z − t H∇G(z),    H ≈ (∇²G)⁻¹ from the last `memory` secant pairs (s, y)
 
     with s = Δz, y = Δ∇G, and t by a strong Wolfe line search (Liu & Nocedal 1989). `memory=None`
-    keeps all pairs, which is BFGS. `initial` sets H₀ = γI: γ = sᵀy / yᵀy of the newest pair if
-    "scaled", 1 if "identity".
+    keeps all pairs, which is BFGS. `initial` sets H₀ = γI: γ = sᵀy / yᵀy of the last step's pair
+    if "scaled", 1 if "identity".
 
     With `opa = k`, and where the solver is told ∇F, every k-th step adds the pair
 
@@ -183,7 +183,7 @@ class _Run:
         now = self.h.project(self.point.gradient)
         known = Projection(now.s - self.projection.s, now.y - self.projection.y)
         self.projection = now
-        self._append(s, y, known)
+        self._append(s, y, known, of_step=True)
 
     def _add_outer_pair(self, outer_gradient: Callable[[Tensor], Tensor]) -> None:
         """Add the OPA pair of e ∝ H∇F(z), which is as long as the last step.
@@ -192,11 +192,12 @@ class _Run:
         """
         e = self.h.matvec(outer_gradient(self.point.z))
         e = e * (self.dot.norm(self.last_step) / self.dot.norm(e))
-        self._append(e, self.point.ray(e).end(1.0).gradient - self.point.gradient, None)
+        y = self.point.ray(e).end(1.0).gradient - self.point.gradient
+        self._append(e, y, None, of_step=False)
 
-    def _append(self, s: Tensor, y: Tensor, known: Projection | None) -> None:
+    def _append(self, s: Tensor, y: Tensor, known: Projection | None, of_step: bool) -> None:
         full = len(self.h) == self.h.memory
-        if not self.h.append(s, y, known):
+        if not self.h.append(s, y, known, of_step=of_step):
             return
         # The projection of ∇G follows the memory: the oldest entry leaves, the new pair's comes.
         gradient = self.point.gradient

@@ -130,6 +130,24 @@ def test_inverse_hessian_initial_scaling() -> None:
     assert InverseHessian.from_pairs(s, y, None, "identity").gamma == 1.0
 
 
+def test_inverse_hessian_pair_of_no_step_leaves_gamma() -> None:
+    """γ = sᵀy / yᵀy of the last step's pair, after a shift, a copy and a load as well."""
+    (s, outer_s), (y, outer_y) = secant_pairs(4, 2)
+    estimate = InverseHessian(5)
+    estimate.append(s, y)
+    estimate.append(outer_s, 0.01 * outer_y, of_step=False)
+    assert estimate.gamma == pytest.approx(float(s @ y / (y @ y)))
+    shifted = estimate.copy().shifted(torch.full((1,), 2.0).double())
+    y = y + 2 * s
+    assert shifted.gamma == pytest.approx(float(s @ y / (y @ y)))
+    loaded = InverseHessian.from_state_dict(shifted.state_dict())
+    assert loaded.remeasured(lambda v: 3 * v).gamma == pytest.approx(1 / 3)
+    assert loaded.shifted(torch.zeros(1).double()).gamma == pytest.approx(shifted.gamma)
+    torch.testing.assert_close(
+        estimate.matvec(0.01 * outer_y), outer_s
+    )  # the secant equation of the newest pair
+
+
 def test_inverse_hessian_append_leaves_out_negative_curvature() -> None:
     s, y = secant_pairs(3, 4)
     estimate = InverseHessian.from_pairs(s, y, None)
