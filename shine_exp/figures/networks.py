@@ -11,6 +11,8 @@ from shine_exp.figures.names import changed, data_part, problem_name
 from shine_exp.runs.run import CONFIG, Run, damaged
 
 MODEL = "problem/model"
+# In the title of a network, at their defaults, too
+CHOSEN = (MODEL, "problem/grid", "problem/cell")
 OF_METHOD = ("method.", "solver")  # changes of these make a variant; all others another network
 LAST = (
     "accuracy",
@@ -106,10 +108,10 @@ def outcomes(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def _title(run: Run) -> str:
-    """The problem with its model, the data, and the changes that make it another network."""
-    model = run.info["choices"].get(MODEL, "")
-    parts = [f"{problem_name(run)} {model}".strip(), *data_part(run)]
+    """The problem with its model, or grid and cell, the data, and further changes."""
+    chosen = [run.info["choices"].get(group) for group in CHOSEN]
+    parts = [" ".join(filter(None, [problem_name(run), *chosen])), *data_part(run)]
     for key, value in run.info["differs"].items():
-        if not key.startswith(OF_METHOD) and key not in (MODEL, "outer"):
+        if not key.startswith(OF_METHOD) and key not in (*CHOSEN, "outer"):
             parts.append(changed(key, value))
     return ", ".join(parts)

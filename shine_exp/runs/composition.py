@@ -25,7 +25,7 @@ PLACES_OF_CONF = (PACKAGE / "conf", PACKAGE.parent / "conf")  # in a wheel, in a
 CONFIG_DIR = next(path for path in PLACES_OF_CONF if path.is_dir())
 CONFIG_GROUPS = ("problem", "data", "solver", "outer", "method")
 # Groups that only some options have.
-WITHIN = ("problem/model", "outer/optimiser", "outer/schedule")
+WITHIN = ("problem/model", "problem/cell", "problem/grid", "outer/optimiser", "outer/schedule")
 
 
 @dataclass(frozen=True)

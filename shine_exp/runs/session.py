@@ -301,7 +301,7 @@ def missed(seeks: str, unsolved: Mapping[str, int], solves: Mapping[str, int]) -
     columns = ", ".join(f"unsolved_{kind}" for kind in told)
     where = f"(trace column{'s' * (len(told) > 1)} {columns})"
     if of_network:
-        advice = "the training went on from where their solves had come; more steps solve more"
+        advice = "what followed went on from where these solves had come; more steps solve more"
     else:
         advice = (
             "the numbers there may be off: "

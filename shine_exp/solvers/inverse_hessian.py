@@ -34,9 +34,10 @@ class InverseHessian:
         H = γI + Sᵀ[R⁻ᵀ(D + γ Y Yᵀ)R⁻¹]S − γ Sᵀ R⁻ᵀ Y − γ Yᵀ R⁻¹ S,
         R = triu(S Yᵀ),    D = diag(S Yᵀ),    γ = sᵀy / yᵀy, or 1
 
-    γ is that of the newest pair that a step made. The pairs are the rows of S and Y (n_pairs, d), oldest first (Byrd, Nocedal & Schnabel 1994,
-    eq. 2.6). The newest pair satisfies the secant equation H y = s. Products of vectors, such as
-    S Yᵀ and the S v in H v, are those of `inner_product`.
+    γ is that of the newest pair that a step made. The pairs are the rows of S and Y (n_pairs, d),
+    oldest first (Byrd, Nocedal & Schnabel 1994, eq. 2.6). The newest pair satisfies the secant
+    equation H y = s. Products of vectors, such as S Yᵀ and the S v in H v, are those of
+    `inner_product`.
 
     This differs from SciPy's `LbfgsInvHessProduct`:
 

@@ -62,6 +62,7 @@ def add_run(results: Path) -> AddRun:
             "solver": "lbfgs",
             "outer": outer,
             "method": method,
+            **{group: option for group, option in (differs or {}).items() if "/" in group},
         }
         left = {
             "status": status,

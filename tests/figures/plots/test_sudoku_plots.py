@@ -43,7 +43,7 @@ def test_fig_sudoku_has_a_point_for_each_backward_pass(add_run, results) -> None
     add(add_run, "jf", 0, 0.7)
     figure = figure_of(draw(FigSudoku(), results))
     grids, cosines = figure.axes
-    assert "problem cell injected 3 seeds" in grids.get_title().replace("\n", " ")
+    assert "Sudoku injected 3 seeds" in grids.get_title().replace("\n", " ")
     points = {one.get_label(): one for one in grids.containers}
     assert set(points) == {"SHINE refine 3", "Jacobian-Free (2 seeds missing)"}
     (x, y) = points["SHINE refine 3"].lines[0].get_xydata()[0]
