@@ -10,11 +10,14 @@ from shine_exp import compare_gradients
 from shine_exp.deq import DEQ
 from shine_exp.deq.gradient_comparison import GradientComparison, GradientQuality
 from shine_exp.errors import UserError
+from shine_exp.inverse.broyden import BroydenSteps
 from shine_exp.inverse.jacobian_free import JacobianFree
+from shine_exp.inverse.refine import Refine
 from shine_exp.inverse.shine import Shine
 from shine_exp.solvers.adjoint_broyden import AdjointBroyden
 from shine_exp.solvers.anderson import Anderson
 from shine_exp.solvers.broyden import Broyden
+from shine_exp.types import Adjoint, AdjointSystem
 
 
 class Convolutional(nn.Module):
@@ -130,6 +133,55 @@ def test_compared_gradients_are_those_of_dense_algebra(cell: type[nn.Module]) ->
     assert rows["jf"].parameter_cosine == pytest.approx(float(cosine), abs=1e-9)
     error = (flat[0] - flat[1]).norm() / flat[1].norm()
     assert rows["jf"].parameter_error == pytest.approx(float(error), rel=1e-8)
+
+
+def dense_broyden(j: Tensor, r: Tensor, u: Tensor, h: Tensor, n_steps: int) -> Tensor:
+    """The best iterate of "good" Broyden on jᵀu = r, j (d, d), from u (d,) and h ≈ j⁻ᵀ; r for 0."""
+    best, g = u, j.T @ u - r
+    least = g.norm()
+    for _ in range(n_steps):
+        step = -h @ g
+        u = u + step
+        before, g = g, j.T @ u - r
+        change = h @ (g - before)
+        h = h + torch.outer(step - change, step @ h) / (step @ change)
+        if g.norm() < least:
+            best, least = u, g.norm()
+    return best if best.any() else r
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_shine_and_refining_are_those_of_dense_matrices(cell: type[nn.Module]) -> None:
+    """u = Hᵀr, H the forward solver's estimate as a matrix, and Broyden's steps from there."""
+    systems: list[AdjointSystem] = []
+
+    def watched(system: AdjointSystem) -> Adjoint:
+        systems.append(system)
+        return Adjoint.unchecked(system.r)
+
+    watched.uses_estimate = True
+    steps = Refine(Shine(), BroydenSteps(3))
+    methods = {"watched": watched, "shine": Shine(), "refine 3": steps, "full 5": BroydenSteps(5)}
+    comparison, *_ = compared(cell(), methods=methods)
+    rows = {row.method: row for row in comparison.rows}
+    system = systems[0]
+    identity = torch.eye(system.r.shape[-1], dtype=torch.float64)
+    j = torch.stack([system.operator(e.expand_as(system.r)) for e in identity], dim=1)
+    h = torch.stack([system.estimate.matvec(e.expand_as(system.r)) for e in identity], dim=2)
+    cosines: dict[str, list[Tensor]] = {"shine": [], "refine 3": [], "full 5": []}
+    for j_i, h_i, r in zip(j, h, system.r, strict=True):
+        shine = h_i.T @ r
+        found = {
+            "shine": shine,
+            "refine 3": dense_broyden(j_i, r, shine, h_i.T, 3),
+            "full 5": dense_broyden(j_i, r, torch.zeros_like(r), identity, 5),
+        }
+        truth = torch.linalg.solve(j_i.T, r)
+        for name, u in found.items():
+            cosines[name].append(cosine_similarity(u, truth, dim=0))
+    for name, of_samples in cosines.items():
+        median = torch.stack(of_samples).quantile(0.5)
+        assert rows[name].cosine == pytest.approx(float(median), abs=1e-7)
 
 
 @pytest.mark.parametrize("cell", CELLS)
