@@ -41,11 +41,14 @@ STEPS = (
 FULL = {
     "fig1": [Sweep("experiment=fig1 data=20news,real_sim", 60)],
     "figE1": [Sweep("experiment=figE1 data=20news,real_sim", 80)],
-    "figNLS": [Sweep("experiment=figNLS", 36)],
-    "fig2_left": [Sweep("experiment=fig2_left", 17)],
+    "figNLS": [Sweep("experiment=figNLS", 13)],
+    "fig2_left": [Sweep("experiment=fig2_left", 8)],
     "fig2_right": [Sweep("experiment=fig2_right", 1)],
-    "fig_theorem": [Sweep("experiment=fig_theorem", 4)],
-    "fig_groups": [Sweep("experiment=fig_groups", 130)],
+    "fig_theorem": [Sweep("experiment=fig_theorem", 1)],
+    "fig_groups": [
+        Sweep("experiment=fig_groups", 80),
+        Sweep("experiment=fig_groups method=random,bayes problem.groups=1,10", 120),
+    ],
     "fig_augment": [
         Sweep("experiment=fig_augment", 7),
         Sweep("problem=augment problem/model=mlp method=shine seed=range(5)", 10),
