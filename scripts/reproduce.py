@@ -6,8 +6,8 @@
 
 What is done already is skipped and what was interrupted goes on, so the same command can be given
 again. The minutes are rough: what the runs in results/ took on one thread of machines more or less
-busy; those of real_sim, of fig3's full_limited and refine_jf, and of fig_groups, but for one seed
-of contiguous groups, are guesses. `--launcher joblib` or `submitit_slurm` runs a sweep in parallel.
+busy; those of real_sim and of fig3's full_limited and refine_jf are guesses. `--launcher joblib` or
+`submitit_slurm` runs a sweep in parallel.
 """
 
 import argparse
@@ -46,8 +46,9 @@ FULL = {
     "fig2_right": [Sweep("experiment=fig2_right", 1)],
     "fig_theorem": [Sweep("experiment=fig_theorem", 1)],
     "fig_groups": [
-        Sweep("experiment=fig_groups", 80),
-        Sweep("experiment=fig_groups method=random,bayes problem.groups=1,10", 120),
+        Sweep("experiment=fig_groups", 100),
+        Sweep("experiment=fig_groups outer=descent problem.groups=1,10", 30),
+        Sweep("data=20news method=grid,random problem.groups=1,10 seed=range(3)", 32),
     ],
     "fig_augment": [
         Sweep("experiment=fig_augment", 7),

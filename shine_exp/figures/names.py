@@ -45,6 +45,7 @@ CHANGES = {  # a key that differs from its default → what its value is called
     "solver.memory": "{} secant pairs",
 }
 VALUES = {  # a key and its value → what it is called
+    ("outer", "adam"): "by Adam",
     ("outer.compare", True): "exact hypergradients beside",
     ("outer.compare_every", 1): "at each step",
     ("problem.grouping", "frequency"): "groups by document frequency",

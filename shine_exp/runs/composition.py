@@ -84,12 +84,24 @@ def combinations(overrides: Sequence[str], loader: ConfigLoader | None = None) -
 def default(overrides: Sequence[str]) -> Composed:
     """What some options of groups give by themselves, found where the running command looks."""
     with _at_work() as hydra:
-        return _default(hydra, tuple(overrides))
+        return _default(hydra if _knows_more(hydra) else None, tuple(overrides))
 
 
 @lru_cache(maxsize=256)  # a sweep has few choices and many runs, and composing takes long
-def _default(hydra: Hydra, overrides: tuple[str, ...]) -> Composed:
-    return separated(compose(hydra, overrides))
+def _default(whose: Hydra | None, overrides: tuple[str, ...]) -> Composed:
+    """As the Hydra at work finds it, which is `whose`; None: any that knows our own files alone.
+
+    Those find the same. A folder of the user's own may change between two runs of one process.
+    """
+    with _at_work() as hydra:
+        return separated(compose(hydra, overrides))
+
+
+def _knows_more(hydra: Hydra) -> bool:
+    """Whether it looks into another folder than conf/."""
+    searched = hydra.config_loader.get_search_path().get_path()
+    of_files = {place.path for place in searched if place.provider not in ("hydra", "schema")}
+    return of_files != {str(CONFIG_DIR)}
 
 
 def options(group: str, beside: dict[str, str], fits: Callable[[DictConfig], bool]) -> list[str]:

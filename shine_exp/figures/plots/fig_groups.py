@@ -13,7 +13,7 @@ from shine_exp.figures.grouping import is_finished, place_of, seeds_of
 from shine_exp.figures.headings import RANGE, heading, lacking
 from shine_exp.figures.kinds import is_search
 from shine_exp.figures.looks import styles
-from shine_exp.figures.names import place_title
+from shine_exp.figures.names import changed, place_title
 from shine_exp.figures.plot import Options, Plot
 from shine_exp.figures.provenance import unsolved
 from shine_exp.figures.summaries import median_columns, spread
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 N_GROUPS = "problem.groups"  # the key that says how many hyperparameters there are
+LOOP = "outer"  # the key of another outer loop than the usual one
 GROUPING = "problem.grouping"  # the key that says which features have one in common
 GROUPINGS = {"contiguous": "contiguous groups", "frequency": "groups by document frequency"}
 NOTE = "Median [lowest, highest] of the seeds that have runs with several groups."
@@ -46,7 +47,7 @@ class FigGroups(Plot):
             run
             for run in runs
             if is_finished(run)
-            and set(run.info["differs"]) <= {N_GROUPS, GROUPING}
+            and set(run.info["differs"]) <= {N_GROUPS, GROUPING, LOOP}
             and _n_groups(run)
         ]
         several = [run for run in plain if _n_groups(run) > 1]
@@ -54,7 +55,7 @@ class FigGroups(Plot):
         if not places:
             missing = f"{self.name}: no finished runs with several groups"
             return Drawing(self.name, None, (f"{missing}; {how_to_make(self.name)}",))
-        methods = sorted({run.info["choices"]["method"] for run in several})
+        methods = sorted(set(map(_method, several)))
         figure, axes = new_figure(len(places), len(END_LABELS))
         _share_losses(axes, [where for where, _ in places])
         for row, (where, grouping) in zip(axes, places, strict=True):
@@ -62,7 +63,7 @@ class FigGroups(Plot):
             seeds = seeds_of(run for run in there if _n_groups(run) > 1)
             compared = [run for run in there if run.info["seed"] in seeds]
             title = f"{place_title(there[0])}\n{GROUPINGS[grouping]}"
-            drawn = {run.info["choices"]["method"] for run in compared}
+            drawn = set(map(_method, compared))
             title = heading(title, len(seeds), RANGE, lacking(methods, drawn))
             for ax, (loss, label) in zip(row, END_LABELS.items(), strict=True):
                 _draw_panel(ax, compared, methods, loss)
@@ -81,7 +82,7 @@ def _table(runs: Sequence[Run], places: Sequence[tuple[str, str]], methods: Sequ
         compared = [run for run in there if run.info["seed"] in seeds]
         title = f"{place_title(there[0])}, {GROUPINGS[grouping]}"
         for method, style in styles(methods).items():
-            members = [run for run in compared if run.info["choices"]["method"] == method]
+            members = [run for run in compared if _method(run) == method]
             ends = {loss: _ends(members, loss) for loss in END_LABELS}
             for n in sorted(set().union(*ends.values())):
                 losses = {loss: pd.Series(ends[loss].get(n, []), dtype=float) for loss in ends}
@@ -105,7 +106,7 @@ def _share_losses(axes: "Sequence[Sequence[Axes]]", places: Sequence[str]) -> No
 def _draw_panel(ax: "Axes", runs: Sequence[Run], methods: Sequence[str], loss: str) -> None:
     seeds = len(seeds_of(runs))
     for method, style in styles(methods).items():
-        members = [run for run in runs if run.info["choices"]["method"] == method]
+        members = [run for run in runs if _method(run) == method]
         ends = _ends(members, loss)
         shown = {n: values for n, values in ends.items() if np.isfinite(np.median(values))}
         low, median, high = (
@@ -133,6 +134,12 @@ def _n_groups(run: Run) -> int:
     """0 where the groups were read from a file."""
     groups = run.info["differs"].get(N_GROUPS, 1)
     return groups if isinstance(groups, int) else 0
+
+
+def _method(run: Run) -> str:
+    """With its outer loop where that is another one: `shine by Adam`."""
+    method, differs = run.info["choices"]["method"], run.info["differs"]
+    return f"{method} {changed(LOOP, differs[LOOP])}" if LOOP in differs else str(method)
 
 
 def _grouping(run: Run) -> str:

@@ -60,6 +60,15 @@ def test_fig_groups_has_a_row_for_each_grouping_on_the_same_losses(add_run, resu
     assert high > 9
 
 
+def test_fig_groups_tells_another_outer_loop_apart(add_run, results: Path) -> None:
+    several = {"problem.groups": 10}
+    add_run("shine", 0, [(1, 1, 0.5, 0.5)], differs=several, suffix="-g")
+    add_run("shine", 0, [(1, 1, 0.4, 0.5)], differs={"outer": "adam", **several}, suffix="-a")
+    outer, _ = figure_of(draw(FigGroups(), results)).axes
+    assert [bars.get_label() for bars in outer.containers] == ["SHINE", "SHINE by Adam"]
+    assert [points(bars.lines[0]) for bars in outer.containers] == [[(10, 0.5)], [(10, 0.4)]]
+
+
 def test_fig_groups_without_runs_says_how_to_make_them(add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 0.5, 0.5)])
     add_run(
