@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 N_GROUPS = "problem.groups"  # the key that says how many hyperparameters there are
 LOOP = "outer"  # the key of another outer loop than the usual one
 GROUPING = "problem.grouping"  # the key that says which features have one in common
-GROUPINGS = {"contiguous": "contiguous groups", "frequency": "groups by document frequency"}
+CONTIGUOUS = "contiguous"
+GROUPINGS = {CONTIGUOUS: "contiguous groups", "frequency": "groups by document frequency"}
 NOTE = "Median [lowest, highest] of the seeds that have runs with several groups."
 END_LABELS = {"outer_loss": "outer loss at the end", "test_loss": "held-out loss at the end"}
 
@@ -59,7 +60,7 @@ class FigGroups(Plot):
         figure, axes = new_figure(len(places), len(END_LABELS))
         _share_losses(axes, [where for where, _ in places])
         for row, (where, grouping) in zip(axes, places, strict=True):
-            there = [run for run in plain if (place_of(run), _grouping(run)) == (where, grouping)]
+            there = [run for run in plain if place_of(run) == where and _is_grouped(run, grouping)]
             seeds = seeds_of(run for run in there if _n_groups(run) > 1)
             compared = [run for run in there if run.info["seed"] in seeds]
             title = f"{place_title(there[0])}\n{GROUPINGS[grouping]}"
@@ -77,7 +78,7 @@ def _table(runs: Sequence[Run], places: Sequence[tuple[str, str]], methods: Sequ
     """A row for each point of the figure: both losses, over the seeds that have several groups."""
     lines, numbers = [], []
     for where, grouping in places:
-        there = [run for run in runs if (place_of(run), _grouping(run)) == (where, grouping)]
+        there = [run for run in runs if place_of(run) == where and _is_grouped(run, grouping)]
         seeds = seeds_of(run for run in there if _n_groups(run) > 1)
         compared = [run for run in there if run.info["seed"] in seeds]
         title = f"{place_title(there[0])}, {GROUPINGS[grouping]}"
@@ -143,7 +144,12 @@ def _method(run: Run) -> str:
 
 
 def _grouping(run: Run) -> str:
-    return str(run.info["differs"].get(GROUPING, "contiguous"))
+    return str(run.info["differs"].get(GROUPING, CONTIGUOUS))
+
+
+def _is_grouped(run: Run, grouping: str) -> bool:
+    """A single group is the same however features are grouped: it stands beside all groupings."""
+    return _grouping(run) == (grouping if _n_groups(run) > 1 else CONTIGUOUS)
 
 
 def _ends(runs: Sequence[Run], loss: str) -> dict[int, list[float]]:

@@ -43,7 +43,8 @@ def test_fig_groups_has_a_row_for_each_grouping_on_the_same_losses(add_run, resu
     frequency = {"problem.grouping": "frequency"}
     for number, (one, ten) in enumerate([(0.5, 0.3), (0.5, 9.0)]):
         grouping = frequency if number else {}
-        add_run("shine", 0, [(1, 1, one, 0.8)], differs=grouping, suffix=f"-{number}")
+        if not number:
+            add_run("shine", 0, [(1, 1, one, 0.8)])
         several = {"problem.groups": 10, **grouping}
         add_run("shine", 0, [(1, 1, ten, 0.6)], differs=several, suffix=f"-{number}-g")
     figure = figure_of(draw(FigGroups(), results))
