@@ -6,8 +6,8 @@
 
 What is done already is skipped and what was interrupted goes on, so the same command can be given
 again. The minutes are rough: what the runs in results/ took on one thread of machines more or less
-busy; those of real_sim and of fig3's full_limited and refine_jf are guesses. `--launcher joblib` or
-`submitit_slurm` runs a sweep in parallel.
+busy; those of real_sim, of fig_groups with 100 groups, and of fig3's full_limited and refine_jf are
+guesses. `--launcher joblib` or `submitit_slurm` runs a sweep in parallel.
 """
 
 import argparse
@@ -47,7 +47,11 @@ FULL = {
     "fig_theorem": [Sweep("experiment=fig_theorem", 1)],
     "fig_groups": [
         Sweep("experiment=fig_groups", 100),
-        Sweep("experiment=fig_groups outer=descent problem.groups=1,10", 30),
+        Sweep(
+            "data=20news method=shine,opa,cg problem.groups=1,10 "
+            "problem.grouping=contiguous,frequency seed=range(3)",
+            30,
+        ),
         Sweep("data=20news method=grid,random problem.groups=1,10 seed=range(3)", 32),
     ],
     "fig_augment": [

@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from shine_exp.errors import UserError
-from shine_exp.runs.composition import CONFIG_DIR
+from shine_exp.runs.composition import CONFIG_DIR, default, hydra_for
 from shine_exp.runs.identity import RunIdentity, identify
 
 
@@ -176,3 +176,15 @@ def test_hash_does_not_see_what_is_at_its_default() -> None:
     run = identity("outer.n_steps=2")
     later = dict(run.config, solver=run.config["solver"] | {"damping": {"kind": "none"}})
     assert RunIdentity(run.choices, run.seed, later, run.differs).folder == run.folder
+
+
+def test_defaults_of_a_user_s_own_folder_are_read_anew(tmp_path: Path) -> None:
+    """Those of conf/ are kept for the process; another folder may change between two runs."""
+    (tmp_path / "method").mkdir()
+    found = []
+    for n_terms in (3, 7):
+        text = f"# @package _global_\nmethod: {{n_terms: {n_terms}}}\n"
+        (tmp_path / "method" / "mine.yaml").write_text(text)
+        with hydra_for(tmp_path):
+            found.append(default(["method=mine"]).config.method.n_terms)
+    assert found == [3, 7]

@@ -143,9 +143,8 @@ def test_inverse_hessian_pair_of_no_step_leaves_gamma() -> None:
     loaded = InverseHessian.from_state_dict(shifted.state_dict())
     assert loaded.remeasured(lambda v: 3 * v).gamma == pytest.approx(1 / 3)
     assert loaded.shifted(torch.zeros(1).double()).gamma == pytest.approx(shifted.gamma)
-    torch.testing.assert_close(
-        estimate.matvec(0.01 * outer_y), outer_s
-    )  # the secant equation of the newest pair
+    # The secant equation is still that of the newest pair.
+    torch.testing.assert_close(estimate.matvec(0.01 * outer_y), outer_s)
 
 
 def test_inverse_hessian_append_leaves_out_negative_curvature() -> None:
