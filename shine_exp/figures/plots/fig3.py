@@ -63,11 +63,12 @@ HEADER = (
 NOTE = "Mean ± std of seeds, and the median of their times; cheaper than the full backward pass."
 VANILLA_SHADE, REFINED_SHADE = "0.93", "0.97"
 NUMBERS = ("accuracy", "accuracy_std", "backward_ms")
-COLUMNS = ("series", "steps", *NUMBERS)  # of the published CSV, and of the points of a panel
+COLUMNS = ("series", "steps", *NUMBERS)  # of the points of a panel
+PUBLISHED = ("network", *COLUMNS)  # of the published CSV
 
 
 class Fig3(Plot):
-    """A panel for each trained network, and one for the published numbers if that file is there.
+    """A panel for each trained network, and for each published one if that file is there.
 
     A point is the mean and standard deviation of top-1 over seeds, and the median of their
     milliseconds.
@@ -89,7 +90,7 @@ class Fig3(Plot):
             nothing = f"{self.name}: no finished runs with outer=train; {how}"
             return Drawing(self.name, None, tuple(notes or [nothing]))
         if options.published.is_file():
-            panels.append(_published_panel(options.published))
+            panels.extend(_published_panels(options.published))
         figure, axes = new_figure(1, len(panels), width=6.4, height=5.4)
         for panel, ax in zip(panels, axes[0], strict=True):
             _draw_panel(ax, panel)
@@ -164,18 +165,18 @@ def steps_of(run: Run) -> str:
 
 
 def read_published(path: Path) -> pd.DataFrame:
-    """The points in a CSV with `COLUMNS`.
+    """The points in a CSV with the columns `PUBLISHED`; a deviation may be missing.
 
     Raises `UserError` where it has others, or a value is not a number.
     """
     try:
         points = pd.read_csv(path, dtype={"steps": str})
-        named = list(points.columns) == list(COLUMNS) and set(points["series"]) <= set(LOOKS)
+        named = list(points.columns) == list(PUBLISHED) and set(points["series"]) <= set(LOOKS)
         if named and all(pd.api.types.is_numeric_dtype(points[column]) for column in NUMBERS):
             return points
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    expected = f"its columns must be {', '.join(COLUMNS)}, each series one of: {', '.join(LOOKS)}"
+    expected = f"its columns must be {', '.join(PUBLISHED)}, each series one of: {', '.join(LOOKS)}"
     raise UserError(f"{path}: {expected}")
 
 
@@ -204,15 +205,14 @@ def _panel(network: Network) -> TimePanel:
     return TimePanel(network.title, title, xlabel, points, diverged)
 
 
-def _published_panel(path: Path) -> TimePanel:
-    title = "published: MDEQ large, CIFAR-10"
-    return TimePanel(
-        title,
-        title,
-        "backward pass of a batch (ms; one V100)",
-        read_published(path),
-        diverged={},
-    )
+def _published_panels(path: Path) -> list[TimePanel]:
+    """A panel for each network, in the order of the file."""
+    networks = read_published(path).groupby("network", sort=False)
+    xlabel = "backward pass of a batch (ms, as published)"
+    return [
+        TimePanel(f"published: {network}", f"published: {network}", xlabel, points, diverged={})
+        for network, points in networks
+    ]
 
 
 def _machines(runs: Iterable[Run]) -> list[str]:

@@ -6,9 +6,9 @@ import pytest
 from traces import EPOCH, draw, figure_of
 
 from shine_exp.errors import UserError
-from shine_exp.figures.plots.fig3 import COLUMNS, Fig3, read_published
+from shine_exp.figures.plots.fig3 import PUBLISHED, Fig3, read_published
 
-PUBLISHED = Path(__file__).parents[3] / "results" / "paper" / "fig3.csv"
+PAPER = Path(__file__).parents[3] / "results" / "paper" / "fig3.csv"
 
 
 def epochs(accuracy: float, ms: float) -> list[dict[str, float]]:
@@ -143,7 +143,7 @@ def test_fig3_names_machines_and_notes_where_they_are_mixed(add_network, results
 def test_fig3_without_runs_says_how_to_make_them(add_network, add_run, results: Path) -> None:
     add_run("shine", 0, [(1, 1, 1, 1)])
     add_network("shine", 0, epochs(0.9, 1), status="interrupted")
-    drawing = draw(Fig3(), results, published=PUBLISHED)
+    drawing = draw(Fig3(), results, published=PAPER)
     assert drawing.figure is None
     assert drawing.notes == (
         "fig3: no finished runs with outer=train; make them with: shine-run -m experiment=fig3",
@@ -152,7 +152,8 @@ def test_fig3_without_runs_says_how_to_make_them(add_network, add_run, results: 
 
 def test_fig3_has_the_published_numbers_beside_ours(add_network, results: Path) -> None:
     add_network("jf", 0, epochs(0.9, 10))
-    ours, published = figure_of(draw(Fig3(), results, published=PUBLISHED)).axes
+    drawing = draw(Fig3(), results, published=PAPER)
+    ours, published, imagenet = figure_of(drawing).axes
     assert points(ours) == {"Jacobian-Free": [[10, 90]]}
     assert published.get_title() == "published: MDEQ large, CIFAR-10"
     drawn = points(published)
@@ -164,14 +165,20 @@ def test_fig3_has_the_published_numbers_beside_ours(add_network, results: Path) 
     assert drawn["SHINE"][0] == [16.0, 93.14]
     assert drawn["Original"][-1] == [209, 93.51]
     assert heights(published, "Jacobian-Free")[0] == pytest.approx(0.22)
+    assert imagenet.get_title() == "published: MDEQ small, ImageNet"
+    assert points(imagenet)["SHINE"] == [[35.3, 70.37], [187, 74.21]]
+    assert heights(imagenet, "SHINE") == []  # of one seed
+    assert drawing.table is not None
+    row = ("published: MDEQ small, ImageNet", "Jacobian-Free", "0", "–", "72.59", "13.5", "59")
+    assert row in drawing.table.lines
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "series,steps\nJF,1\n",
-        ",".join(COLUMNS) + "\nmine,1,1,1,1\n",
-        ",".join(COLUMNS) + "\nJF,1,x,1,1\n",
+        ",".join(PUBLISHED) + "\nMDEQ,mine,1,1,1,1\n",
+        ",".join(PUBLISHED) + "\nMDEQ,JF,1,x,1,1\n",
         "",
     ],
 )
