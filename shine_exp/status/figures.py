@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from hydra._internal.hydra import Hydra
@@ -38,17 +39,32 @@ def begun_figures(there: Sequence[Mapping[str, Any]]) -> list[Figure]:
     """
     with hydra_for() as hydra:
         names = hydra.config_loader.get_group_options("experiment", ObjectType.CONFIG)
-        return [
-            Figure(name, list(_runs(hydra, name)))
-            for name in names
-            if _is_begun(hydra, name, there)
-        ]
+        experiments = [_load(hydra, name) for name in names]
+    return [Figure(one.name, list(_runs(one))) for one in experiments if _is_begun(one, there)]
 
 
-def _is_begun(hydra: Hydra, name: str, there: Sequence[Mapping[str, Any]]) -> bool:
+@dataclass(frozen=True)
+class Experiment:
+    """A file of `conf/experiment/`: the options that it settles, and what it sweeps over."""
+
+    name: str
+    overridden: Mapping[str, str]
+    params: Mapping[str, str]
+
+
+def _load(hydra: Hydra, name: str) -> Experiment:
+    loader: Any = hydra.config_loader
+    found = loader.repository.load_config(f"experiment/{name}")
+    entries = [entry for entry in found.defaults_list or () if entry.is_override()]
+    overridden = {entry.group.lstrip("/"): entry.value for entry in entries}
+    params = OmegaConf.select(found.config, "hydra.sweeper.params") or {}
+    return Experiment(name, overridden, {str(key): str(value) for key, value in params.items()})
+
+
+def _is_begun(experiment: Experiment, there: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a run may be of the experiment, by its options and by which keys differ."""
-    params = _params(hydra, name)
-    options = {group: params[group].split(",") for group in GROUPS if group in params}
+    settled = {**experiment.overridden, **experiment.params}
+    options = {group: settled[group].split(",") for group in GROUPS if group in settled}
     near = [
         info
         for info in there
@@ -56,7 +72,8 @@ def _is_begun(hydra: Hydra, name: str, there: Sequence[Mapping[str, Any]]) -> bo
     ]
     if not near:  # before anything is composed, which takes long
         return False
-    first = _identity(hydra, name, combinations([f"{k}={v}" for k, v in params.items()])[0])
+    params = [f"{key}={value}" for key, value in experiment.params.items()]
+    first = _identity(experiment.name, *combinations(params)[0])
     return any(
         info["differs"].keys() == first.differs.keys()
         and all(info["choices"][g] == first.choices[g] for g in GROUPS if g not in options)
@@ -64,34 +81,28 @@ def _is_begun(hydra: Hydra, name: str, there: Sequence[Mapping[str, Any]]) -> bo
     )
 
 
-def _runs(hydra: Hydra, name: str) -> Iterator[RunIdentity]:
+def _runs(experiment: Experiment) -> Iterator[RunIdentity]:
     """Each combination is composed once, since its seeds change nothing else.
 
     One of options that stand by themselves is known by them alone.
     """
-    params = _params(hydra, name)
+    params = dict(experiment.params)
     seeds = [
         run[0].removeprefix("seed=") for run in combinations([f"seed={params.pop('seed', 0)}"])
     ]
     swept = combinations([f"{key}={value}" for key, value in params.items()])
-    plain = not _identity(hydra, name, swept[0]).differs and params.keys() == {*GROUPS}
+    plain = not _identity(experiment.name, *swept[0]).differs and params.keys() == {*GROUPS}
     for overrides in swept:
         if plain:
             choices = dict(override.split("=") for override in overrides)
             identity = RunIdentity(choices, 0, {}, {})
         else:
-            identity = _identity(hydra, name, overrides)
+            identity = _identity(experiment.name, *overrides)
         yield from (replace(identity, seed=int(seed)) for seed in seeds)
 
 
-def _params(hydra: Hydra, name: str) -> dict[str, str]:
-    """What the experiment sweeps over."""
-    loader: Any = hydra.config_loader
-    config = loader.repository.load_config(f"experiment/{name}").config
-    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    return {str(key): str(value) for key, value in params.items()}
-
-
-def _identity(hydra: Hydra, name: str, overrides: Sequence[str]) -> RunIdentity:
-    composed = separated(compose(hydra, [f"experiment={name}", *overrides]))
-    return identify(composed.config, composed.choices)
+@cache  # composing takes long, and a table that is watched asks again and again
+def _identity(experiment: str, *overrides: str) -> RunIdentity:
+    with hydra_for() as hydra:
+        composed = separated(compose(hydra, [f"experiment={experiment}", *overrides]))
+        return identify(composed.config, composed.choices)

@@ -136,9 +136,9 @@ def test_folders_of_a_figure_are_those_of_its_command() -> None:
         "figE2": ["seed=2"],
     }.items():
         with figures.hydra_for() as hydra:
-            runs = list(figures._runs(hydra, name))
-            identity = figures._identity(hydra, name, overrides)
-            assert identity.folder in [run.folder for run in runs]
+            runs = figures._runs(figures._load(hydra, name))
+        identity = figures._identity(name, *overrides)
+        assert identity.folder in [run.folder for run in runs]
 
 
 def test_runs_that_are_done_are_named_by_their_seeds(tmp_path: Path) -> None:
