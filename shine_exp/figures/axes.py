@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
 
 SETTINGS = {
     "font.size": 12,
@@ -134,6 +135,15 @@ def draw_band(ax: "Axes", curve: Curve, style: Style, step: Literal["post"] | No
     """The band of a curve, behind its median."""
     look: dict[str, Any] = {"color": style.color, "alpha": 0.15, "linewidth": 0}
     ax.fill_between(curve.x, curve.low, curve.top, step=step, **look)
+
+
+def beside(ax: "Axes", offset: float) -> "Transform":
+    """To draw `offset` points to the right of the data, so that equal values do not hide."""
+    from matplotlib.transforms import ScaledTranslation
+
+    figure = ax.get_figure()
+    assert figure is not None
+    return ax.transData + ScaledTranslation(offset / 72, 0, figure.dpi_scale_trans)
 
 
 def log_x(ax: "Axes") -> None:

@@ -132,7 +132,7 @@ def test_folders_of_a_figure_are_those_of_its_command() -> None:
     """Of options alone, and of what has to be composed."""
     for name, overrides in {
         "fig2_left": ["problem=logreg", "data=20news", "method=opa", "seed=2"],
-        "fig_groups": ["data=20news", "problem.groups=10", "method=cg", "seed=1"],
+        "fig_softmax": ["problem.penalties=class", "method=cg", "seed=1"],
         "figE2": ["seed=2"],
     }.items():
         with figures.hydra_for() as hydra:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from shine_exp.figures.aggregate import BEYOND
-from shine_exp.figures.axes import legend_for_all, log_x, new_figure
+from shine_exp.figures.axes import beside, legend_for_all, log_x, new_figure
 from shine_exp.figures.drawing import Drawing, Table, how_to_make
 from shine_exp.figures.grouping import is_finished, place_of, seeds_of
 from shine_exp.figures.headings import RANGE, heading, lacking
@@ -28,6 +28,7 @@ GROUPING = "problem.grouping"  # the key that says which features have one in co
 CONTIGUOUS = "contiguous"
 GROUPINGS = {CONTIGUOUS: "contiguous groups", "frequency": "groups by document frequency"}
 NOTE = "Median [lowest, highest] of the seeds that have runs with several groups."
+BESIDE = 6  # points between methods with as many hyperparameters
 END_LABELS = {"outer_loss": "outer loss at the end", "test_loss": "held-out loss at the end"}
 
 
@@ -69,6 +70,7 @@ class FigGroups(Plot):
             for ax, (loss, label) in zip(row, END_LABELS.items(), strict=True):
                 _draw_panel(ax, compared, methods, loss)
                 log_x(ax)
+                ax.margins(x=0.14)
                 ax.set(xlabel="hyperparameters", ylabel=label, title=title)
         legend_for_all(figure)
         return Drawing(self.name, figure, table=_table(plain, places, methods))
@@ -106,7 +108,8 @@ def _share_losses(axes: "Sequence[Sequence[Axes]]", places: Sequence[str]) -> No
 
 def _draw_panel(ax: "Axes", runs: Sequence[Run], methods: Sequence[str], loss: str) -> None:
     seeds = len(seeds_of(runs))
-    for method, style in styles(methods).items():
+    middle = (len(methods) - 1) / 2
+    for place, (method, style) in enumerate(styles(methods).items()):
         members = [run for run in runs if _method(run) == method]
         ends = _ends(members, loss)
         shown = {n: values for n, values in ends.items() if np.isfinite(np.median(values))}
@@ -115,7 +118,11 @@ def _draw_panel(ax: "Axes", runs: Sequence[Run], methods: Sequence[str], loss: s
         )
         bars = median - low, np.where(np.isfinite(high), high, median) - median
         name = _legend(style.name, members, ends, seeds)
-        ax.errorbar(list(shown), median, bars, label=name, capsize=3, **style.line)
+        line = style.line | {"capsize": 2, "transform": beside(ax, BESIDE * (place - middle))}
+        ax.errorbar(list(shown), median, bars, label=name, **line)
+        # What is drawn beside the data does not widen the axes.
+        for ends_of_bars in (median - bars[0], median + bars[1]):
+            ax.update_datalim(np.column_stack([list(shown), ends_of_bars]))
 
 
 def _legend(name: str, runs: Sequence[Run], ends: Mapping[int, Sequence[float]], seeds: int) -> str:

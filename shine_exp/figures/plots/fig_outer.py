@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from shine_exp.figures.aggregate import FloatArray, StepFunction, aggregate, quantiles
-from shine_exp.figures.axes import legend_for_all, limit_log_y, new_figure, panel_title
+from shine_exp.figures.axes import beside, legend_for_all, limit_log_y, new_figure, panel_title
 from shine_exp.figures.drawing import Drawing, Table, how_to_make
 from shine_exp.figures.grouping import by_setting, is_finished, seeds_of
 from shine_exp.figures.headings import lacking, of_seeds
@@ -122,15 +122,10 @@ def _draw_error(ax: "Axes", runs: Sequence[Run], style: Style, offset: float) ->
 
     It is drawn `offset` points to the right of where it is.
     """
-    from matplotlib.transforms import ScaledTranslation
-
     errors = np.concatenate([_errors(run) for run in runs])
     low, median, high = quantiles(errors, QUARTILES)
     bars = [[median - low], [high - median]]
-    figure = ax.get_figure()
-    assert figure is not None
-    beside = ax.transData + ScaledTranslation(offset / 72, 0, figure.dpi_scale_trans)
-    line = style.line | {"linestyle": "none", "capsize": 3, "transform": beside}
+    line = style.line | {"linestyle": "none", "capsize": 3, "transform": beside(ax, offset)}
     ax.errorbar([_products(runs)], [median], bars, label=style.name, **line)
     return [float(low), float(median), float(high)]
 
