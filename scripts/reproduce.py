@@ -99,6 +99,20 @@ FAST = {
 
 
 def main() -> None:
+    options = parsed()
+    commands = []
+    for name, sweeps in chosen(options).items():
+        minutes = sum(sweep.minutes for sweep in sweeps)
+        print(f"{name}: {minutes:g} min on one thread, less what is done already")
+        for sweep in sweeps:
+            overrides = overrides_of(sweep, options)
+            commands.append([sys.executable, "-m", "shine_exp.runs.command", "-m", *overrides])
+            print(f"  shine-run -m {shlex.join(overrides)}")
+    if not options.list:
+        run([*commands, [sys.executable, "-m", "shine_exp.figures.command", options.results]])
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -118,37 +132,32 @@ def main() -> None:
         default="basic",
         help="Hydra's launcher (default: basic, one run after the other)",
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def chosen(options: argparse.Namespace) -> dict[str, list[Sweep]]:
+    """The sweeps of each figure that is asked for; of all, where they are to be listed."""
     sweeps = FAST if options.fast else FULL
     if unknown := [name for name in options.figures if name not in sweeps]:
         refuse(f"no such figure: {', '.join(unknown)}; there are: {', '.join(sweeps)}")
-    chosen = {name: sweeps[name] for name in options.figures or (sweeps if options.list else [])}
-    if not chosen:
+    names = options.figures or (sweeps if options.list else [])
+    if not names:
         refuse(f"name one or more of: {', '.join(sweeps)}")
-    needs_images = any("{images}" in sweep.overrides for todo in chosen.values() for sweep in todo)
+    needs_images = any("{images}" in sweep.overrides for name in names for sweep in sweeps[name])
     if needs_images and not (options.list or Path(options.images).exists()):
         refuse(
             f"{options.images}: no such folder or file; "
             "say where CIFAR-10's images are: --images PATH, or take --fast"
         )
-    images = (
-        options.images if re.fullmatch(r"[\w./~-]+", options.images) else f"'{options.images}'"
-    )  # for Hydra
-    commands = []
-    for name, todo in chosen.items():
-        print(
-            f"{name}: {sum(sweep.minutes for sweep in todo):g} min on one thread, "
-            "less what is done already"
-        )
-        for sweep in todo:
-            overrides = [part.format(images=images) for part in sweep.overrides.split()]
-            more = [f"runtime.results={options.results}", f"hydra/launcher={options.launcher}"]
-            commands.append(
-                [sys.executable, "-m", "shine_exp.runs.command", "-m", *overrides, *more]
-            )
-            print(f"  shine-run -m {shlex.join([*overrides, *more])}")
-    if not options.list:
-        run([*commands, [sys.executable, "-m", "shine_exp.figures.command", options.results]])
+    return {name: sweeps[name] for name in names}
+
+
+def overrides_of(sweep: Sweep, options: argparse.Namespace) -> list[str]:
+    is_plain = re.fullmatch(r"[\w./~-]+", options.images)
+    images = options.images if is_plain else f"'{options.images}'"  # for Hydra
+    overrides = [part.format(images=images) for part in sweep.overrides.split()]
+    where = [f"runtime.results={options.results}", f"hydra/launcher={options.launcher}"]
+    return [*overrides, *where]
 
 
 def run(commands: list[list[str]]) -> None:
