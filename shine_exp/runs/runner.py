@@ -109,7 +109,7 @@ def work(
 
     `began`, by the monotonic clock, is what `runtime.max_minutes` counts from.
     """
-    from shine_exp.runs.follower import Follower
+    from shine_exp.runs.following import follow
     from shine_exp.runs.session import Session
     from shine_exp.runs.warm_up import warm_up
 
@@ -146,7 +146,7 @@ def work(
                 session = Session(loop, problem, identity, folder, runtime, read, verbose)
                 session.run(deadline=began + 60 * (runtime.max_minutes or math.inf))
             else:
-                Follower(loop, problem, identity, folder, runtime).run()
+                follow(loop, problem, identity, folder, runtime)
 
 
 def _differentiates(loop: Any, problem: Any) -> bool:
