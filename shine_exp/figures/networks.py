@@ -12,7 +12,7 @@ from shine_exp.runs.run import CONFIG, Run, damaged
 
 MODEL = "problem/model"
 # In the title of a network, at their defaults, too
-CHOSEN = (MODEL, "problem/grid", "problem/cell")
+CHOSEN = {MODEL: "{}", "problem/grid": "{}", "problem/cell": "with cell {}"}
 OF_METHOD = ("method.", "solver")  # changes of these make a variant; all others another network
 LAST = (
     "accuracy",
@@ -109,8 +109,9 @@ def outcomes(runs: Iterable[Run]) -> pd.DataFrame:
 
 def _title(run: Run) -> str:
     """The problem with its model, or grid and cell, the data, and further changes."""
-    chosen = [run.info["choices"].get(group) for group in CHOSEN]
-    parts = [" ".join(filter(None, [problem_name(run), *chosen])), *data_part(run)]
+    choices = run.info["choices"]
+    chosen = [words.format(choices[group]) for group, words in CHOSEN.items() if group in choices]
+    parts = [" ".join([problem_name(run), *chosen]), *data_part(run)]
     for key, value in run.info["differs"].items():
         if not key.startswith(OF_METHOD) and key not in (*CHOSEN, "outer"):
             parts.append(changed(key, value))

@@ -43,14 +43,14 @@ def test_fig_sudoku_has_a_point_for_each_backward_pass(add_run, results) -> None
     add(add_run, "jf", 0, 0.7)
     figure = figure_of(draw(FigSudoku(), results))
     grids, cosines = figure.axes
-    assert "Sudoku injected 3 seeds" in grids.get_title().replace("\n", " ")
+    assert "Sudoku with cell injected 3 seeds" in grids.get_title().replace("\n", " ")
     points = {one.get_label(): one for one in grids.containers}
     assert set(points) == {"SHINE refine 3", "Jacobian-Free (2 seeds missing)"}
     (x, y) = points["SHINE refine 3"].lines[0].get_xydata()[0]
-    assert (x, y) == (10, pytest.approx(96))
+    assert (x, y) == (10, pytest.approx(4))
     (bar,) = points["SHINE refine 3"].lines[2]
-    assert np.ravel(bar.get_segments()[0][:, 1]) == pytest.approx([90, 100])
-    assert cosines.containers[0].lines[0].get_ydata()[0] == pytest.approx(0.85)
+    assert np.ravel(bar.get_segments()[0][:, 1]) == pytest.approx([0, 10], abs=1e-9)
+    assert cosines.containers[0].lines[0].get_ydata()[0] == pytest.approx(0.15)
 
 
 def test_fig_sudoku_against_products_leaves_out_what_makes_none(add_run, results) -> None:
