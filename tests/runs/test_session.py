@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,17 @@ def info(folder: Path) -> dict:
 
 def same_numbers(a: pd.DataFrame, b: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(a.drop(columns="time"), b.drop(columns="time"))
+
+
+@pytest.fixture(autouse=True)
+def no_interrupt_is_ignored() -> Iterator[None]:
+    """As SIGHUP is where the tests are run by nohup."""
+    ignored = [number for number in INTERRUPTS if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture
