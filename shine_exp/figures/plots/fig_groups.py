@@ -121,7 +121,7 @@ def _draw_panel(ax: "Axes", runs: Sequence[Run], methods: Sequence[str], loss: s
         line = style.line | {"capsize": 2, "transform": beside(ax, BESIDE * (place - middle))}
         ax.errorbar(list(shown), median, bars, label=name, **line)
         # What is drawn beside the data does not widen the axes.
-        for ends_of_bars in (median - bars[0], median + bars[1]):
+        for ends_of_bars in (low, median + bars[1]):
             ax.update_datalim(np.column_stack([list(shown), ends_of_bars]))
 
 
